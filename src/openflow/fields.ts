@@ -30,7 +30,9 @@ export type Prereq =
   | 'icmp6'
   | 'nd'
   | 'nd_solicit'
-  | 'nd_advert';
+  | 'nd_advert'
+  /** TCP, UDP or SCTP over IPv4 or IPv6, and not a later fragment: only mod_tp_src and mod_tp_dst. */
+  | 'l4';
 
 /** How values of a field are read and printed. */
 export type FieldFormat =
@@ -273,6 +275,27 @@ field(
   'nd_advert',
   'mw',
 );
+
+/** What mod_tp_src writes: the port of whichever transport protocol the packet has. A name in a flow
+ *  never means this field (there, tp_src is tcp_src). */
+export const MOD_TP_SRC: Field = l4Port('tp_src', 16);
+/** What mod_tp_dst writes. */
+export const MOD_TP_DST: Field = l4Port('tp_dst', 0);
+
+function l4Port(name: string, shift: number): Field {
+  return Object.freeze({
+    name,
+    aliases: [],
+    bits: 16,
+    bytes: 2,
+    valid: 0xffffn,
+    segments: part(FLOW.TP, shift, 16),
+    maskable: true,
+    writable: true,
+    prereq: 'l4',
+    format: 'decimal',
+  });
+}
 
 /** Every field, in the order of ovs-fields(7). */
 export const FIELDS: readonly Field[] = Object.freeze(fields);

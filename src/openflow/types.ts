@@ -38,7 +38,8 @@ export type Action =
       exec: Action[];
     }
   | { kind: 'ct_clear' }
-  | { kind: 'set'; field: Field; value: bigint; mask: bigint } // set_field, load, mod_*, write_metadata
+  // set_field, load, mod_*; `via` only tells format.ts how it was spelled, absent for set_field
+  | { kind: 'set'; field: Field; value: bigint; mask: bigint; via?: 'load' | 'mod' }
   | { kind: 'move'; src: Subfield; dst: Subfield }
   | { kind: 'push_vlan'; tpid: number }
   | { kind: 'pop_vlan' }
