@@ -2,7 +2,7 @@
  *  nothing of flows or positions: every reader returns its value or a Refusal that says what is wrong
  *  and what would be right; `parser.ts` adds where. */
 import { CT_STATE_NAMES, FRAG_ANY, FRAG_LATER, OFPP_LOCAL, OFPP_NONE } from '../classifier/flow-key.js';
-import type { Field } from './fields.js';
+import { type Field, VLAN_NONE } from './fields.js';
 
 /** Why a text is not a value. `ofs` and `length` narrow it down to a part of the text. */
 export class Refusal {
@@ -313,7 +313,8 @@ export function parseFieldValue(text: string, f: Field): Masked | Refusal {
   if (parsed instanceof Refusal) return parsed;
   const { value, mask } = parsed;
   const slash = text.indexOf('/');
-  if (!f.maskable && mask !== 0n && (mask & f.valid) !== f.valid) {
+  if (f.name === 'dl_vlan' && value === BigInt(VLAN_NONE)) return { value, mask: f.valid };
+  if (!f.maskable && mask !== 0n && mask !== ones(f.bytes * 8)) {
     return new Refusal(`${f.name} can't be masked`, `${f.name}=VALUE without a mask`, slash);
   }
   const stray = value & mask & ~f.valid;
