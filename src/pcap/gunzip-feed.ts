@@ -1,0 +1,148 @@
+/** Gunzips one feed into another, with node:zlib (RFC 1952; members that follow one another are joined).
+ *
+ *  The input is handed to zlib in pieces, the next only when the piece before is done and the reader has
+ *  taken most of the output: so the queue is bounded, and when zlib reports damage we know in which piece.
+ *  zlib withholds what the failing call had already decoded. A file is therefore decoded again, the failing
+ *  piece byte by byte, so that everything in front of the damage is delivered. On a pipe up to
+ *  OUTPUT_CHUNK bytes in front of the damage are lost. */
+
+import zlib from 'node:zlib';
+import { type ByteFeed, ChunkFeed, FEED_END, FEED_STARVED, FileFeed, systemReason } from './feed.js';
+
+const PIECE = 1 << 15;
+const OUTPUT_CHUNK = 1 << 17;
+const QUEUE_HIGH = 1 << 20;
+
+export class GunzipFeed extends ChunkFeed {
+  private readonly inner: ByteFeed;
+  private gunzip!: zlib.Gunzip;
+  /** Compressed bytes that zlib has finished with. */
+  private nIn = 0;
+  /** Bytes decoded so far, for the second attempt to leave out. */
+  private nOut = 0;
+  private leaveOut = 0;
+  /** From this compressed offset on the pieces are single bytes. */
+  private carefulFrom = Infinity;
+  private resumePump: (() => void) | undefined;
+  private zlibError: NodeJS.ErrnoException | undefined;
+  private settle: (() => void) | undefined;
+  private closed = false;
+
+  constructor(inner: ByteFeed) {
+    super(inner.name);
+    this.inner = inner;
+    this.start();
+    this.pump().catch((error) => this.fail(systemReason(error)));
+  }
+
+  private start(): void {
+    const gunzip = zlib.createGunzip({ chunkSize: OUTPUT_CHUNK });
+    this.zlibError = undefined;
+    this.gunzip = gunzip;
+    // Always flowing: the queue here is the only buffer, and nothing is lost when zlib fails.
+    gunzip.on('data', (chunk: Uint8Array) => {
+      if (gunzip !== this.gunzip || this.closed) return;
+      if (this.leaveOut >= chunk.length) {
+        this.leaveOut -= chunk.length;
+        return;
+      }
+      const fresh = this.leaveOut > 0 ? chunk.subarray(this.leaveOut) : chunk;
+      this.leaveOut = 0;
+      this.nOut += fresh.length;
+      this.push(fresh);
+    });
+    gunzip.on('error', (error: NodeJS.ErrnoException) => {
+      this.zlibError = error;
+      this.settle?.();
+    });
+  }
+
+  private async pump(): Promise<void> {
+    const buffer = Buffer.allocUnsafe(PIECE);
+    while (!this.closed) {
+      if (this.queued > QUEUE_HIGH) {
+        await new Promise<void>((resolve) => {
+          this.resumePump = resolve;
+        });
+        continue;
+      }
+      const careful = this.nIn >= this.carefulFrom;
+      const n = this.inner.read(buffer, 0, careful ? 1 : Math.min(PIECE, this.carefulFrom - this.nIn));
+      if (n === FEED_STARVED) {
+        await this.inner.readable();
+        continue;
+      }
+      await (n === FEED_END ? this.finishInput() : this.feedPiece(buffer.subarray(0, n)));
+      if (this.closed) return;
+      if (this.zlibError !== undefined) {
+        if (this.again()) continue;
+        this.stop();
+        return;
+      }
+      if (n === FEED_END) {
+        this.shortfall = this.inner.shortfall;
+        this.end();
+        return;
+      }
+      this.nIn += n;
+    }
+  }
+
+  private feedPiece(piece: Buffer): Promise<void> {
+    return new Promise((resolve) => {
+      this.settle = resolve;
+      this.gunzip.write(piece, () => resolve());
+    });
+  }
+
+  private finishInput(): Promise<void> {
+    return new Promise((resolve) => {
+      this.settle = resolve;
+      this.gunzip.once('end', resolve);
+      this.gunzip.end();
+    });
+  }
+
+  /** Starts over in careful mode, if that is possible and was not tried. */
+  private again(): boolean {
+    if (this.zlibError?.code !== 'Z_DATA_ERROR' || this.carefulFrom !== Infinity) return false;
+    if (!(this.inner instanceof FileFeed)) return false;
+    this.inner.rewind();
+    this.carefulFrom = this.nIn;
+    this.nIn = 0;
+    this.leaveOut = this.nOut;
+    this.start();
+    return true;
+  }
+
+  private stop(): void {
+    const error = this.zlibError as NodeJS.ErrnoException;
+    if (error.code === 'Z_BUF_ERROR') {
+      this.shortfall = `the gzip stream is cut off after ${this.nIn} compressed bytes; what it held up to there was read`;
+      this.end();
+      return;
+    }
+    this.fail(
+      `the gzip stream is damaged near compressed byte ${this.nIn} (${error.message}); ` +
+        'the packets before it were read; check the file with gzip -t',
+    );
+  }
+
+  protected drained(): void {
+    if (this.resumePump !== undefined && this.queued <= QUEUE_HIGH / 2) {
+      const resume = this.resumePump;
+      this.resumePump = undefined;
+      resume();
+    }
+  }
+
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.discard();
+    this.resumePump?.();
+    this.settle?.();
+    this.gunzip.destroy();
+    this.inner.close();
+  }
+}

@@ -1,0 +1,120 @@
+/** Opens a capture: finds out from its first bytes what it is, and picks the reader.
+ *
+ *      regular file, not compressed        PcapReader or PcapngReader, bytes read straight into the arena
+ *      gzip, "-", named pipe, device       a stream: ParserReader (pcap-parser) for classic microsecond
+ *                                          captures, the readers above for everything else */
+
+import fs from 'node:fs';
+import type { Readable } from 'node:stream';
+import { MIN_SEGMENT_BYTES } from './arena.js';
+import {
+  type ByteFeed,
+  ChunkFeed,
+  FEED_END,
+  FEED_STARVED,
+  FileFeed,
+  StreamFeed,
+  systemReason,
+} from './feed.js';
+import { GunzipFeed } from './gunzip-feed.js';
+import { ParserReader } from './parser-reader.js';
+import { describeUnknown, isPcapMagic, PCAP_HEADER_BYTES, parsePcapHeader } from './pcap-header.js';
+import { PcapReader } from './pcap-reader.js';
+import { isPcapngMagic, PcapngReader } from './pcapng-reader.js';
+import { CaptureError, type CaptureReader, type PacketArena } from './types.js';
+
+/** What messages call standard input. */
+export const STDIN_NAME = '<stdin>';
+
+/** Opens the capture at `path` ("-" is standard input) for reading into `arena`, whose segments must have at
+ *  least MIN_SEGMENT_BYTES (RangeError). Rejects with CaptureError when the file can't be opened, is empty, is
+ *  no capture or has a link type that can't be read. The caller closes the reader. */
+export async function openCapture(path: string, arena: PacketArena): Promise<CaptureReader> {
+  if (path === '-') {
+    if (process.stdin.isTTY) {
+      throw new CaptureError(
+        STDIN_NAME,
+        0,
+        'standard input is a terminal; pipe a capture into it, or name a file',
+      );
+    }
+    return openCaptureStream(STDIN_NAME, process.stdin, arena);
+  }
+  let regular: boolean;
+  try {
+    const stat = fs.statSync(path);
+    if (stat.isDirectory()) throw new Error('it is a folder; name a file in it');
+    regular = stat.isFile();
+  } catch (error) {
+    throw new CaptureError(path, 0, `cannot open the capture: ${systemReason(error)}`);
+  }
+  if (!regular) return openCaptureStream(path, fs.createReadStream(path), arena);
+  let fd: number;
+  try {
+    fd = fs.openSync(path, 'r');
+  } catch (error) {
+    throw new CaptureError(path, 0, `cannot open the capture: ${systemReason(error)}`);
+  }
+  return openFeed(new FileFeed(path, fd), arena, false);
+}
+
+/** The same for a stream of bytes, such as a socket or an upload; `name` is what messages call it. */
+export async function openCaptureStream(
+  name: string,
+  stream: Readable,
+  arena: PacketArena,
+): Promise<CaptureReader> {
+  return openFeed(new StreamFeed(name, stream), arena, true);
+}
+
+async function openFeed(feed: ByteFeed, arena: PacketArena, isStream: boolean): Promise<CaptureReader> {
+  try {
+    if (arena.segmentBytes < MIN_SEGMENT_BYTES) {
+      throw new RangeError(
+        `arena: segments of ${arena.segmentBytes} bytes can't hold every packet; use at least ${MIN_SEGMENT_BYTES}`,
+      );
+    }
+    let start = await peek(feed);
+    if (start[0] === 0x1f && start[1] === 0x8b) {
+      feed = new GunzipFeed(feed);
+      isStream = true;
+      start = await peek(feed);
+      if (start[0] === 0x1f && start[1] === 0x8b) {
+        throw new CaptureError(feed.name, 0, 'the capture is compressed twice; gunzip it once first');
+      }
+    }
+    if (start.length === 0) {
+      const why = feed.shortfall === '' ? '' : `: ${feed.shortfall}`;
+      throw new CaptureError(
+        feed.name,
+        0,
+        `the capture is empty${why}; a capture has at least a file header`,
+      );
+    }
+    if (isPcapngMagic(start)) return new PcapngReader(feed, arena, 0);
+    if (!isPcapMagic(start)) throw new CaptureError(feed.name, 0, describeUnknown(start));
+    const header = parsePcapHeader(feed.name, start);
+    feed.skip(PCAP_HEADER_BYTES);
+    if (isStream && header.plainMicroseconds) return new ParserReader(feed, arena, header, start);
+    return new PcapReader(feed, arena, header);
+  } catch (error) {
+    feed.close();
+    throw error;
+  }
+}
+
+/** The first 24 bytes, or fewer if there are no more; they stay in the feed. */
+async function peek(feed: ByteFeed): Promise<Uint8Array> {
+  const bytes = new Uint8Array(PCAP_HEADER_BYTES);
+  let n = 0;
+  while (n < bytes.length) {
+    const got = feed.read(bytes, n, bytes.length - n);
+    if (got === FEED_END) break;
+    if (got === FEED_STARVED) await feed.readable();
+    else n += got;
+  }
+  const start = bytes.subarray(0, n);
+  if (feed instanceof FileFeed) feed.rewind();
+  else if (feed instanceof ChunkFeed) feed.unread(start);
+  return start;
+}

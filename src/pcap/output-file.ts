@@ -1,0 +1,152 @@
+/** A buffered output file that looks whole only when it is.
+ *
+ *  Everything goes to `<path>.partial`, which `finish` renames to `<path>`; after a crash or `abort` the partial file
+ *  stays under its own name. "-" is standard output. A path that exists and is no regular file (a device, a named
+ *  pipe) is written straight to. Writes are synchronous; a full pipe is waited for. */
+
+import fs from 'node:fs';
+import { systemReason } from './feed.js';
+
+const BUFFER_BYTES = 1 << 18;
+const RETRY_MS = 1;
+const sleepWord = new Int32Array(new SharedArrayBuffer(4));
+const encoder = new TextEncoder();
+
+export class OutputFile {
+  /** As given. */
+  readonly path: string;
+  /** The write buffer, for writers that compose records in place after `reserve`. */
+  readonly buffer: Uint8Array = new Uint8Array(BUFFER_BYTES);
+  readonly view: DataView = new DataView(this.buffer.buffer);
+  private readonly fd: number;
+  /** What is being written, and what it will be called; '' if written straight to. */
+  private readonly partial: string;
+  private readonly target: string;
+  private used = 0;
+  private state: 'open' | 'finished' | 'aborted' = 'open';
+
+  /** Opens the file for writing. Throws Error naming the path and the system's reason. */
+  constructor(path: string) {
+    this.path = path;
+    if (path === '-') {
+      this.partial = '';
+      this.target = '';
+      this.fd = 1;
+      return;
+    }
+    try {
+      const stat = fs.statSync(path, { throwIfNoEntry: false });
+      if (stat?.isDirectory()) throw new Error('it is a folder');
+      const straight = stat !== undefined && !stat.isFile();
+      // A symbolic link stays one: the file behind it is replaced.
+      this.target = straight ? '' : stat === undefined ? path : fs.realpathSync(path);
+      this.partial = straight ? '' : `${this.target}.partial`;
+      // 'a' for pipes and devices: nothing to truncate.
+      this.fd = fs.openSync(straight ? path : this.partial, straight ? 'a' : 'w');
+    } catch (error) {
+      throw this.error('open', error);
+    }
+  }
+
+  /** Appends bytes (a copy is taken). Throws Error naming the path and the reason, as do all methods but `abort`. */
+  write(bytes: Uint8Array): void {
+    this.writeRange(bytes, 0, bytes.length);
+  }
+
+  /** Appends `length` bytes of `bytes` from `off` on. */
+  writeRange(bytes: Uint8Array, off: number, length: number): void {
+    while (length > 0) {
+      let room = BUFFER_BYTES - this.used;
+      if (room === 0) {
+        this.flush();
+        room = BUFFER_BYTES;
+      }
+      const step = Math.min(room, length);
+      this.buffer.set(bytes.subarray(off, off + step), this.used);
+      this.used += step;
+      off += step;
+      length -= step;
+    }
+  }
+
+  /** Appends text as UTF-8. */
+  writeText(text: string): void {
+    // A UTF-16 unit takes three bytes at most.
+    if (text.length * 3 > BUFFER_BYTES) {
+      this.write(encoder.encode(text));
+      return;
+    }
+    if (this.used + text.length * 3 > BUFFER_BYTES) this.flush();
+    this.used += encoder.encodeInto(text, this.buffer.subarray(this.used)).written;
+  }
+
+  /** Appends `n` bytes (at most 64 KiB) and returns their offset in `buffer` and `view`, for the caller to fill
+   *  before the next call. Their content is undefined until then. */
+  reserve(n: number): number {
+    if (this.used + n > BUFFER_BYTES) this.flush();
+    const at = this.used;
+    this.used += n;
+    return at;
+  }
+
+  /** Hands what is buffered to the system, so that a reader of a pipe sees it. */
+  flush(): void {
+    if (this.state !== 'open') throw new Error(`${this.label}: cannot write: the output is ${this.state}`);
+    const buffer = this.buffer;
+    let at = 0;
+    try {
+      while (at < this.used) {
+        try {
+          at += fs.writeSync(this.fd, buffer, at, this.used - at);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+          Atomics.wait(sleepWord, 0, 0, RETRY_MS);
+        }
+      }
+    } catch (error) {
+      // What was written is not written again by a later flush or abort.
+      buffer.copyWithin(0, at, this.used);
+      this.used -= at;
+      throw this.error('write', error);
+    }
+    this.used = 0;
+  }
+
+  /** Writes the rest, closes the file and gives it its name. Further calls do nothing. */
+  finish(): void {
+    if (this.state !== 'open') return;
+    this.flush();
+    this.state = 'finished';
+    try {
+      if (this.fd !== 1) fs.closeSync(this.fd);
+      if (this.partial !== '') fs.renameSync(this.partial, this.target);
+    } catch (error) {
+      throw this.error('finish', error);
+    }
+  }
+
+  /** Writes what it can, closes the file and leaves it as `<path>.partial`. Never throws; does nothing after
+   *  `finish`. */
+  abort(): void {
+    if (this.state !== 'open') return;
+    try {
+      this.flush();
+    } catch {
+      // The reason for aborting is known already.
+    }
+    this.state = 'aborted';
+    try {
+      if (this.fd !== 1) fs.closeSync(this.fd);
+    } catch {
+      // As above.
+    }
+  }
+
+  private get label(): string {
+    return this.path === '-' ? '<stdout>' : this.path;
+  }
+
+  private error(what: string, error: unknown): Error {
+    return new Error(`${this.label}: cannot ${what} the output: ${systemReason(error)}`, { cause: error });
+  }
+}
