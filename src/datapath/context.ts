@@ -1,0 +1,162 @@
+/** Everything that one packet needs on its way through the datapath, so that it can be put aside at any
+ *  action and taken up again. Contexts are pooled; one thread owns each. */
+import { KEY_WORDS } from '../classifier/flow-key.js';
+import { FrameLayout } from '../wire/extract.js';
+import { MAX_RECIRC_DEPTH } from './program.js';
+
+/** What a parked packet waits for. */
+export const WAIT_NONE = 0;
+export const WAIT_UPCALL = 1;
+export const WAIT_COMMIT = 2;
+export const WAIT_NORMAL = 3;
+
+/** The packet as it was when a clone of it was recirculated. */
+class Saved {
+  readonly key = new Int32Array(KEY_WORDS);
+  readonly layout = new FrameLayout();
+  program: Int32Array = EMPTY;
+  pc = 0;
+  depth = 0;
+  conn = -1;
+  connRelated = false;
+  frame = 0;
+  chunk = -1;
+  record = 0;
+  off = 0;
+  len = 0;
+}
+
+const EMPTY = new Int32Array(1);
+
+export class PacketContext {
+  slot = 0;
+  /** Tracker clock in ms. */
+  now = 0;
+  /** Flow key: headers as of the start of the pass, conntrack metadata as of now. */
+  readonly key = new Int32Array(KEY_WORDS);
+  readonly layout = new FrameLayout();
+
+  // Current frame: ordinal 0 is the captured one, others are copies in chunk `chunk` at `record`.
+  frame = 0;
+  chunk = -1;
+  record = 0;
+  view: DataView;
+  u8: Uint8Array;
+  off = 0;
+  len = 0;
+  /** An output or a clone refers to these bytes: copy before a change. */
+  shared = true;
+  nFrames = 0;
+  firstChunk = -1;
+  firstRecord = 0;
+  lastChunk = -1;
+  lastRecord = 0;
+
+  /** `slot << 1 | reply` of the connection that the last ct() found, or -1. */
+  conn = -1;
+  connRelated = false;
+  /** Checksums: 0 not looked at, 1 right, 2 wrong. */
+  sums = 0;
+
+  program: Int32Array | null = null;
+  pc = 0;
+  depth = 0;
+  reason = 0;
+
+  // Results.
+  readonly ct: number[] = []; //     zone and ct_state, by ct() executed
+  readonly outs: number[] = []; //   port and frame ordinal, by output
+
+  // Parking.
+  wait = WAIT_NONE;
+  /** What the coordinator answered: a slot for a commit. */
+  answer = 0;
+  /** Ports that the coordinator gave for OP_NORMAL. */
+  readonly answerPorts: number[] = [];
+  /** Number under which the worker has parked it. */
+  token = -1;
+
+  private readonly stack: Saved[] = [];
+  private saved = 0;
+
+  constructor(view: DataView, u8: Uint8Array) {
+    this.view = view;
+    this.u8 = u8;
+  }
+
+  /** Makes it ready for a new packet, whose frame is at `off` of the arena. */
+  begin(slot: number, view: DataView, u8: Uint8Array, off: number, len: number, now: number): void {
+    this.slot = slot;
+    this.now = now;
+    this.key.fill(0);
+    this.frame = 0;
+    this.chunk = -1;
+    this.view = view;
+    this.u8 = u8;
+    this.off = off;
+    this.len = len;
+    this.shared = true;
+    this.nFrames = 0;
+    this.firstChunk = -1;
+    this.lastChunk = -1;
+    this.conn = -1;
+    this.connRelated = false;
+    this.sums = 0;
+    this.program = null;
+    this.pc = 0;
+    this.depth = 0;
+    this.reason = 0;
+    this.ct.length = 0;
+    this.outs.length = 0;
+    this.wait = WAIT_NONE;
+    this.saved = 0;
+  }
+
+  /** Remembers the packet, to go on with after its clone. */
+  push(): void {
+    if (this.saved === this.stack.length) this.stack.push(new Saved());
+    const s = this.stack[this.saved++];
+    s.key.set(this.key);
+    s.layout.l3 = this.layout.l3;
+    s.layout.l4 = this.layout.l4;
+    s.layout.end = this.layout.end;
+    s.program = this.program!;
+    s.pc = this.pc;
+    s.depth = this.depth;
+    s.conn = this.conn;
+    s.connRelated = this.connRelated;
+    s.frame = this.frame;
+    s.chunk = this.chunk;
+    s.record = this.record;
+    s.off = this.off;
+    s.len = this.len;
+    this.shared = true;
+  }
+
+  /** Goes back to the packet whose clone is done; false if there is none. The caller restores the view. */
+  pop(): boolean {
+    if (this.saved === 0) return false;
+    const s = this.stack[--this.saved];
+    this.key.set(s.key);
+    this.layout.l3 = s.layout.l3;
+    this.layout.l4 = s.layout.l4;
+    this.layout.end = s.layout.end;
+    this.program = s.program;
+    this.pc = s.pc;
+    this.depth = s.depth;
+    this.conn = s.conn;
+    this.connRelated = s.connRelated;
+    this.frame = s.frame;
+    this.chunk = s.chunk;
+    this.record = s.record;
+    this.off = s.off;
+    this.len = s.len;
+    this.shared = true;
+    return true;
+  }
+
+  /** Whether another recirculation fits. */
+  get canRecirculate(): boolean {
+    return this.depth < MAX_RECIRC_DEPTH;
+  }
+}

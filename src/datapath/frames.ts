@@ -1,0 +1,92 @@
+/** Frames that the datapath changed: copies of the captured frame, in chunks of shared memory.
+ *
+ *  The packet arena is never written to by a worker; the first change to a frame copies it here. Writer:
+ *  the worker that owns the chunks. Reader: the collector, after the packet's completion; it counts the
+ *  frames that it is done with in word 0 of the chunk (Atomics.add), and the worker reuses a chunk when
+ *  as many have come back as went in. Chunks are made on demand, so a worker never waits for the
+ *  collector here: it could be waiting for a packet that this worker has parked.
+ *
+ *  A frame record, in words from its offset: NEXT_CHUNK, NEXT_OFF (the packet's next changed frame, -1 at
+ *  the end), DATA_OFF, LEN; then headroom and the bytes. */
+
+export const FRAME_NEXT_CHUNK = 0;
+export const FRAME_NEXT_OFF = 1;
+export const FRAME_DATA_OFF = 2;
+export const FRAME_LEN = 3;
+export const FRAME_RECORD_BYTES = 16;
+/** Room for four more VLAN tags in front. */
+const HEADROOM = 16;
+const CHUNK_HEADER_BYTES = 64;
+const CHUNK_BYTES = 1 << 20;
+
+export class FrameChunk {
+  readonly sab: SharedArrayBuffer;
+  readonly words: Int32Array;
+  readonly u8: Uint8Array;
+  readonly view: DataView;
+
+  constructor(sab: SharedArrayBuffer) {
+    this.sab = sab;
+    this.words = new Int32Array(sab);
+    this.u8 = new Uint8Array(sab);
+    this.view = new DataView(sab);
+  }
+
+  /** Collector: one frame of this chunk is done with. */
+  release(): void {
+    Atomics.add(this.words, 0, 1);
+  }
+}
+
+/** The worker's side. */
+export class FrameStore {
+  readonly chunks: FrameChunk[] = [];
+  private readonly allocated: number[] = [];
+  private current = -1;
+  private at = 0;
+  private readonly announce: (id: number, sab: SharedArrayBuffer) => void;
+
+  /** `announce` lets the collector know of a new chunk, before any frame in it is published. */
+  constructor(announce: (id: number, sab: SharedArrayBuffer) => void) {
+    this.announce = announce;
+  }
+
+  /** Makes a record for a frame of `len` bytes; `chunk` and `record` say where. */
+  allocate(len: number): void {
+    const bytes = (FRAME_RECORD_BYTES + HEADROOM + len + 3) & ~3;
+    if (this.current < 0 || this.at + bytes > this.chunks[this.current].u8.length) this.turn(bytes);
+    this.chunk = this.current;
+    this.record = this.at;
+    this.at += bytes;
+    this.allocated[this.current]++;
+    const { words } = this.chunks[this.current];
+    const w = this.record >> 2;
+    words[w + FRAME_NEXT_CHUNK] = -1;
+    words[w + FRAME_NEXT_OFF] = -1;
+    words[w + FRAME_DATA_OFF] = this.record + FRAME_RECORD_BYTES + HEADROOM;
+    words[w + FRAME_LEN] = len;
+  }
+  chunk = -1;
+  record = 0;
+
+  /** Goes on to a chunk whose frames have all come back, or to a new one. */
+  private turn(bytes: number): void {
+    for (let id = 0; id < this.chunks.length; id++) {
+      const chunk = this.chunks[id];
+      const back = Atomics.load(chunk.words, 0);
+      if (back === this.allocated[id] && chunk.u8.length - CHUNK_HEADER_BYTES >= bytes) {
+        Atomics.store(chunk.words, 0, 0);
+        this.allocated[id] = 0;
+        this.current = id;
+        this.at = CHUNK_HEADER_BYTES;
+        return;
+      }
+    }
+    const sab = new SharedArrayBuffer(Math.max(CHUNK_BYTES, CHUNK_HEADER_BYTES + bytes));
+    this.chunks.push(new FrameChunk(sab));
+    this.allocated.push(0);
+    this.current = this.chunks.length - 1;
+    this.at = CHUNK_HEADER_BYTES;
+    this.announce(this.current, sab);
+  }
+}

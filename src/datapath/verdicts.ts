@@ -1,0 +1,59 @@
+/** Verdict templates: what a verdict says apart from the packet. Many packets share one, so a worker
+ *  numbers them, tells the collector each one once, and then writes only the number per packet.
+ *
+ *  A template as words: n, n times (zone, ct_state), m, m times (port, frame ordinal), drop reason. */
+import type { PacketContext } from './context.js';
+
+export class VerdictTable {
+  private readonly templates: Int32Array[] = [];
+  private heads = new Int32Array(64).fill(-1);
+  private next = new Int32Array(64);
+  private scratch = new Int32Array(256);
+
+  /** Number of the packet's template. When that is `size` from before, the template is new. */
+  intern(ctx: PacketContext): number {
+    const n = this.encode(ctx);
+    const { scratch } = this;
+    let hash = n;
+    for (let i = 0; i < n; i++) hash = (Math.imul(hash ^ scratch[i], 0x9e3779b1 | 0) >>> 7) ^ scratch[i];
+    const bucket = hash & (this.heads.length - 1);
+    for (let id = this.heads[bucket]; id >= 0; id = this.next[id]) {
+      const t = this.templates[id];
+      if (t.length !== n) continue;
+      let i = 0;
+      while (i < n && t[i] === scratch[i]) i++;
+      if (i === n) return id;
+    }
+    const id = this.templates.push(scratch.slice(0, n)) - 1;
+    if (id >= this.next.length) {
+      const grown = new Int32Array(this.next.length * 2);
+      grown.set(this.next);
+      this.next = grown;
+    }
+    this.next[id] = this.heads[bucket];
+    this.heads[bucket] = id;
+    return id;
+  }
+
+  get size(): number {
+    return this.templates.length;
+  }
+
+  template(id: number): Int32Array {
+    return this.templates[id];
+  }
+
+  private encode(ctx: PacketContext): number {
+    const { ct, outs } = ctx;
+    const n = ct.length + outs.length + 3;
+    if (n > this.scratch.length) this.scratch = new Int32Array(n * 2);
+    const { scratch } = this;
+    let at = 0;
+    scratch[at++] = ct.length >> 1;
+    for (let i = 0; i < ct.length; i++) scratch[at++] = ct[i];
+    scratch[at++] = outs.length >> 1;
+    for (let i = 0; i < outs.length; i++) scratch[at++] = outs[i];
+    scratch[at++] = outs.length === 0 ? ctx.reason : 0;
+    return n;
+  }
+}

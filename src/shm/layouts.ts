@@ -1,0 +1,69 @@
+/** Every table that two threads share, word by word. `docs/architecture.md` has the pictures. */
+import { record } from './record.js';
+
+/** Hot half of a tracked connection: one cache line.
+ *
+ *  Writer: the coordinator until the record is published in the partition's index and after it has been
+ *  unpublished; in between the home worker alone. The key (words 0 to 3) never changes while published.
+ *
+ *      word 3  ZONE_PROTO   zone:16 | proto:8 | kind:8    kind: KIND_* or the ICMP type of the original
+ *      word 4  STATE        peer0:4 | peer1:4 (from bit 0), wscale0:8, wscale1:8, flags:8 (bits 24-31)
+ *      word 5  WINS         max_win of the original direction:16 (bits 0-15), of the reply:16
+ *      word 10 EXPIRES      Float64: the tracker's clock in ms at which the connection is gone */
+export const CONN = record(
+  'SRC', //    IPv4 source of the original direction, or fold6() of an IPv6 one
+  'DST',
+  'PORTS', //  sport << 16 | dport; ICMP: id << 16 | id; 0 for protocols without ports
+  'ZONE_PROTO',
+  'STATE',
+  'WINS',
+  'SEQLO_0', // TCP, by direction: highest sequence number sent …
+  'SEQHI_0', // … and the highest that the other end lets it send
+  'SEQLO_1',
+  'SEQHI_1',
+  'EXPIRES',
+  'EXPIRES_HI',
+  'PKTS_0', // packets and bytes by direction, modulo 2^32; carries go to COLD.CARRY
+  'PKTS_1',
+  'BYTES_0',
+  'BYTES_1',
+);
+
+/** Cold half of a connection: touched when a connection has a mark or label, and by dumps. */
+export const COLD = record(
+  'MARK',
+  'LABEL_0', // most significant word
+  'LABEL_1',
+  'LABEL_2',
+  'LABEL_3',
+  'CARRY', //   2^32s of BYTES_0 in bits 0-15 and of BYTES_1 in bits 16-31
+  'CREATED', // Float64: sequence number of the packet that committed it
+  'CREATED_HI',
+);
+
+/** Addresses of an IPv6 connection, original direction. */
+export const ADDR6 = record('SRC_0', 'SRC_1', 'SRC_2', 'SRC_3', 'DST_0', 'DST_1', 'DST_2', 'DST_3');
+
+/** An index bucket: one cache line. TAG_n is the connection's hash, TAG_FREE or TAG_REMOVED; SLOT_n is
+ *  valid only behind a published tag. */
+export const BUCKET_SHIFT = 4;
+export const BUCKET_WAYS = 8;
+export const TAG_FREE = 0;
+/** An emptied way of a bucket that was once full: searches go on past it. */
+export const TAG_REMOVED = 1;
+
+/** Bits of CONN.STATE above the protocol's. */
+export const STATE_HAS_META = 1 << 24; // mark or label is not zero
+
+/** Low byte of ZONE_PROTO. IPv4 ICMP has its type there (below 0x80), ICMPv6 0x80 or 0x81. */
+export const KIND_IPV4 = 0;
+export const KIND_IPV6 = 0x82;
+
+/** Control words of one worker, each in a cache line of its own (16 words apart). */
+export const WORKER_CTL = record(
+  'EPOCH', //    worker: vectors finished; a freed record is reused once this has moved on
+  'PAD_0', 'PAD_1', 'PAD_2', 'PAD_3', 'PAD_4', 'PAD_5', 'PAD_6', 'PAD_7', 'PAD_8', 'PAD_9', 'PAD_A', 'PAD_B', 'PAD_C', 'PAD_D', 'PAD_E',
+  'BELL', //     everybody: bumped and notified when there is something for the worker to do
+  'STOP', //     main thread: 1 asks the worker to return
+  'ASLEEP', //   worker: 1 while it waits on BELL
+);

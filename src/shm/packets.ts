@@ -1,0 +1,63 @@
+/** Descriptor columns of the packets in flight, one row a window slot, in one SharedArrayBuffer.
+ *
+ *  Writer: the dispatcher, before it pushes the slot into a worker's ring (the push publishes the row).
+ *  The worker that got the slot writes VERDICT and FRAME_*, and publishes them with the push into its
+ *  completion ring. The row is the dispatcher's again once the collector has passed it. */
+
+/** Int32 columns, in this order. */
+const COLUMNS = ['OFF', 'CAP_LEN', 'WIRE_LEN', 'IN_PORT', 'SEC', 'NSEC', 'HASH', 'VERDICT', 'FRAME_CHUNK', 'FRAME_OFF'] as const;
+
+export class PacketColumns {
+  readonly sab: SharedArrayBuffer;
+  readonly slots: number;
+  /** Byte offset of the frame in the packet arena. */
+  readonly off: Int32Array;
+  readonly capLen: Int32Array;
+  readonly wireLen: Int32Array;
+  readonly inPort: Int32Array;
+  readonly sec: Int32Array;
+  readonly nsec: Int32Array;
+  /** Packets of one connection have the same hash: those behind a parked one wait. */
+  readonly hash: Int32Array;
+  /** Verdict template of the worker that ran the packet. */
+  readonly verdict: Int32Array;
+  /** First changed frame: chunk (-1: none) and offset in it. */
+  readonly frameChunk: Int32Array;
+  readonly frameOff: Int32Array;
+  /** Tracker clock in ms: running maximum of the timestamps. */
+  readonly clock: Float64Array;
+  /** Packet number, from 0, over the whole input. */
+  readonly seq: Float64Array;
+
+  constructor(slots: number, sab = new SharedArrayBuffer(PacketColumns.bytes(slots))) {
+    this.sab = sab;
+    this.slots = slots;
+    let at = 0;
+    const f64 = () => {
+      const column = new Float64Array(sab, at, slots);
+      at += slots * 8;
+      return column;
+    };
+    const i32 = () => {
+      const column = new Int32Array(sab, at, slots);
+      at += slots * 4;
+      return column;
+    };
+    this.clock = f64();
+    this.seq = f64();
+    this.off = i32();
+    this.capLen = i32();
+    this.wireLen = i32();
+    this.inPort = i32();
+    this.sec = i32();
+    this.nsec = i32();
+    this.hash = i32();
+    this.verdict = i32();
+    this.frameChunk = i32();
+    this.frameOff = i32();
+  }
+
+  static bytes(slots: number): number {
+    return slots * (2 * 8 + COLUMNS.length * 4);
+  }
+}
