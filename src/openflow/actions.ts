@@ -266,7 +266,14 @@ function arrow(p: Pair, problems: Problems): [Span, Span] | undefined {
   return [slice(p.value, 0, at), slice(p.value, at + 2)];
 }
 
+/** True, and recorded, if actions can't write the field. dl_vlan and dl_vlan_pcp have no code in
+ *  OpenFlow: ovs-ofctl refuses one and sends another field for the other. */
 function readOnly(field: Field, where: Span, problems: Problems): boolean {
+  if (field.name === 'dl_vlan' || field.name === 'dl_vlan_pcp') {
+    const instead = field.name === 'dl_vlan' ? 'vlan_vid' : 'vlan_pcp';
+    problems.add(where, `actions can't write ${field.name}`, 'a field with an OXM or NXM name', instead);
+    return true;
+  }
   if (field.writable) return false;
   problems.add(where, `${field.name} is read-only`, 'a writable field (see ovs-fields(7), "Access")');
   return true;
@@ -306,13 +313,13 @@ const readLoad: Reader = (p, problems) => {
   const value = problems.value(halves[0], parseNumber(halves[0].text, width, 'value'));
   if (value === undefined) return undefined;
   const ofs = BigInt(dst.ofs);
-  const action: Action = {
-    kind: 'set',
-    field: dst.field,
-    value: value << ofs,
-    mask: ones(dst.bits) << ofs,
-    via: 'load',
-  };
+  const mask = (ones(dst.bits) << ofs) & dst.field.valid;
+  if (mask === 0n || (value << ofs) & ~dst.field.valid) {
+    const allowed = `a value within 0x${dst.field.valid.toString(16)}`;
+    problems.add(halves[0], `${dst.field.name} does not have all of these bits`, allowed);
+    return undefined;
+  }
+  const action: Action = { kind: 'set', field: dst.field, value: value << ofs, mask, via: 'load' };
   return { action, at: p.whole, dst: halves[1] };
 };
 
