@@ -41,7 +41,14 @@ import {
   OP_SET,
 } from '../datapath/program.js';
 import { ETH_TYPE_IP, ETH_TYPE_IPV6 } from '../wire/extract.js';
-import { type Field, getField, getSubfield, setField as putField, type Subfield, setSubfield } from './fields.js';
+import {
+  type Field,
+  getField,
+  getSubfield,
+  setField as putField,
+  type Subfield,
+  setSubfield,
+} from './fields.js';
 import type { Action, FlowRule } from './types.js';
 
 const { IN_PORT, RECIRC_ID, CT_STATE, CT_MARK, CT_LABEL_0, ETH_DST_HI, ETH_TYPE } = FLOW;
