@@ -36,11 +36,6 @@ export function catchAll(): Match {
   return { value: new Int32Array(FLOW_WORDS), mask: new Int32Array(FLOW_WORDS) };
 }
 
-/** True if both match the same packets. */
-export function sameMatch(a: Match, b: Match): boolean {
-  return a.value.every((v, i) => v === b.value[i]) && a.mask.every((m, i) => m === b.mask[i]);
-}
-
 function setVlan(m: Match, value: number, mask: number): void {
   m.value[FLOW.VLAN_0] = (m.value[FLOW.VLAN_0] & ~mask) | value;
   m.mask[FLOW.VLAN_0] |= mask;

@@ -17,7 +17,6 @@ import {
   matchField,
   matchSubfield,
   missingForMatch,
-  sameMatch,
 } from './match.js';
 import { nearest, type Pair, Problems, pairs, type Span, slice, trim } from './tokens.js';
 import { type FlowRule, FlowSyntaxError, type Match } from './types.js';
@@ -87,18 +86,18 @@ interface Draft {
 export function parseFlows(text: string, file: string): FlowRule[] {
   const problems = new Problems(file);
   const rules: FlowRule[] = [];
-  text.split('\n').forEach((line, index) => {
-    problems.line = index + 1;
+  const placeOf = new Map<string, number>();
+  text.split('\n').forEach((line, i) => {
+    problems.line = i + 1;
     const comment = line.indexOf('#');
     const flow = trim({ text: comment < 0 ? line : line.slice(0, comment), at: 0 });
     if (flow.text === '') return;
     const rule = parseLine(flow, problems);
     if (rule === undefined) return;
-    const same = rules.findIndex(
-      (r) => r.table === rule.table && r.priority === rule.priority && sameMatch(r.match, rule.match),
-    );
-    if (same >= 0) rules[same] = rule;
-    else rules.push(rule);
+    const key = `${rule.table} ${rule.priority} ${rule.match.value.join()} ${rule.match.mask.join()}`;
+    const index = placeOf.get(key) ?? rules.length;
+    placeOf.set(key, index);
+    rules[index] = rule;
   });
   if (problems.found.length > 0) {
     problems.found.sort((a, b) => a.pos.line - b.pos.line || a.pos.column - b.pos.column);
