@@ -29,16 +29,18 @@ export interface Run {
   readonly ms: number;
 }
 
+function words(b: Buffer, ...values: number[]): void {
+  for (const [k, w] of values.entries()) b.writeUInt32LE(w, 4 * k);
+}
+
 /** A nanosecond pcap, little-endian, Ethernet. */
 export function pcapFile(packets: readonly { readonly us: number; readonly frame: Uint8Array }[]): Buffer {
   const head = Buffer.alloc(24);
-  [0xa1b23c4d, 0x00040002, 0, 0, 262144, 1].forEach((w, k) => head.writeUInt32LE(w, 4 * k));
+  words(head, 0xa1b23c4d, 0x00040002, 0, 0, 262144, 1);
   const parts: Uint8Array[] = [head];
   for (const { us, frame } of packets) {
     const h = Buffer.alloc(16);
-    [Math.floor(us / 1e6), (us % 1e6) * 1000, frame.length, frame.length].forEach((w, k) =>
-      h.writeUInt32LE(w, 4 * k),
-    );
+    words(h, Math.floor(us / 1e6), (us % 1e6) * 1000, frame.length, frame.length);
     parts.push(h, frame);
   }
   return Buffer.concat(parts);

@@ -9,6 +9,7 @@
  *  Exit: 0 done, 1 something differs (--check) or could not be recorded, 2 usage, or Open vSwitch is not installed. */
 import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { recordCaptures } from './capture-states.js';
 import { outputDifference } from './compare.js';
@@ -194,10 +195,12 @@ async function main(): Promise<number> {
   return failed || (values.check && changed) ? 1 : 0;
 }
 
-try {
-  process.exitCode = await main();
-} catch (e) {
-  process.stderr.write(`oracle:record: ${(e as Error).message}\n`);
-  process.exitCode =
-    e instanceof OvsMissing || (e as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') ? 2 : 1;
+if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  try {
+    process.exitCode = await main();
+  } catch (e) {
+    process.stderr.write(`oracle:record: ${(e as Error).message}\n`);
+    process.exitCode =
+      e instanceof OvsMissing || (e as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') ? 2 : 1;
+  }
 }

@@ -74,21 +74,31 @@ export const pipelineScenarios: readonly Scenario[] = [
     about: 'fixtures/flows/firewall.txt over a bit of everything',
     flows: shipped('firewall.txt'),
     ports: 2,
-    play: (s) => (mixed(s), s.table()),
+    play: (s) => {
+      mixed(s);
+      s.table();
+    },
   },
   {
     name: 'zones-shipped',
     about: 'fixtures/flows/zones.txt over a bit of everything',
     flows: shipped('zones.txt'),
     ports: 4,
-    play: (s) => (mixed(s), mixed(s, 3, 4), s.table()),
+    play: (s) => {
+      mixed(s);
+      mixed(s, 3, 4);
+      s.table();
+    },
   },
   {
     name: 'track-all-shipped',
     about: 'fixtures/flows/track-all.txt over a bit of everything',
     flows: shipped('track-all.txt'),
     ports: 2,
-    play: (s) => (mixed(s), s.table()),
+    play: (s) => {
+      mixed(s);
+      s.table();
+    },
   },
   {
     name: 'firewall-tutorial',
@@ -100,7 +110,10 @@ table=0,priority=50,ct_state=-trk,tcp,in_port=2,actions=ct(table=0)
 table=0,priority=50,ct_state=+trk+est,tcp,in_port=2,actions=1
 table=0,priority=50,ct_state=+trk+est,tcp,in_port=1,actions=2
 `,
-    play: (s) => (mixed(s), s.table()),
+    play: (s) => {
+      mixed(s);
+      s.table();
+    },
   },
   {
     name: 'firewall-related-invalid',
@@ -119,7 +132,10 @@ table=1,priority=45,ct_state=+est-rpl+trk,actions=output:2
 table=1,priority=40,ct_state=+new+trk,actions=output:4
 `,
     ports: 6,
-    play: (s) => (mixed(s), s.table()),
+    play: (s) => {
+      mixed(s);
+      s.table();
+    },
   },
   {
     name: 'firewall-three-legs',
