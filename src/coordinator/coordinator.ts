@@ -141,7 +141,9 @@ export class Coordinator {
   }
 
   /** dpctl/flush-conntrack, all or one zone. Only while no packet is in flight. */
-  flush(zone: number | null): void {
+  flush(zone: number | null, clock: number): void {
+    // What has ended by itself counts as expired, however far the sweeper has come.
+    this.sweepAll(clock + 1);
     for (const p of this.partitions) {
       for (let slot = 0; slot < p.high; slot++) {
         if (p.used[slot] && (zone === null || p.zone(slot) === zone)) {

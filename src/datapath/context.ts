@@ -2,7 +2,7 @@
  *  action and taken up again. Contexts are pooled; one thread owns each. */
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import { FrameLayout } from '../wire/extract.js';
-import { MAX_RECIRC_DEPTH } from './program.js';
+import { MAX_PASSES, MAX_RECIRC_DEPTH } from './program.js';
 
 /** What a parked packet waits for. */
 export const WAIT_NONE = 0;
@@ -61,6 +61,8 @@ export class PacketContext {
   program: Int32Array | null = null;
   pc = 0;
   depth = 0;
+  /** Passes so far, clones' included. */
+  passes = 0;
   reason = 0;
 
   // Results.
@@ -105,6 +107,7 @@ export class PacketContext {
     this.program = null;
     this.pc = 0;
     this.depth = 0;
+    this.passes = 0;
     this.reason = 0;
     this.ct.length = 0;
     this.outs.length = 0;
@@ -157,6 +160,6 @@ export class PacketContext {
 
   /** Whether another recirculation fits. */
   get canRecirculate(): boolean {
-    return this.depth < MAX_RECIRC_DEPTH;
+    return this.depth < MAX_RECIRC_DEPTH && this.passes < MAX_PASSES;
   }
 }

@@ -246,11 +246,14 @@ export class Engine {
           if (program[ctx.pc] !== OP_END) ctx.push();
           ctx.key[RECIRC_ID] = id;
           ctx.depth++;
+          ctx.passes++;
           ctx.program = null;
           break;
         }
         case OP_NORMAL:
           ctx.pc = pc + 1;
+          // The switch looks at the frame as the actions before have left it.
+          extract(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
           if (!this.control.normal(ctx)) {
             ctx.wait = WAIT_NORMAL;
             return false;

@@ -58,3 +58,7 @@ export const DROP_REASONS = [
 
 /** Recirculations that may nest; one more is dropped (the bound of the userspace datapath). */
 export const MAX_RECIRC_DEPTH = 8;
+/** Passes of a packet and all its clones together: clones of clones could be millions. */
+export const MAX_PASSES = 4096;
+/** Words of a program: translation stops an action list that grows beyond (Open vSwitch at 64 kB). */
+export const MAX_PROGRAM_WORDS = 16384;

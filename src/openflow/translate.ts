@@ -30,6 +30,7 @@ import {
   DROP_RESUBMIT_DEPTH,
   DROP_TABLE_MISS,
   DROP_TO_IN_PORT,
+  MAX_PROGRAM_WORDS,
   OP_CT,
   OP_CT_CLEAR,
   OP_END,
@@ -57,6 +58,8 @@ const { VLAN_0, VLAN_1, NW_SRC, NW, ND_TARGET_3, CT_NW_SRC, METADATA_HI } = FLOW
 /** Bounds on resubmits, as in Open vSwitch: ovs-actions(7), "The resubmit action". */
 const MAX_DEPTH = 64;
 const MAX_RESUBMITS = MAX_DEPTH * MAX_DEPTH;
+/** Left free for the actions of one more rule. */
+const MAX_RULE_WORDS = 8192;
 /** TCI bit that says that there is a tag. */
 const VLAN_PRESENT = 0x1000;
 const TPID_8021Q = 0x8100;
@@ -193,7 +196,13 @@ export class Translator {
   }
 
   private resubmit(table: number, inPort: number): void {
-    if (this.depth >= MAX_DEPTH || this.resubmits >= MAX_RESUBMITS) throw new TranslationError();
+    if (
+      this.depth >= MAX_DEPTH ||
+      this.resubmits >= MAX_RESUBMITS ||
+      this.ops.length > MAX_PROGRAM_WORDS - MAX_RULE_WORDS
+    ) {
+      throw new TranslationError();
+    }
     this.resubmits++;
     const deepens = table <= this.table ? 1 : 0;
     this.depth += deepens;

@@ -121,7 +121,8 @@ export abstract class ChunkFeed implements ByteFeed {
         if (this.head === this.chunks.length) {
           this.chunks.length = 0;
           this.head = 0;
-        } else if (this.head >= 64) {
+        } else if (this.head >= 64 && this.head * 2 >= this.chunks.length) {
+          // Half of it at least, so that a queue of any length costs the same per chunk.
           this.chunks.splice(0, this.head);
           this.head = 0;
         }
@@ -152,6 +153,11 @@ export abstract class ChunkFeed implements ByteFeed {
   readable(): Promise<void> {
     if (this.queued > 0 || this.ended || this.failure !== undefined) return Promise.resolve();
     return new Promise((resolve) => this.waiters.push(resolve));
+  }
+
+  /** Chunks waiting in the queue. */
+  protected get nChunks(): number {
+    return this.chunks.length - this.head;
   }
 
   protected push(chunk: Uint8Array): void {
@@ -195,8 +201,10 @@ export abstract class ChunkFeed implements ByteFeed {
 
 const STREAM_HIGH = 1 << 20;
 const STREAM_LOW = 1 << 18;
+/** Chunks may be as small as a byte, and then it is their number that costs. */
+const STREAM_CHUNKS = 4096;
 
-/** Any Readable of bytes: standard input, a named pipe, a socket. Pauses it while a mebibyte waits. */
+/** Any Readable of bytes: standard input, a named pipe, a socket. Pauses it while a mebibyte or 4096 chunks wait. */
 export class StreamFeed extends ChunkFeed {
   private readonly stream: Readable;
   private paused = false;
@@ -206,7 +214,7 @@ export class StreamFeed extends ChunkFeed {
     this.stream = stream;
     stream.on('data', (chunk: Uint8Array | string) => {
       this.push(typeof chunk === 'string' ? Buffer.from(chunk) : chunk);
-      if (this.queued > STREAM_HIGH && !this.paused) {
+      if (!this.paused && (this.queued > STREAM_HIGH || this.nChunks > STREAM_CHUNKS)) {
         this.paused = true;
         stream.pause();
       }
@@ -217,7 +225,7 @@ export class StreamFeed extends ChunkFeed {
   }
 
   protected drained(): void {
-    if (this.paused && this.queued < STREAM_LOW) {
+    if (this.paused && this.queued < STREAM_LOW && this.nChunks < STREAM_CHUNKS / 2) {
       this.paused = false;
       this.stream.resume();
     }

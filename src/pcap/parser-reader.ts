@@ -90,10 +90,12 @@ export class ParserReader implements CaptureReader {
       this.queue.length = 0;
       this.queueHead = 0;
       if (this.parseStaged()) continue;
-      // Fewer bytes than a record: move them to the front and read on.
-      this.staging.copyWithin(0, this.from, this.to);
-      this.to -= this.from;
-      this.from = 0;
+      // Fewer bytes than a record: move them to the front, once, and read on.
+      if (this.from > 0) {
+        this.staging.copyWithin(0, this.from, this.to);
+        this.to -= this.from;
+        this.from = 0;
+      }
       const got = this.feed.read(this.staging, this.to, STAGING_BYTES - this.to);
       if (got === FEED_STARVED) return STARVED;
       if (got === FEED_END) return this.finish();

@@ -59,11 +59,22 @@ export const STATE_HAS_META = 1 << 24; // mark or label is not zero
 export const KIND_IPV4 = 0;
 export const KIND_IPV6 = 0x82;
 
-/** Control words of one worker, each in a cache line of its own (16 words apart). */
-export const WORKER_CTL = record(
-  'EPOCH', //    worker: vectors finished; a freed record is reused once this has moved on
-  'PAD_0', 'PAD_1', 'PAD_2', 'PAD_3', 'PAD_4', 'PAD_5', 'PAD_6', 'PAD_7', 'PAD_8', 'PAD_9', 'PAD_A', 'PAD_B', 'PAD_C', 'PAD_D', 'PAD_E',
-  'BELL', //     everybody: bumped and notified when there is something for the worker to do
-  'STOP', //     main thread: 1 asks the worker to return
-  'ASLEEP', //   worker: 1 while it waits on BELL
-);
+/** Control words that all threads share, in cache lines of 16 words. */
+export const CTL_LINE = 16;
+/** Line 0, the main thread's: bumped and notified when there is something for it to do … */
+export const CTL_MAIN_BELL = 0;
+/** … which it wants to hear of only while it sleeps … */
+export const CTL_MAIN_ASLEEP = 1;
+/** … and settings: 1 while TCP sequence checks are off (dpctl/ct-disable-tcp-seq-chk). */
+export const CTL_NO_SEQ_CHECK = 2;
+/** Line 2n + 1 is written by the others for worker n … */
+export const CTL_BELL = 0;
+export const CTL_STOP = 1;
+/** … and line 2n + 2 by worker n: vectors finished (a freed record is reused once this moves on). */
+export const CTL_EPOCH = 0;
+export const CTL_ASLEEP = 1;
+
+/** Words of the control block for `workers` workers. */
+export function ctlWords(workers: number): number {
+  return (1 + 2 * workers) * CTL_LINE;
+}

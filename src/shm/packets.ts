@@ -4,9 +4,6 @@
  *  The worker that got the slot writes VERDICT and FRAME_*, and publishes them with the push into its
  *  completion ring. The row is the dispatcher's again once the collector has passed it. */
 
-/** Int32 columns, in this order. */
-const COLUMNS = ['OFF', 'CAP_LEN', 'WIRE_LEN', 'IN_PORT', 'SEC', 'NSEC', 'HASH', 'VERDICT', 'FRAME_CHUNK', 'FRAME_OFF'] as const;
-
 export class PacketColumns {
   readonly sab: SharedArrayBuffer;
   readonly slots: number;
@@ -58,6 +55,6 @@ export class PacketColumns {
   }
 
   static bytes(slots: number): number {
-    return slots * (2 * 8 + COLUMNS.length * 4);
+    return slots * (2 * 8 + 10 * 4);
   }
 }

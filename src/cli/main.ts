@@ -1,0 +1,99 @@
+#!/usr/bin/env node
+/** The command line: arguments in, exit code out. */
+import fs from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { EventError } from '../coordinator/events.js';
+import { FlowSyntaxError } from '../openflow/types.js';
+import {
+  collectIn,
+  collectOut,
+  parseInside,
+  parsePortList,
+  parseRssKey,
+  parseWorkers,
+  UsageError,
+  wholeNumber,
+} from './options.js';
+import { InterruptedError, type ReplayArguments, replayCommand } from './replay.js';
+
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+
+const { version } = JSON.parse(
+  fs.readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
+) as { version: string };
+
+const EXAMPLES = `
+Examples:
+  The shipped firewall over a shipped capture, 10.0.0.0/8 inside, on two workers:
+    shardtrack replay fixtures/captures/showcase.pcap --inside 10.0.0.0/8 \\
+        --flows fixtures/flows/firewall.txt --workers 2
+  One capture per port, one capture out per port, and a line of JSON per packet:
+    shardtrack replay --in 1=inside.pcap --in 2=outside.pcap --flows fw.txt \\
+        --out 1=to-inside.pcap --out 2=to-outside.pcap --verdicts verdicts.ndjson
+  From a pipe; the connection table at the end to standard output:
+    tcpdump -w - ... | shardtrack replay - --flows fw.txt --conntrack -
+
+Exit codes:
+  0    done
+  1    the run failed or can't be trusted: an unreadable or damaged capture, an output
+       that can't be written, a worker that died; outputs keep the ending .partial
+  2    wrong usage: options, flow table, events file
+  130  interrupted (143 by SIGTERM)
+`;
+
+const program = new Command('shardtrack')
+  .description('Replays packet captures through an Open vSwitch flow table with connection tracking.')
+  .version(version)
+  .exitOverride()
+  .configureHelp({ helpWidth: 100 });
+
+program
+  .command('replay')
+  .description('replay captures through a flow table')
+  .argument('[capture...]', 'pcap or pcapng, gzip or not, - for standard input; arrives on port 1 (pcapng: interface k on port k+1)')
+  .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
+  .option('--inside <CIDR,...>', 'for captures of both directions: these sources arrive on port 1, all others on port 2', parseInside)
+  .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
+  .option('--flows <FILE>', 'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)')
+  .option('--events <FILE>', 'NDJSON of control events by capture time')
+  .option('--out <PORT=FILE|FILE.pcapng>', 'what a port sent as pcap, or all ports as pcapng (repeatable)', collectOut, [])
+  .option('--comments', 'give packets in FILE.pcapng their verdict as a comment')
+  .option('--verdicts <FILE>', 'NDJSON, one line a packet')
+  .option('--conntrack <FILE>', 'the connection table at the end, as dpctl/dump-conntrack -m')
+  .option('--stats <FILE>', 'statistics as JSON')
+  .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
+  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, 20_000_000))
+  .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
+  .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
+  .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))
+  .option('--jitter <SEED>', 'random delays between threads, to show that nothing depends on them', wholeNumber(1, 0x7fffffff))
+  .option('--quiet', 'no progress bar, no summary')
+  .addHelpText('after', EXAMPLES)
+  .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {
+    process.exitCode = await replayCommand({ ...options, captures }, version);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.exitCode = report(error);
+}
+
+/** Says what went wrong; returns the exit code. */
+function report(error: unknown): number {
+  // Commander has printed its own message; help and version end here too.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  if (error instanceof InterruptedError) {
+    process.stderr.write(`shardtrack: ${error.message}\n`);
+    return error.signal === 'SIGINT' ? 130 : 143;
+  }
+  if (error instanceof FlowSyntaxError) {
+    process.stderr.write(`${error.message}\n`);
+    const n = error.problems.length;
+    process.stderr.write(`shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the flow table; nothing was run\n`);
+    return EXIT_USAGE;
+  }
+  process.stderr.write(`shardtrack: ${error instanceof Error ? error.message : String(error)}\n`);
+  return error instanceof UsageError || error instanceof EventError ? EXIT_USAGE : EXIT_FAILED;
+}

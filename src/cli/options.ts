@@ -1,0 +1,71 @@
+/** What the command line says, checked. */
+import { InvalidArgumentError } from 'commander';
+import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import { PrefixSet } from '../wire/cidr.js';
+
+/** Wrong usage: exit code 2. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+/** `PORT=FILE` or, for outputs, `FILE.pcapng`. */
+export interface PortFile {
+  port: number | null;
+  path: string;
+}
+
+/** A port number of the switch: 1 to 65279 (0xfeff), or LOCAL. */
+export function parsePort(text: string): number {
+  if (/^local$/i.test(text)) return OFPP_LOCAL;
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (port === OFPP_LOCAL || (port >= 1 && port <= 0xfeff)) return port;
+  throw new InvalidArgumentError(`"${text}" is not a port; expected 1 to 65279 or LOCAL.`);
+}
+
+export function collectIn(value: string, before: PortFile[]): PortFile[] {
+  const at = value.indexOf('=');
+  if (at <= 0) throw new InvalidArgumentError(`expected PORT=FILE, such as 1=inside.pcap.`);
+  return [...before, { port: parsePort(value.slice(0, at)), path: value.slice(at + 1) }];
+}
+
+export function collectOut(value: string, before: PortFile[]): PortFile[] {
+  const numbered = /^(\d+|local)=(.+)$/i.exec(value);
+  if (numbered !== null) return [...before, { port: parsePort(numbered[1]), path: numbered[2] }];
+  if (value === '-' || /\.(pcapng|ntar)$/i.test(value)) return [...before, { port: null, path: value }];
+  throw new InvalidArgumentError(`expected PORT=FILE for one port, or FILE.pcapng for all.`);
+}
+
+export function parsePortList(value: string): number[] {
+  return value.split(',').map((p) => parsePort(p.trim()));
+}
+
+export function parseWorkers(value: string): number | 'auto' {
+  if (value === 'auto') return 'auto';
+  const n = /^\d{1,3}$/.test(value) ? Number(value) : Number.NaN;
+  if (n >= 0 && n <= 128) return n;
+  throw new InvalidArgumentError('expected 0 to 128, or auto.');
+}
+
+export function parseInside(value: string): PrefixSet {
+  try {
+    return new PrefixSet(value);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
+}
+
+/** A whole number from `least` on. */
+export function wholeNumber(least: number, most: number): (value: string) => number {
+  return (value) => {
+    const n = /^\d+$/.test(value) ? Number(value) : Number.NaN;
+    if (n >= least && n <= most) return n;
+    throw new InvalidArgumentError(`expected a whole number from ${least} to ${most}.`);
+  };
+}
+
+/** 40 bytes as 80 hexadecimal digits, colons allowed. */
+export function parseRssKey(value: string): Uint8Array {
+  const hex = value.replaceAll(':', '');
+  if (!/^[0-9a-f]{80}$/i.test(hex)) throw new InvalidArgumentError('expected 40 bytes in hexadecimal.');
+  return Uint8Array.from({ length: 40 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16));
+}

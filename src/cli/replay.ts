@@ -1,0 +1,237 @@
+/** `shardtrack replay`. */
+import fs from 'node:fs';
+import { availableParallelism } from 'node:os';
+import cliProgress from 'cli-progress';
+import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import { parseEvents } from '../coordinator/events.js';
+import { type PortMap, replay } from '../coordinator/replay.js';
+import { parseFlows } from '../openflow/parser.js';
+import { rewritesTuples, Translator } from '../openflow/translate.js';
+import type { FlowRule } from '../openflow/types.js';
+import { type FileSink, NdjsonSink, PcapngSink, PortSink } from '../output/sinks.js';
+import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
+import { MergedSource } from '../pcap/merge.js';
+import { openCapture } from '../pcap/open.js';
+import { OutputFile } from '../pcap/output-file.js';
+import type { PrefixSet } from '../wire/cidr.js';
+import { type PortFile, UsageError } from './options.js';
+import { statsOf, summaryText } from './summary.js';
+
+export interface ReplayArguments {
+  captures: string[];
+  in: PortFile[];
+  out: PortFile[];
+  inside?: PrefixSet;
+  ports: number[];
+  flows?: string;
+  events?: string;
+  verdicts?: string;
+  conntrack?: string;
+  stats?: string;
+  comments?: boolean;
+  workers: number | 'auto';
+  maxConns?: number;
+  rssKey?: Uint8Array;
+  window?: number;
+  vector?: number;
+  jitter?: number;
+  quiet?: boolean;
+}
+
+/** What runs without --flows. */
+const DEFAULT_FLOWS = 'ip,actions=ct(commit)\nipv6,actions=ct(commit)\n';
+
+/** Segments of the packet arena besides those that the readers need to go on. */
+const SPARE_SEGMENTS = 32;
+
+/** Runs the command; resolves to the exit code. Throws UsageError, FlowSyntaxError and EventError for
+ *  exit code 2, anything else for 1. */
+export async function replayCommand(args: ReplayArguments, version: string): Promise<number> {
+  checkStandardStreams(args);
+  const { rules, ports, lockstep } = loadPipeline(args);
+  const events = args.events === undefined ? [] : parseEvents(readText(args.events), args.events);
+  const workers = args.workers === 'auto' ? Math.max(1, availableParallelism() - 1) : args.workers;
+
+  const paths = [...args.captures, ...args.in.map((i) => i.path)];
+  const arena = new SegmentArena(minSegments(paths.length) + SPARE_SEGMENTS, DEFAULT_SEGMENT_BYTES);
+  const readers = await openAll(paths, arena);
+  const source = new MergedSource(readers, arena);
+
+  const sinks: FileSink[] = [];
+  const files: OutputFile[] = [];
+  const bar = progressBar(args, paths);
+  const abort = new AbortController();
+  const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    openSinks(args, ports, sinks);
+    const conntrack = open(args.conntrack, files);
+    const statsFile = open(args.stats, files);
+    const result = await replay({
+      source,
+      arena,
+      portMap: portMap(args),
+      ports,
+      translator: new Translator(rules, ports),
+      workers,
+      lockstep,
+      events,
+      sinks,
+      maxConns: args.maxConns,
+      rssKey: args.rssKey,
+      window: args.window,
+      vector: args.vector,
+      jitter: args.jitter,
+      progress: (_packets, bytes) => bar?.update(bytes),
+      signal: abort.signal,
+    });
+    bar?.stop();
+    const stats = statsOf(result, { version, workers, lockstep });
+    for (const line of result.dump) conntrack?.writeText(`${line}\n`);
+    statsFile?.writeText(`${JSON.stringify(stats, null, 2)}\n`);
+    for (const notice of result.notices) {
+      process.stderr.write(`shardtrack: warning: ${notice.file}: byte ${notice.offset}: ${notice.message}\n`);
+    }
+    // Damage ends the input, not the report on what came before; but the outputs are not whole.
+    if (result.damage !== null) {
+      if (!args.quiet) summaryStream(args).write(summaryText(stats));
+      throw result.damage;
+    }
+    for (const output of [...sinks, ...files]) output.finish();
+    if (!args.quiet) summaryStream(args).write(summaryText(stats));
+    return 0;
+  } catch (error) {
+    bar?.stop();
+    for (const output of [...sinks, ...files]) output.abort();
+    if (sinks.length + files.length > 0) {
+      process.stderr.write('shardtrack: outputs are incomplete and keep the ending .partial\n');
+    }
+    throw error;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+/** SIGINT or SIGTERM. */
+export class InterruptedError extends Error {
+  override name = 'InterruptedError';
+  readonly signal: NodeJS.Signals;
+  constructor(signal: NodeJS.Signals) {
+    super(`interrupted by ${signal}`);
+    this.signal = signal;
+  }
+}
+
+/** The flow table and the ports of the switch. */
+export function loadPipeline(args: Pick<ReplayArguments, 'flows' | 'in' | 'out' | 'ports' | 'inside' | 'captures'>): {
+  rules: FlowRule[];
+  ports: number[];
+  lockstep: boolean;
+} {
+  const rules =
+    args.flows === undefined
+      ? parseFlows(DEFAULT_FLOWS, '<built-in>')
+      : parseFlows(readText(args.flows), args.flows);
+  const ports = new Set<number>(args.ports);
+  for (const { port } of [...args.in, ...args.out]) if (port !== null) ports.add(port);
+  if (args.captures.length > 0) ports.add(1);
+  if (args.inside !== undefined) ports.add(1).add(2);
+  ports.delete(OFPP_LOCAL);
+  return { rules, ports: [...ports].sort((a, b) => a - b), lockstep: rewritesTuples(rules) };
+}
+
+async function openAll(paths: readonly string[], arena: SegmentArena) {
+  const readers = [];
+  for (const path of paths) readers.push(await openCapture(path, arena));
+  return readers;
+}
+
+/** Which port a packet arrives on. */
+function portMap(args: ReplayArguments): PortMap {
+  const fixed = args.in.map((i) => i.port as number);
+  const bare = args.captures.length;
+  const { inside } = args;
+  return {
+    portOf(source, iface, view, off, len) {
+      if (source >= bare) return fixed[source - bare];
+      if (inside !== undefined) return inside.holdsSource(view, off, len) ? 1 : 2;
+      return iface + 1;
+    },
+  };
+}
+
+function openSinks(args: ReplayArguments, ports: readonly number[], sinks: FileSink[]): void {
+  if (args.verdicts !== undefined) sinks.push(new NdjsonSink(args.verdicts));
+  for (const { port, path } of args.out) {
+    if (port === null) sinks.push(new PcapngSink(path, [...ports, OFPP_LOCAL], args.comments ?? false));
+    else sinks.push(new PortSink(port, path));
+  }
+}
+
+function open(path: string | undefined, files: OutputFile[]): OutputFile | null {
+  if (path === undefined) return null;
+  const file = new OutputFile(path);
+  files.push(file);
+  return file;
+}
+
+function outputs(args: ReplayArguments): string[] {
+  return [args.verdicts, args.conntrack, args.stats, ...args.out.map((o) => o.path)].filter(
+    (p): p is string => p !== undefined,
+  );
+}
+
+function checkStandardStreams(args: ReplayArguments): void {
+  const inputs = [...args.captures, ...args.in.map((i) => i.path)];
+  if (inputs.length === 0) {
+    throw new UsageError('no capture given; expected a file, - for standard input, or --in PORT=FILE');
+  }
+  if (inputs.filter((p) => p === '-').length > 1) {
+    throw new UsageError('standard input (-) can be only one of the captures');
+  }
+  const seen = new Set<string>();
+  for (const path of outputs(args)) {
+    if (seen.has(path) && path !== '/dev/null') {
+      throw new UsageError(
+        path === '-' ? 'standard output (-) can be only one of the outputs' : `${path} is the file of two outputs`,
+      );
+    }
+    seen.add(path);
+  }
+}
+
+/** The summary makes way for an output on standard output. */
+function summaryStream(args: ReplayArguments): NodeJS.WriteStream {
+  return outputs(args).includes('-') ? process.stderr : process.stdout;
+}
+
+function progressBar(args: ReplayArguments, paths: readonly string[]): cliProgress.SingleBar | null {
+  if (args.quiet || !process.stderr.isTTY) return null;
+  let total = 0;
+  for (const path of paths) {
+    const stat = path === '-' ? undefined : fs.statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined || !stat.isFile()) return null;
+    total += stat.size;
+  }
+  const bar = new cliProgress.SingleBar(
+    {
+      format: 'replaying {bar} {percentage} % | {duration_formatted} | {eta_formatted} left',
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+    },
+    cliProgress.Presets.shades_classic,
+  );
+  bar.start(total, 0);
+  return bar;
+}
+
+function readText(path: string): string {
+  try {
+    return fs.readFileSync(path === '-' ? 0 : path, 'utf8');
+  } catch (error) {
+    throw new UsageError(`${path}: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,125 @@
+/** The statistics of a run: as JSON (`--stats`) and as text. */
+import type { ReplayResult } from '../coordinator/replay.js';
+import { INVALID_REASONS } from '../conntrack/key.js';
+import { STAT } from '../datapath/engine.js';
+
+export interface RunInfo {
+  version: string;
+  workers: number;
+  lockstep: boolean;
+}
+
+/** `traffic` depends on input and flow table alone: it is the same for any number of workers. `run` is
+ *  about this run. */
+export function statsOf(result: ReplayResult, info: RunInfo) {
+  const { total, byWorker } = result.counters;
+  const invalid: Record<string, number> = {};
+  INVALID_REASONS.forEach((name, i) => {
+    if (i > 0 && total[STAT.INVALID_0 + i] > 0) invalid[name] = total[STAT.INVALID_0 + i];
+  });
+  const drops = Object.fromEntries([...result.drops].sort(([a], [b]) => (a < b ? -1 : 1)));
+  const out = Object.fromEntries([...result.outByPort].sort(([a], [b]) => a - b));
+  const { seconds } = result;
+  return {
+    shardtrack: info.version,
+    traffic: {
+      packets: result.packets,
+      bytes: result.bytes,
+      capture_seconds: result.captureSeconds,
+      out,
+      drops,
+      ct: {
+        actions: total[STAT.CT],
+        new: total[STAT.CT_NEW],
+        established: total[STAT.CT_ESTABLISHED],
+        related: total[STAT.CT_RELATED],
+        invalid: total[STAT.CT_INVALID],
+        invalid_by_reason: invalid,
+        fragments: total[STAT.FRAGMENTS],
+        commits: result.commits,
+        refused: result.refused,
+        expired: result.expired,
+        flushed: result.flushed,
+        live: result.connections,
+      },
+    },
+    run: {
+      workers: info.workers,
+      lockstep: info.lockstep,
+      seconds,
+      mpps: result.packets / seconds / 1e6,
+      gbps: (result.bytes * 8) / seconds / 1e9,
+      cache: {
+        microflow_hits: total[STAT.MICROFLOW_HITS],
+        megaflow_hits: total[STAT.MEGAFLOW_HITS],
+        upcalls: result.upcalls,
+      },
+      parked: total[STAT.PARKED],
+      by_worker: byWorker.map((s) => ({
+        packets: s[STAT.PACKETS],
+        share: result.packets === 0 ? 0 : s[STAT.PACKETS] / result.packets,
+        vectors: s[STAT.VECTORS],
+      })),
+      shared_bytes: result.sharedBytes,
+      peak_rss_bytes: process.resourceUsage().maxRSS * 1024,
+    },
+    notices: result.notices,
+    error: result.damage === null ? null : result.damage.message,
+  };
+}
+
+export type Stats = ReturnType<typeof statsOf>;
+
+const count = (n: number) => n.toLocaleString('en-US');
+
+function plural(n: number, one: string): string {
+  return `${count(n)} ${one}${n === 1 ? '' : 's'}`;
+}
+
+function counts(rows: Record<string, number>): string {
+  const entries = Object.entries(rows);
+  return entries.length === 0 ? 'none' : entries.map(([name, n]) => `${name} ${count(n)}`).join(', ');
+}
+
+/** For people. */
+export function summaryText(stats: Stats): string {
+  const { traffic, run } = stats;
+  const { ct } = traffic;
+  const outputs = Object.entries(traffic.out).map(
+    ([port, t]) => `${port === '65534' ? 'LOCAL' : `port ${port}`} ${count(t.packets)}`,
+  );
+  const rows: [string, string][] = [
+    ['packets', `${count(traffic.packets)} (${count(traffic.bytes)} bytes), ${traffic.capture_seconds.toFixed(3)} s of capture`],
+    ['output', outputs.length === 0 ? 'none' : outputs.join(', ')],
+    ['dropped', counts(traffic.drops)],
+    [
+      'tracked',
+      `new ${count(ct.new)}, established ${count(ct.established)}, related ${count(ct.related)}, invalid ${count(ct.invalid)}`,
+    ],
+    ['invalid', counts(ct.invalid_by_reason)],
+    [
+      'connections',
+      `${count(ct.commits)} made, ${count(ct.expired)} expired, ${count(ct.flushed)} flushed, ${count(ct.live)} live`,
+    ],
+    [
+      'speed',
+      `${run.mpps.toPrecision(3)} Mpps, ${run.gbps.toPrecision(3)} Gbit/s, ${run.seconds.toFixed(3)} s`,
+    ],
+    [
+      'threads',
+      run.workers === 0
+        ? 'none: everything inline'
+        : `${plural(run.workers, 'worker')}: ${run.by_worker.map((w) => `${(w.share * 100).toFixed(1)} %`).join(', ')}`,
+    ],
+    [
+      'flow cache',
+      `microflow ${count(run.cache.microflow_hits)}, megaflow ${count(run.cache.megaflow_hits)}, upcalls ${count(run.cache.upcalls)}`,
+    ],
+    ['memory', `${(run.peak_rss_bytes / 2 ** 20).toFixed(0)} MiB at most`],
+  ];
+  if (ct.refused > 0) rows.splice(6, 0, ['refused', `${plural(ct.refused, 'commit')}: the connection table was full`]);
+  if (run.lockstep && run.workers > 1) {
+    rows.push(['note', 'the flow table rewrites addresses or ports and tracks: all packets went to one home, in order']);
+  }
+  return rows.map(([name, value]) => `${name.padEnd(12)} ${value}\n`).join('');
+}

@@ -1,0 +1,198 @@
+/** Puts verdicts back into input order and hands them to whoever writes them down.
+ *
+ *  Reads: the VERDICT and FRAME_* columns, verdict templates and changed frames of the workers, after
+ *  their completion. Writes: `head`, behind which window slots and frames are free again. */
+import { ctStateText } from '../classifier/flow-key.js';
+import {
+  FRAME_DATA_OFF,
+  FRAME_LEN,
+  FRAME_NEXT_CHUNK,
+  FRAME_NEXT_OFF,
+  type FrameChunk,
+} from '../datapath/frames.js';
+import { DROP_REASONS } from '../datapath/program.js';
+import type { PacketColumns } from '../shm/packets.js';
+import type { Completions } from './fabric.js';
+
+/** What many verdicts have in common. */
+export interface VerdictTemplate {
+  /** One element per ct() executed: zone and resulting ct_state (as in `ctStateText`). */
+  readonly ct: readonly { zone: number; state: string }[];
+  /** Ports in output order. */
+  readonly out: readonly number[];
+  /** Which frame went to each of them: 0 is the captured one. */
+  readonly frames: readonly number[];
+  /** Stable name of why there was no output, or null. */
+  readonly reason: string | null;
+  /** `"ct":[…],"out":[…],"reason":…` */
+  readonly json: string;
+}
+
+/** One packet's verdict; reused for the next packet. */
+export class Verdict {
+  /** Packet number, from 1. */
+  packet = 0;
+  sec = 0;
+  nsec = 0;
+  inPort = 0;
+  wireLen = 0;
+  template: VerdictTemplate = { ct: [], out: [], frames: [], reason: null, json: '' };
+  /** Bytes of each frame: 0 is the captured one, then the changed copies in order. */
+  readonly frameBytes: Uint8Array[] = [];
+  readonly frameOff: number[] = [];
+  readonly frameLen: number[] = [];
+}
+
+/** Takes verdicts in input order. */
+export interface VerdictSink {
+  verdict(v: Verdict): void;
+}
+
+/** Packets and bytes. */
+export interface Tally {
+  packets: number;
+  bytes: number;
+}
+
+export class Collector implements Completions {
+  head = 0;
+  clock = 0;
+  /** Packets dispatched; the dispatcher counts. */
+  dispatched = 0;
+  readonly drops = new Map<string, number>();
+  readonly outByPort = new Map<number, Tally>();
+  bytes = 0;
+  private readonly packets: PacketColumns;
+  private readonly arenaU8: Uint8Array;
+  private readonly release: (slot: number) => void;
+  private readonly sinks: readonly VerdictSink[];
+  private readonly templates: VerdictTemplate[][];
+  private readonly chunks: FrameChunk[][];
+  /** Worker + 1 of completed packets, by slot. */
+  private readonly done: Uint16Array;
+  private readonly v = new Verdict();
+
+  /** `release` gives the arena space of a slot's packet back. */
+  constructor(
+    packets: PacketColumns,
+    arena: SharedArrayBuffer,
+    workers: number,
+    release: (slot: number) => void,
+    sinks: readonly VerdictSink[],
+  ) {
+    this.packets = packets;
+    this.arenaU8 = new Uint8Array(arena);
+    this.release = release;
+    this.sinks = sinks;
+    const homes = Math.max(1, workers);
+    this.templates = Array.from({ length: homes }, () => []);
+    this.chunks = Array.from({ length: homes }, () => []);
+    this.done = new Uint16Array(packets.slots);
+  }
+
+  get inFlight(): number {
+    return this.dispatched - this.head;
+  }
+
+  template(worker: number, id: number, words: Int32Array): void {
+    this.templates[worker][id] = decode(words);
+  }
+
+  chunk(worker: number, id: number, chunk: FrameChunk): void {
+    this.chunks[worker][id] = chunk;
+  }
+
+  complete(worker: number, slots: Int32Array, n: number): void {
+    const { done } = this;
+    for (let i = 0; i < n; i++) done[slots[i]] = worker + 1;
+  }
+
+  /** Emits what is complete and in turn. False if that was nothing. */
+  drain(): boolean {
+    const { done, packets } = this;
+    const from = this.head;
+    while (this.head < this.dispatched) {
+      const slot = this.head % packets.slots;
+      const worker = done[slot] - 1;
+      if (worker < 0) break;
+      this.emit(worker, slot);
+      done[slot] = 0;
+      this.release(slot);
+      this.head++;
+    }
+    if (this.head === from) return false;
+    // The sweeper may take what ended before the oldest packet still in flight.
+    if (this.head < this.dispatched) this.clock = packets.clock[this.head % packets.slots];
+    return true;
+  }
+
+  private emit(worker: number, slot: number): void {
+    const { packets, v } = this;
+    const template = this.templates[worker][packets.verdict[slot]];
+    v.packet = packets.seq[slot] + 1;
+    v.sec = packets.sec[slot];
+    v.nsec = packets.nsec[slot];
+    v.inPort = packets.inPort[slot];
+    v.wireLen = packets.wireLen[slot];
+    v.template = template;
+    v.frameBytes[0] = this.arenaU8;
+    v.frameOff[0] = packets.off[slot];
+    v.frameLen[0] = packets.capLen[slot];
+    this.bytes += v.frameLen[0];
+    let n = 1;
+    let id = packets.frameChunk[slot];
+    let record = packets.frameOff[slot];
+    while (id >= 0) {
+      const { words, u8 } = this.chunks[worker][id];
+      const w = record >> 2;
+      v.frameBytes[n] = u8;
+      v.frameOff[n] = words[w + FRAME_DATA_OFF];
+      v.frameLen[n] = words[w + FRAME_LEN];
+      n++;
+      id = words[w + FRAME_NEXT_CHUNK];
+      record = words[w + FRAME_NEXT_OFF];
+    }
+    const { out, frames, reason } = template;
+    for (let i = 0; i < out.length; i++) {
+      let tally = this.outByPort.get(out[i]);
+      if (tally === undefined) {
+        tally = { packets: 0, bytes: 0 };
+        this.outByPort.set(out[i], tally);
+      }
+      tally.packets++;
+      tally.bytes += v.frameLen[frames[i]];
+    }
+    if (reason !== null) this.drops.set(reason, (this.drops.get(reason) ?? 0) + 1);
+    for (const sink of this.sinks) sink.verdict(v);
+    if (n > 1) this.releaseFrames(worker, slot);
+  }
+
+  private releaseFrames(worker: number, slot: number): void {
+    let id = this.packets.frameChunk[slot];
+    let record = this.packets.frameOff[slot];
+    while (id >= 0) {
+      const chunk = this.chunks[worker][id];
+      // The worker may take the chunk for other frames as soon as the last one is back.
+      id = chunk.words[(record >> 2) + FRAME_NEXT_CHUNK];
+      record = chunk.words[(record >> 2) + FRAME_NEXT_OFF];
+      chunk.release();
+    }
+  }
+}
+
+function decode(words: Int32Array): VerdictTemplate {
+  let at = 0;
+  const ct: { zone: number; state: string }[] = [];
+  for (let n = words[at++]; n > 0; n--, at += 2) {
+    ct.push({ zone: words[at], state: ctStateText(words[at + 1]) });
+  }
+  const out: number[] = [];
+  const frames: number[] = [];
+  for (let n = words[at++]; n > 0; n--, at += 2) {
+    out.push(words[at]);
+    frames.push(words[at + 1]);
+  }
+  const reason = DROP_REASONS[words[at]];
+  const json = JSON.stringify({ ct, out, reason }).slice(1, -1);
+  return { ct, out, frames, reason, json };
+}

@@ -1,0 +1,469 @@
+/** The worker threads as the main thread sees them: shared memory, rings, requests and answers. The
+ *  replay and the benchmark drive it; both dispatch packets into it and collect what comes out.
+ *
+ *  With no workers the engine runs here, in order, and the coordinator answers it at once: the reference
+ *  that every other number of workers must agree with. */
+import { fileURLToPath } from 'node:url';
+import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import { KEY_WORDS } from '../classifier/flow-key.js';
+import { MegaflowCache } from '../classifier/megaflow.js';
+import { allocatePartition, Partition, PartitionWriter } from '../conntrack/partition.js';
+import type { PacketContext } from '../datapath/context.js';
+import { type CommitRequest, type ControlPlane, Engine, STAT, STAT_WORDS } from '../datapath/engine.js';
+import { FrameChunk, FrameStore } from '../datapath/frames.js';
+import {
+  MSG_COMMIT,
+  MSG_NORMAL,
+  MSG_UPCALL,
+  REQUEST_RING_WORDS,
+  type ShardInit,
+} from '../datapath/shard.js';
+import { VerdictTable } from '../datapath/verdicts.js';
+import type { Translator } from '../openflow/translate.js';
+import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
+import {
+  ADDR6,
+  CONN,
+  CTL_ASLEEP,
+  CTL_BELL,
+  CTL_EPOCH,
+  CTL_LINE,
+  CTL_MAIN_ASLEEP,
+  CTL_MAIN_BELL,
+  CTL_NO_SEQ_CHECK,
+  CTL_STOP,
+  ctlWords,
+} from '../shm/layouts.js';
+import { PacketColumns } from '../shm/packets.js';
+import { Coordinator } from './coordinator.js';
+
+/** Packets that a worker takes from its ring at a time. */
+export const DEFAULT_VECTOR = 256;
+/** Connections that the tracker holds unless told otherwise (dpctl/ct-get-maxconns of Open vSwitch). */
+export const DEFAULT_MAX_CONNS = 3_000_000;
+const REPLY_RING_WORDS = 1 << 18;
+const TEMPLATE_RING_WORDS = 1 << 18;
+const DISPATCH_BATCH = 128;
+
+export interface FabricOptions {
+  /** 0: everything on this thread. */
+  workers: number;
+  /** Packets in flight at most: rows of the descriptor columns. */
+  slots: number;
+  arena: SharedArrayBuffer;
+  translator: Translator;
+  ports: readonly number[];
+  maxConns?: number;
+  vector?: number;
+  /** Key of the tables' hashes. */
+  seed?: number;
+  /** Test only: seed of random delays in workers and coordinator; 0 for none. */
+  jitter?: number;
+}
+
+/** Whoever takes the completed packets. */
+export interface Completions {
+  /** Sequence number of the oldest packet that is not complete, and its clock in ms. */
+  readonly head: number;
+  readonly clock: number;
+  /** Packets in flight. */
+  readonly inFlight: number;
+  template(worker: number, id: number, words: Int32Array): void;
+  chunk(worker: number, id: number, chunk: FrameChunk): void;
+  complete(worker: number, slots: Int32Array, n: number): void;
+}
+
+/** One worker's rings, from this side. */
+class Link {
+  readonly work: WordRing;
+  readonly done: WordRing;
+  readonly requests: MessageReader;
+  readonly replies: MessageWriter;
+  readonly templates: MessageReader;
+  readonly port: MessagePort;
+  readonly batch = new Int32Array(DISPATCH_BATCH);
+  nBatch = 0;
+  dispatched = 0;
+  completed = 0;
+  ended = false;
+
+  constructor(init: ShardInit, port: MessagePort) {
+    this.work = new WordRing(init.work);
+    this.done = new WordRing(init.done);
+    this.requests = new MessageReader(new WordRing(init.requests), REQUEST_RING_WORDS);
+    this.replies = new MessageWriter(new WordRing(init.replies));
+    this.templates = new MessageReader(new WordRing(init.templates), TEMPLATE_RING_WORDS);
+    this.port = port;
+  }
+}
+
+/** A request whose answer depends on everything before it in the input. */
+interface Ordered {
+  worker: number;
+  words: Int32Array;
+}
+
+export class Fabric implements ControlPlane {
+  readonly packets: PacketColumns;
+  readonly coordinator: Coordinator;
+  readonly workers: number;
+  /** Set when a worker has failed; the run can't go on. */
+  failure: Error | null = null;
+  private readonly ctl: Int32Array;
+  private readonly stats: Float64Array[] = [];
+  private readonly links: Link[] = [];
+  private readonly inits: ShardInit[] = [];
+  private readonly ordered = new Map<number, Ordered>();
+  private readonly popped: Int32Array;
+  private pool: Piscina | null = null;
+  private tasks: Promise<unknown>[] = [];
+  private random: number;
+
+  // Inline.
+  private engine: Engine | null = null;
+  private ctx: PacketContext | null = null;
+  private verdicts = new VerdictTable();
+  private epoch = 0;
+  private completions: Completions | null = null;
+
+  constructor(options: FabricOptions) {
+    const o = {
+      maxConns: DEFAULT_MAX_CONNS,
+      vector: DEFAULT_VECTOR,
+      seed: (Math.random() * 0x100000000) | 0,
+      jitter: 0,
+      ...options,
+    };
+    this.workers = o.workers;
+    this.random = o.jitter;
+    this.packets = new PacketColumns(o.slots);
+    this.popped = new Int32Array(o.slots);
+    const ctl = new SharedArrayBuffer(ctlWords(o.workers) * 4);
+    this.ctl = new Int32Array(ctl);
+    const homes = Math.max(1, o.workers);
+    // A record more per packet in flight: its slot may be in limbo.
+    const capacity = o.maxConns + o.slots;
+    const partitions: PartitionWriter[] = [];
+    for (let id = 0; id < homes; id++) {
+      const partition = allocatePartition(capacity, o.seed);
+      const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
+      const epoch = o.workers === 0 ? () => this.epoch : () => Atomics.load(this.ctl, epochAt);
+      partitions.push(new PartitionWriter(partition, epoch));
+      const stats = new SharedArrayBuffer(STAT_WORDS * 8);
+      this.stats.push(new Float64Array(stats));
+      const channel = new MessageChannel();
+      const init: ShardInit = {
+        id,
+        arena: o.arena,
+        packets: this.packets.sab,
+        slots: o.slots,
+        partition,
+        ctl,
+        stats,
+        work: WordRing.allocate(o.slots + 1),
+        done: WordRing.allocate(o.slots + 1),
+        requests: WordRing.allocate(REQUEST_RING_WORDS),
+        replies: WordRing.allocate(REPLY_RING_WORDS),
+        templates: WordRing.allocate(TEMPLATE_RING_WORDS),
+        port: channel.port2,
+        vector: o.vector,
+        jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
+      };
+      if (o.workers === 0) {
+        channel.port1.close();
+        this.startInline(init);
+        break;
+      }
+      this.inits.push(init);
+      this.links.push(new Link(init, channel.port1));
+    }
+    this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns);
+  }
+
+  private startInline(init: ShardInit): void {
+    const frames = new FrameStore((id, sab) => this.completions!.chunk(0, id, new FrameChunk(sab)));
+    this.engine = new Engine(
+      new Partition(init.partition),
+      new MegaflowCache(),
+      this,
+      frames,
+      init.arena,
+      this.packets,
+      this.stats[0],
+    );
+    this.ctx = this.engine.newContext();
+  }
+
+  /** Starts the threads. */
+  start(completions: Completions): void {
+    this.completions = completions;
+    if (this.workers === 0) return;
+    this.pool = new Piscina({
+      filename: fileURLToPath(new URL('../../workers/shard.js', import.meta.url)),
+      minThreads: this.workers,
+      maxThreads: this.workers,
+      concurrentTasksPerWorker: 1,
+    });
+    this.tasks = this.inits.map((init, id) =>
+      this.pool!.run(init, { transferList: [init.port] }).then(
+        () => {
+          this.links[id].ended = true;
+        },
+        (error: Error) => {
+          this.links[id].ended = true;
+          this.failure ??= new Error(`worker ${id} failed: ${error.message}`, { cause: error });
+        },
+      ),
+    );
+  }
+
+  /** Hands the packet in `slot` to its home. Its row must be complete. */
+  dispatch(slot: number, home: number): void {
+    if (this.workers === 0) {
+      this.runInline(slot);
+      return;
+    }
+    const link = this.links[home];
+    link.batch[link.nBatch++] = slot;
+    if (link.nBatch === DISPATCH_BATCH) this.flushLink(link, home);
+  }
+
+  /** Publishes what has been dispatched. */
+  flush(): void {
+    this.links.forEach((link, home) => {
+      if (link.nBatch > 0) this.flushLink(link, home);
+    });
+  }
+
+  private flushLink(link: Link, home: number): void {
+    // The ring has room for every slot there is.
+    if (!link.work.push(link.batch, link.nBatch)) throw new Error('dispatcher: ring overflow');
+    link.dispatched += link.nBatch;
+    link.nBatch = 0;
+    this.wake(home);
+  }
+
+  private wake(worker: number): void {
+    if (Atomics.load(this.ctl, (2 * worker + 2) * CTL_LINE + CTL_ASLEEP) === 0) return;
+    const bell = (2 * worker + 1) * CTL_LINE + CTL_BELL;
+    Atomics.add(this.ctl, bell, 1);
+    Atomics.notify(this.ctl, bell);
+  }
+
+  /** Serves requests and takes completions. False if there were none. */
+  poll(): boolean {
+    let any = false;
+    const { links } = this;
+    // Test only: workers in random order, and sometimes not at all.
+    const first = this.random === 0 ? 0 : this.next() % links.length;
+    for (let i = 0; i < links.length; i++) {
+      if (this.random !== 0 && this.next() % 4 === 0) {
+        any = true;
+        continue;
+      }
+      const worker = (first + i) % links.length;
+      if (this.serve(worker)) any = true;
+      if (this.take(worker)) any = true;
+    }
+    if (this.ordered.size > 0 && this.serveOrdered()) any = true;
+    return any;
+  }
+
+  /** Templates and chunks first: completions name them. A template may arrive before its completion, not
+   *  after. */
+  private take(worker: number): boolean {
+    const link = this.links[worker];
+    const n = link.done.pop(this.popped, this.popped.length);
+    if (n === 0) return this.takeTemplates(worker);
+    this.takeTemplates(worker);
+    this.takeChunks(worker);
+    link.completed += n;
+    this.completions!.complete(worker, this.popped, n);
+    return true;
+  }
+
+  private takeTemplates(worker: number): boolean {
+    const { templates } = this.links[worker];
+    let any = false;
+    for (let m = templates.next(); m >= 0; m = templates.next()) {
+      const { words } = templates;
+      this.completions!.template(worker, words[m + 2], words.slice(m + MESSAGE_HEADER, m + words[m]));
+      any = true;
+    }
+    return any;
+  }
+
+  private takeChunks(worker: number): void {
+    const { port } = this.links[worker];
+    for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
+      const { id, sab } = got.message as { id: number; sab: SharedArrayBuffer };
+      this.completions!.chunk(worker, id, new FrameChunk(sab));
+    }
+  }
+
+  private serve(worker: number): boolean {
+    const { requests, replies } = this.links[worker];
+    let any = false;
+    for (let m = requests.next(); m >= 0; m = requests.next()) {
+      any = true;
+      this.answer(worker, requests.words, m, false);
+    }
+    if (replies.pending) {
+      replies.flush();
+      this.wake(worker);
+    }
+    return any;
+  }
+
+  /** Answers the message at `m`, or puts it off until its packet is the oldest. */
+  private answer(worker: number, words: Int32Array, m: number, inTurn: boolean): void {
+    const { coordinator, packets } = this;
+    const { replies } = this.links[worker];
+    const type = words[m + 1];
+    const token = words[m + 2];
+    const payload = m + MESSAGE_HEADER;
+    if (type === MSG_UPCALL) {
+      const key = words.slice(payload, payload + KEY_WORDS);
+      const { program, mask } = coordinator.translate(key);
+      const at = replies.begin(MSG_UPCALL, token, 2 * KEY_WORDS + program.length);
+      replies.words.set(key, at);
+      replies.words.set(mask, at + KEY_WORDS);
+      replies.words.set(program, at + 2 * KEY_WORDS);
+      return;
+    }
+    const slot = words[payload];
+    const seq = packets.seq[slot];
+    const completions = this.completions!;
+    if (!inTurn && seq !== completions.head) {
+      if (type === MSG_NORMAL || coordinator.nearLimit(completions.inFlight)) {
+        this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
+        return;
+      }
+    }
+    if (type === MSG_COMMIT) {
+      const at = payload + 1;
+      const addr6At = words[m] >= MESSAGE_HEADER + 1 + CONN.words + ADDR6.words ? at + CONN.words : -1;
+      const got = coordinator.commit(worker, words, at, addr6At, seq, completions.clock);
+      const r = replies.begin(MSG_COMMIT, token, 1);
+      replies.words[r] = got;
+    } else {
+      const key = words.slice(payload + 1, payload + 1 + KEY_WORDS);
+      const ports: number[] = [];
+      const reason = coordinator.normal(key, packets.clock[slot], ports);
+      const r = replies.begin(MSG_NORMAL, token, 1 + ports.length);
+      replies.words[r] = reason;
+      for (let i = 0; i < ports.length; i++) replies.words[r + 1 + i] = ports[i];
+    }
+  }
+
+  /** The oldest packet's request, if it has one, has its turn. */
+  private serveOrdered(): boolean {
+    const { head } = this.completions!;
+    const request = this.ordered.get(head);
+    if (request === undefined) return false;
+    this.ordered.delete(head);
+    this.answer(request.worker, request.words, 0, true);
+    this.links[request.worker].replies.flush();
+    this.wake(request.worker);
+    return true;
+  }
+
+  /** A slice of the sweep. */
+  sweep(budget: number): void {
+    this.coordinator.sweep(this.completions!.clock, budget);
+  }
+
+  /** Waits until a worker has something, at most `ms`. */
+  sleep(ms: number): void {
+    const { ctl } = this;
+    const bell = Atomics.load(ctl, CTL_MAIN_BELL);
+    Atomics.store(ctl, CTL_MAIN_ASLEEP, 1);
+    if (this.quiet()) Atomics.wait(ctl, CTL_MAIN_BELL, bell, ms);
+    Atomics.store(ctl, CTL_MAIN_ASLEEP, 0);
+  }
+
+  private quiet(): boolean {
+    return this.links.every((l) => l.done.empty() && l.requests.empty() && l.templates.empty());
+  }
+
+  /** dpctl/ct-{en,dis}able-tcp-seq-chk; only while no packet is in flight. */
+  setSequenceCheck(on: boolean): void {
+    Atomics.store(this.ctl, CTL_NO_SEQ_CHECK, on ? 0 : 1);
+    if (this.engine !== null) this.engine.checkSequence = on;
+  }
+
+  /** Counters of all workers together (see STAT), and of each. */
+  counters(): { total: Float64Array; byWorker: Float64Array[] } {
+    const total = new Float64Array(STAT_WORDS);
+    for (const stats of this.stats) stats.forEach((v, i) => (total[i] += v));
+    return { total, byWorker: this.stats };
+  }
+
+  /** Stops the threads; resolves when they are gone. */
+  async stop(): Promise<void> {
+    for (let worker = 0; worker < this.links.length; worker++) {
+      const line = (2 * worker + 1) * CTL_LINE;
+      Atomics.store(this.ctl, line + CTL_STOP, 1);
+      Atomics.add(this.ctl, line + CTL_BELL, 1);
+      Atomics.notify(this.ctl, line + CTL_BELL);
+    }
+    if (this.failure === null) await Promise.all(this.tasks);
+    await this.pool?.destroy();
+    for (const link of this.links) link.port.close();
+  }
+
+  // ---- inline: the coordinator as the engine's control plane ----
+
+  private runInline(slot: number): void {
+    const ctx = this.ctx!;
+    const engine = this.engine!;
+    engine.begin(ctx, slot);
+    engine.partition.refresh();
+    if (!engine.run(ctx)) throw new Error('datapath: a packet waits although the coordinator answers at once');
+    const known = this.verdicts.size;
+    const id = this.verdicts.intern(ctx);
+    if (id === known) this.completions!.template(0, id, this.verdicts.template(id));
+    this.packets.verdict[slot] = id;
+    this.packets.frameChunk[slot] = ctx.firstChunk;
+    this.packets.frameOff[slot] = ctx.firstRecord;
+    this.epoch++;
+    this.popped[0] = slot;
+    this.completions!.complete(0, this.popped, 1);
+  }
+
+  upcall(ctx: PacketContext): Int32Array {
+    this.stats[0][STAT.UPCALLS]++;
+    const { program, mask } = this.coordinator.translate(ctx.key);
+    return this.engine!.megaflows.insert(ctx.key, mask, program).program;
+  }
+
+  commit(ctx: PacketContext, request: CommitRequest): number {
+    const words = new Int32Array(CONN.words + ADDR6.words);
+    words.set(request.words);
+    words.set(request.addr6, CONN.words);
+    const slot = this.coordinator.commit(
+      0,
+      words,
+      0,
+      request.ipv6 ? CONN.words : -1,
+      this.packets.seq[ctx.slot],
+      ctx.now,
+    );
+    this.engine!.partition.refresh();
+    return slot;
+  }
+
+  normal(ctx: PacketContext): boolean {
+    ctx.answerPorts.length = 0;
+    ctx.answer = this.coordinator.normal(ctx.key, ctx.now, ctx.answerPorts);
+    return true;
+  }
+
+  // ---- test only ----
+
+  private next(): number {
+    this.random = (Math.imul(this.random, 1103515245) + 12345) | 0 || 1;
+    return (this.random >>> 8) & 0xffff;
+  }
+}

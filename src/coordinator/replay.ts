@@ -1,0 +1,299 @@
+/** Replays captures through the switch: source, dispatcher, coordinator and collector share this
+ *  thread; workers, if any, run the datapath.
+ *
+ *  Every packet gets a window slot (its number modulo the window), a clock, a hash and a home, is handed
+ *  to its home, and is collected in input order. Control events are fences: the window runs empty, the
+ *  event is applied, and dispatch goes on. */
+import type { MergedSource } from '../pcap/merge.js';
+import { newMergedRecord } from '../pcap/merge.js';
+import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '../pcap/types.js';
+import { Steering } from '../rss/steer.js';
+import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
+import type { Translator } from '../openflow/translate.js';
+import { Collector, type Tally, type VerdictSink } from './collector.js';
+import { dumpConntrack } from './dump.js';
+import type { ControlEvent } from './events.js';
+import { Fabric } from './fabric.js';
+
+/** Packets in flight at most. */
+export const DEFAULT_WINDOW = 16384;
+/** Packets read between two looks at the rings. */
+const READ_BURST = 512;
+/** Records that the sweeper looks at after each burst. */
+const SWEEP_SLICE = 256;
+/** How often the event loop gets a turn (signals, failures of workers), in ms. */
+const BREATH_MS = 20;
+const IDLE_MS = 1;
+
+/** Chooses the port that a packet arrives on. */
+export interface PortMap {
+  portOf(source: number, iface: number, view: DataView, off: number, len: number): number;
+}
+
+export interface ReplayOptions {
+  source: MergedSource;
+  arena: PacketArena & { readonly sab: SharedArrayBuffer };
+  portMap: PortMap;
+  /** Ports of the switch besides LOCAL. */
+  ports: readonly number[];
+  translator: Translator;
+  workers: number;
+  /** Everything to one home, in order: for flow tables that need it. */
+  lockstep: boolean;
+  events?: readonly ControlEvent[];
+  sinks?: readonly VerdictSink[];
+  maxConns?: number;
+  rssKey?: Uint8Array;
+  /** Window slots, packets per vector; for tests. */
+  window?: number;
+  vector?: number;
+  /** Test only: seed of random delays. */
+  jitter?: number;
+  /** Called now and then. */
+  progress?: (packets: number, bytes: number) => void;
+  /** Aborts the run. */
+  signal?: AbortSignal;
+}
+
+export interface ReplayResult {
+  packets: number;
+  bytes: number;
+  /** From the first packet read to the last one collected. */
+  seconds: number;
+  /** Time that the capture spans, in seconds. */
+  captureSeconds: number;
+  drops: Map<string, number>;
+  outByPort: Map<number, Tally>;
+  /** Counters of all workers together (STAT) and of each. */
+  counters: { total: Float64Array; byWorker: Float64Array[] };
+  upcalls: number;
+  commits: number;
+  refused: number;
+  /** Connections that ended by timeout up to the last packet. */
+  expired: number;
+  flushed: number;
+  /** Live connections at the end, and the lines of dump-conntrack. */
+  connections: number;
+  dump: string[];
+  sharedBytes: number;
+  notices: CaptureNotice[];
+  /** Why the input ended early: the packets before the damage are in this result. */
+  damage: CaptureError | null;
+}
+
+export async function replay(options: ReplayOptions): Promise<ReplayResult> {
+  const run = new Run(options);
+  try {
+    return await run.loop();
+  } finally {
+    options.source.close();
+    await run.fabric.stop();
+  }
+}
+
+class Run {
+  readonly fabric: Fabric;
+  private readonly options: ReplayOptions;
+  private readonly collector: Collector;
+  private readonly steering: Steering;
+  private readonly segments: Int32Array;
+  private readonly view: DataView;
+  private readonly record = newMergedRecord();
+  private readonly events: readonly ControlEvent[];
+  private nextEvent = 0;
+  /** A packet has been read that an event must come before. */
+  private holding = false;
+  private ended = false;
+  private starved = false;
+  private firstSec = 0;
+  private firstNsec = 0;
+  private clock = 0;
+  private damage: CaptureError | null = null;
+
+  constructor(options: ReplayOptions) {
+    this.options = options;
+    const slots = options.window ?? DEFAULT_WINDOW;
+    const { arena } = options;
+    this.fabric = new Fabric({
+      workers: options.workers,
+      slots,
+      arena: arena.sab,
+      translator: options.translator,
+      ports: options.ports,
+      ...(options.maxConns === undefined ? {} : { maxConns: options.maxConns }),
+      ...(options.vector === undefined ? {} : { vector: options.vector }),
+      ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
+    });
+    this.segments = new Int32Array(slots);
+    this.view = new DataView(arena.sab);
+    this.collector = new Collector(
+      this.fabric.packets,
+      arena.sab,
+      options.workers,
+      (slot) => arena.release(this.segments[slot]),
+      options.sinks ?? [],
+    );
+    const homes = options.lockstep ? 1 : Math.max(1, options.workers);
+    this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
+    this.events = options.events ?? [];
+  }
+
+  async loop(): Promise<ReplayResult> {
+    const { fabric, collector, options } = this;
+    fabric.start(collector);
+    const began = performance.now();
+    let breath = began;
+    for (;;) {
+      let busy = this.fill();
+      if (fabric.workers > 0) {
+        fabric.flush();
+        if (fabric.poll()) busy = true;
+      }
+      if (collector.drain()) busy = true;
+      if (collector.inFlight === 0 && this.fence()) busy = true;
+      if (this.ended && collector.inFlight === 0) break;
+      fabric.sweep(SWEEP_SLICE);
+
+      if (fabric.failure !== null) throw fabric.failure;
+      const now = performance.now();
+      if (!busy || now - breath > BREATH_MS) {
+        if (!busy && this.starved && collector.inFlight === 0) await options.source.readable();
+        else if (!busy && fabric.workers > 0) fabric.sleep(IDLE_MS);
+        await new Promise(setImmediate);
+        options.signal?.throwIfAborted();
+        options.progress?.(collector.head, collector.bytes);
+        breath = now;
+      }
+    }
+    return this.result((performance.now() - began) / 1000);
+  }
+
+  /** Reads and dispatches a burst of packets. False if there was none. */
+  private fill(): boolean {
+    const { source } = this.options;
+    const { collector, fabric } = this;
+    this.starved = false;
+    let n = 0;
+    while (n < READ_BURST && collector.inFlight < fabric.packets.slots && !this.ended) {
+      if (!this.holding) {
+        const result = this.read(source);
+        if (result === ReadResult.END) {
+          this.ended = true;
+          break;
+        }
+        if (result !== ReadResult.PACKET) {
+          this.starved = result === ReadResult.STARVED;
+          break;
+        }
+        this.tick();
+      }
+      // An event due before this packet waits until all packets before it are done.
+      this.holding = this.eventDue();
+      if (this.holding) {
+        if (collector.inFlight > 0) break;
+        this.fence();
+        this.holding = false;
+      }
+      this.dispatch();
+      n++;
+      // Inline, the packet is done: free its slot.
+      if (fabric.workers === 0) collector.drain();
+    }
+    return n > 0;
+  }
+
+  /** Damage ends the input; what came before it is finished and reported with it. */
+  private read(source: MergedSource): ReadResult {
+    try {
+      return source.next(this.record);
+    } catch (error) {
+      if (!(error instanceof CaptureError)) throw error;
+      this.damage = error;
+      return ReadResult.END;
+    }
+  }
+
+  /** Advances the clock to the packet just read: the running maximum of the timestamps. */
+  private tick(): void {
+    const { record } = this;
+    if (this.collector.dispatched === 0) {
+      this.firstSec = record.sec;
+      this.firstNsec = record.nsec;
+    }
+    const ms = this.millis(record.sec, record.nsec);
+    if (ms > this.clock) this.clock = ms;
+  }
+
+  /** Whole ms since the first packet. */
+  private millis(sec: number, nsec: number): number {
+    return (sec - this.firstSec) * 1000 + Math.floor((nsec - this.firstNsec) / 1e6);
+  }
+
+  private eventDue(): boolean {
+    const event = this.events[this.nextEvent];
+    if (event === undefined) return false;
+    const { record } = this;
+    return event.sec < record.sec || (event.sec === record.sec && event.nsec <= record.nsec);
+  }
+
+  /** Applies what is due, or what is left at the end; no packet is in flight. True if anything was. */
+  private fence(): boolean {
+    const first = this.nextEvent;
+    while (this.nextEvent < this.events.length && (this.ended || (this.holding && this.eventDue()))) {
+      this.events[this.nextEvent++].apply(this.fabric, this.clock);
+    }
+    return this.nextEvent > first;
+  }
+
+  private dispatch(): void {
+    const { record, fabric, collector, view, steering, options } = this;
+    const { packets } = fabric;
+    const slot = collector.dispatched % packets.slots;
+    packets.off[slot] = record.off;
+    packets.capLen[slot] = record.capLen;
+    packets.wireLen[slot] = record.wireLen;
+    packets.sec[slot] = record.sec;
+    packets.nsec[slot] = record.nsec;
+    packets.seq[slot] = collector.dispatched;
+    packets.clock[slot] = this.clock;
+    packets.inPort[slot] = options.portMap.portOf(record.source, record.iface, view, record.off, record.capLen);
+    this.segments[slot] = record.segment;
+    if (fabric.workers > 0) {
+      if (options.lockstep) packets.hash[slot] = 0;
+      else {
+        steering.locate(view, record.off, record.capLen);
+        packets.hash[slot] = steering.hash;
+      }
+    }
+    if (collector.inFlight === 0) collector.clock = this.clock;
+    collector.dispatched++;
+    fabric.dispatch(slot, steering.home);
+  }
+
+  private result(seconds: number): ReplayResult {
+    const { collector, fabric, options } = this;
+    const { coordinator } = fabric;
+    // What ended by the last packet's time is left out, as a lookup at that time would.
+    coordinator.sweep(this.clock + 1, Infinity);
+    const dump = dumpConntrack(coordinator.partitions, this.clock);
+    return {
+      packets: collector.head,
+      bytes: collector.bytes,
+      seconds,
+      captureSeconds: this.clock / 1000,
+      drops: collector.drops,
+      outByPort: collector.outByPort,
+      counters: fabric.counters(),
+      upcalls: coordinator.upcalls,
+      commits: coordinator.commits,
+      refused: coordinator.full,
+      expired: coordinator.expired,
+      flushed: coordinator.flushed,
+      connections: dump.length,
+      dump,
+      sharedBytes: coordinator.sharedBytes(),
+      notices: [...options.source.notices],
+      damage: this.damage,
+    };
+  }
+}

@@ -1,0 +1,382 @@
+/** A worker's loop: packets from its ring through the datapath a vector at a time; requests to the
+ *  coordinator, answers from it; completions to the collector.
+ *
+ *  A packet that waits for the coordinator is parked, and the packets of its connection (the same HASH)
+ *  queue up behind it; packets of other connections go on. Order within a connection is input order,
+ *  always. The number of parked packets is bounded: beyond it the worker takes nothing from its ring
+ *  until an answer comes. That can't deadlock: the oldest packet in flight is never behind another, so
+ *  its request is always answered.
+ *
+ *  docs/architecture.md, "The thread protocol", has the order of publications. */
+import type { MessagePort } from 'node:worker_threads';
+import { KEY_WORDS } from '../classifier/flow-key.js';
+import { MegaflowCache } from '../classifier/megaflow.js';
+import { Partition, type PartitionMemory } from '../conntrack/partition.js';
+import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
+import {
+  ADDR6,
+  CONN,
+  CTL_ASLEEP,
+  CTL_BELL,
+  CTL_EPOCH,
+  CTL_LINE,
+  CTL_MAIN_ASLEEP,
+  CTL_MAIN_BELL,
+  CTL_NO_SEQ_CHECK,
+  CTL_STOP,
+} from '../shm/layouts.js';
+import { PacketColumns } from '../shm/packets.js';
+import type { PacketContext } from './context.js';
+import { type CommitRequest, type ControlPlane, Engine, PENDING, STAT } from './engine.js';
+import { FrameStore } from './frames.js';
+import { MAX_PROGRAM_WORDS } from './program.js';
+import { VerdictTable } from './verdicts.js';
+
+/** Request: `slot, CONN words[, ADDR6 words]`. Answer: `slot or NO_ENTRY`. */
+export const MSG_COMMIT = 1;
+/** Request: key. Answer: key, mask, program. */
+export const MSG_UPCALL = 2;
+/** Request: `slot`, key. Answer: `drop reason, ports…`. */
+export const MSG_NORMAL = 3;
+/** To the collector: the token is the number, the payload the template. */
+export const MSG_TEMPLATE = 4;
+
+/** Longest message from the coordinator. */
+export const MAX_REPLY_WORDS = MESSAGE_HEADER + 2 * KEY_WORDS + MAX_PROGRAM_WORDS;
+/** Packets that may wait for the coordinator at a time. */
+export const MAX_PARKED = 1024;
+/** Words of the request ring: all parked packets may have a request in it. */
+export const REQUEST_RING_WORDS = MAX_PARKED * (MESSAGE_HEADER + 1 + KEY_WORDS);
+
+/** What a worker needs; everything in it is shared memory or can be cloned. */
+export interface ShardInit {
+  id: number;
+  arena: SharedArrayBuffer;
+  packets: SharedArrayBuffer;
+  slots: number;
+  partition: PartitionMemory;
+  ctl: SharedArrayBuffer;
+  stats: SharedArrayBuffer;
+  /** Rings: slots to run; completed slots; requests; answers; verdict templates. */
+  work: SharedArrayBuffer;
+  done: SharedArrayBuffer;
+  requests: SharedArrayBuffer;
+  replies: SharedArrayBuffer;
+  templates: SharedArrayBuffer;
+  /** Announces chunks of changed frames. */
+  port: MessagePort;
+  vector: number;
+  /** Test only: seed of random delays, 0 for none. */
+  jitter: number;
+}
+
+/** A parked packet and what queues behind it. */
+interface Chain {
+  hash: number;
+  ctx: PacketContext;
+  queue: number[];
+  head: number;
+}
+
+/** Loops without work before a thread goes to sleep; with more threads than cores, spinning steals the
+ *  time of whoever has something to do. */
+const SPINS = 64;
+
+export class Shard implements ControlPlane {
+  private readonly init: ShardInit;
+  private readonly packets: PacketColumns;
+  private readonly ctl: Int32Array;
+  private readonly bellWord: number;
+  private readonly ownLine: number;
+  private readonly work: WordRing;
+  private readonly done: WordRing;
+  private readonly requests: MessageWriter;
+  private readonly replies: MessageReader;
+  private readonly repliesRing: WordRing;
+  private readonly templates: MessageWriter;
+  private readonly verdicts = new VerdictTable();
+  private readonly engine: Engine;
+  private readonly stats: Float64Array;
+
+  private readonly slots: Int32Array;
+  private readonly completed: Int32Array;
+  private nCompleted = 0;
+
+  private ctx: PacketContext;
+  private readonly contexts: PacketContext[] = [];
+  private readonly parked = new Map<number, Chain>();
+  private readonly chains: (Chain | null)[] = [];
+  private readonly freeTokens: number[] = [];
+  /** Chains that wait for a translation behind the one that is under way. */
+  private misses: Chain[] = [];
+  private upcallPending = false;
+  private random: number;
+
+  constructor(init: ShardInit) {
+    this.init = init;
+    this.packets = new PacketColumns(init.slots, init.packets);
+    this.ctl = new Int32Array(init.ctl);
+    this.bellWord = (2 * init.id + 1) * CTL_LINE;
+    this.ownLine = (2 * init.id + 2) * CTL_LINE;
+    this.work = new WordRing(init.work);
+    this.done = new WordRing(init.done);
+    this.requests = new MessageWriter(new WordRing(init.requests));
+    this.repliesRing = new WordRing(init.replies);
+    this.replies = new MessageReader(this.repliesRing, MAX_REPLY_WORDS);
+    this.templates = new MessageWriter(new WordRing(init.templates));
+    this.stats = new Float64Array(init.stats);
+    const frames = new FrameStore((id, sab) => init.port.postMessage({ id, sab }));
+    this.engine = new Engine(
+      new Partition(init.partition),
+      new MegaflowCache(),
+      this,
+      frames,
+      init.arena,
+      this.packets,
+      this.stats,
+    );
+    this.slots = new Int32Array(init.vector);
+    this.completed = new Int32Array(init.slots);
+    this.ctx = this.engine.newContext();
+    this.random = init.jitter;
+  }
+
+  /** Runs until told to stop. */
+  run(): void {
+    let idle = 0;
+    while (Atomics.load(this.ctl, this.bellWord + CTL_STOP) === 0) {
+      const bell = Atomics.load(this.ctl, this.bellWord + CTL_BELL);
+      if (this.step()) {
+        idle = 0;
+      } else if (++idle > SPINS) {
+        this.sleep(bell);
+        idle = 0;
+      }
+    }
+    this.init.port.close();
+  }
+
+  /** One vector. False if there was nothing to do. */
+  private step(): boolean {
+    const { engine, packets } = this;
+    if (this.random !== 0) this.delay();
+    const answered = this.takeReplies();
+    // After the replies: they may name records that only the grown index has.
+    engine.partition.refresh();
+    engine.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
+    let n = 0;
+    if (this.parked.size < MAX_PARKED) {
+      n = this.work.pop(this.slots, Math.min(this.slots.length, this.allowance()));
+      for (let i = 0; i < n; i++) {
+        const slot = this.slots[i];
+        const chain = this.parked.size > 0 ? this.parked.get(packets.hash[slot]) : undefined;
+        if (chain !== undefined) chain.queue.push(slot);
+        else this.start(slot);
+      }
+      if (n > 0) this.stats[STAT.VECTORS]++;
+    }
+    const flushed = this.flush();
+    // Quiescent: nothing found in the index before this point is used after it, except by parked packets,
+    // whose connections the sweeper leaves alone.
+    Atomics.add(this.ctl, this.ownLine + CTL_EPOCH, 1);
+    return n > 0 || answered || flushed;
+  }
+
+  /** How many packets may be taken so that at most MAX_PARKED wait. */
+  private allowance(): number {
+    const room = MAX_PARKED - this.parked.size;
+    return this.random === 0 ? room : Math.min(room, 1 + (this.next() % 16));
+  }
+
+  private start(slot: number): void {
+    const { engine, ctx } = this;
+    engine.begin(ctx, slot);
+    if (engine.run(ctx)) this.complete(ctx);
+    else this.park(ctx, this.packets.hash[slot]);
+  }
+
+  /** Publishes the verdict; the completion itself goes out with the vector. */
+  private complete(ctx: PacketContext): void {
+    const { packets, verdicts } = this;
+    const { slot } = ctx;
+    const known = verdicts.size;
+    const id = verdicts.intern(ctx);
+    if (id === known) {
+      const template = verdicts.template(id);
+      const at = this.templates.begin(MSG_TEMPLATE, id, template.length);
+      this.templates.words.set(template, at);
+    }
+    packets.verdict[slot] = id;
+    packets.frameChunk[slot] = ctx.firstChunk;
+    packets.frameOff[slot] = ctx.firstRecord;
+    this.completed[this.nCompleted++] = slot;
+    if (this.nCompleted === this.completed.length) this.flush();
+  }
+
+  // ---- parking ----
+
+  private park(ctx: PacketContext, hash: number): void {
+    const chain = this.chains[ctx.token] as Chain;
+    chain.hash = hash;
+    chain.ctx = ctx;
+    this.parked.set(hash, chain);
+    this.stats[STAT.PARKED]++;
+    this.ctx = this.contexts.pop() ?? this.engine.newContext();
+    this.ctx.token = -1;
+  }
+
+  /** The token under which answers for this packet come back. */
+  private tokenOf(ctx: PacketContext): number {
+    if (ctx.token < 0) {
+      ctx.token = this.freeTokens.pop() ?? this.chains.length;
+      if (ctx.token === this.chains.length) this.chains.push(null);
+      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [], head: 0 };
+    }
+    return ctx.token;
+  }
+
+  /** Goes on with a chain whose first packet has got its answer. */
+  private resume(chain: Chain): void {
+    const { engine } = this;
+    const { ctx } = chain;
+    while (engine.run(ctx)) {
+      this.complete(ctx);
+      if (chain.head === chain.queue.length) {
+        this.parked.delete(chain.hash);
+        chain.queue.length = 0;
+        chain.head = 0;
+        this.freeTokens.push(ctx.token);
+        ctx.token = -1;
+        this.contexts.push(ctx);
+        return;
+      }
+      engine.begin(ctx, chain.queue[chain.head++]);
+    }
+  }
+
+  private takeReplies(): boolean {
+    let any = false;
+    for (let m = this.replies.next(); m >= 0; m = this.replies.next()) {
+      any = true;
+      const { words } = this.replies;
+      const payload = m + MESSAGE_HEADER;
+      const end = m + words[m];
+      const chain = this.chains[words[m + 2]] as Chain;
+      const { ctx } = chain;
+      switch (words[m + 1]) {
+        case MSG_COMMIT:
+          ctx.answer = words[payload];
+          this.engine.partition.refresh();
+          this.resume(chain);
+          break;
+        case MSG_UPCALL:
+          this.installed(chain, words, payload, end);
+          break;
+        case MSG_NORMAL:
+          ctx.answer = words[payload];
+          ctx.answerPorts.length = 0;
+          for (let i = payload + 1; i < end; i++) ctx.answerPorts.push(words[i]);
+          this.resume(chain);
+          break;
+      }
+    }
+    return any;
+  }
+
+  private installed(chain: Chain, words: Int32Array, payload: number, end: number): void {
+    const key = words.subarray(payload, payload + KEY_WORDS);
+    const mask = words.subarray(payload + KEY_WORDS, payload + 2 * KEY_WORDS);
+    const entry = this.engine.megaflows.insert(key, mask, words.slice(payload + 2 * KEY_WORDS, end));
+    this.upcallPending = false;
+    chain.ctx.program = entry.program;
+    chain.ctx.pc = 0;
+    this.resume(chain);
+    const waiting = this.misses;
+    this.misses = [];
+    for (const miss of waiting) this.resume(miss);
+  }
+
+  // ---- ControlPlane: ask, and let the packet wait ----
+
+  upcall(ctx: PacketContext): null {
+    const token = this.tokenOf(ctx);
+    if (this.upcallPending) {
+      // The translation under way may be the one that this packet needs.
+      const chain = this.chains[token] as Chain;
+      chain.ctx = ctx;
+      this.misses.push(chain);
+      return null;
+    }
+    this.upcallPending = true;
+    this.stats[STAT.UPCALLS]++;
+    const at = this.requests.begin(MSG_UPCALL, token, KEY_WORDS);
+    this.requests.words.set(ctx.key, at);
+    return null;
+  }
+
+  commit(ctx: PacketContext, request: CommitRequest): number {
+    const n = 1 + CONN.words + (request.ipv6 ? ADDR6.words : 0);
+    const at = this.requests.begin(MSG_COMMIT, this.tokenOf(ctx), n);
+    const { words } = this.requests;
+    words[at] = ctx.slot;
+    for (let i = 0; i < CONN.words; i++) words[at + 1 + i] = request.words[i];
+    if (request.ipv6) words.set(request.addr6, at + 1 + CONN.words);
+    return PENDING;
+  }
+
+  normal(ctx: PacketContext): boolean {
+    const at = this.requests.begin(MSG_NORMAL, this.tokenOf(ctx), 1 + KEY_WORDS);
+    this.requests.words[at] = ctx.slot;
+    this.requests.words.set(ctx.key, at + 1);
+    return false;
+  }
+
+  // ---- publishing ----
+
+  /** Templates before the completions that name them. True if anything went out. */
+  private flush(): boolean {
+    if (!this.templates.pending && !this.requests.pending && this.nCompleted === 0) return false;
+    while (!this.templates.flush()) this.pause();
+    while (!this.done.push(this.completed, this.nCompleted)) this.pause();
+    this.nCompleted = 0;
+    while (!this.requests.flush()) this.pause();
+    this.ring();
+    return true;
+  }
+
+  /** Lets the main thread drain what is full. */
+  private pause(): void {
+    this.ring();
+    Atomics.wait(this.ctl, this.ownLine + 8, 0, 0.1);
+  }
+
+  private ring(): void {
+    if (Atomics.load(this.ctl, CTL_MAIN_ASLEEP) !== 0) {
+      Atomics.add(this.ctl, CTL_MAIN_BELL, 1);
+      Atomics.notify(this.ctl, CTL_MAIN_BELL);
+    }
+  }
+
+  private sleep(bell: number): void {
+    const { ctl } = this;
+    Atomics.store(ctl, this.ownLine + CTL_ASLEEP, 1);
+    // Whoever pushed before it could see that we sleep has left something in a ring.
+    const blocked = this.parked.size >= MAX_PARKED;
+    if ((blocked || this.work.empty()) && this.repliesRing.empty()) {
+      Atomics.wait(ctl, this.bellWord + CTL_BELL, bell, 100);
+    }
+    Atomics.store(ctl, this.ownLine + CTL_ASLEEP, 0);
+  }
+
+  // ---- test only ----
+
+  private next(): number {
+    this.random = (Math.imul(this.random, 1103515245) + 12345) | 0 || 1;
+    return (this.random >>> 8) & 0xffff;
+  }
+
+  private delay(): void {
+    if (this.next() % 8 === 0) Atomics.wait(this.ctl, this.ownLine + 8, 0, (this.next() % 20) / 10);
+  }
+}
+
