@@ -10,6 +10,8 @@ export interface Megaflow {
   readonly mask: Int32Array;
   readonly key: Int32Array;
   packets: number;
+  /** Whether the mask looks only at what microflow entries cover. */
+  readonly foldable: boolean;
 }
 
 /** Entries of one mask, by open addressing. */
@@ -95,8 +97,12 @@ export class MegaflowCache {
   /** Times the cache was emptied because it was full. */
   flushes = 0;
 
-  /** `limit`: entries after which the cache starts anew. */
-  constructor(limit = 65536) {
+  private readonly covers: (mask: Int32Array) => boolean;
+
+  /** `covers` tells whether microflow entries can stand for a mask; `limit` is the number of entries after
+   *  which the cache starts anew. */
+  constructor(covers: (mask: Int32Array) => boolean = () => false, limit = 65536) {
+    this.covers = covers;
     this.limit = limit;
   }
 
@@ -132,7 +138,13 @@ export class MegaflowCache {
     }
     const masked = new Int32Array(KEY_WORDS);
     for (let w = 0; w < KEY_WORDS; w++) masked[w] = key[w] & mask[w];
-    const entry: Megaflow = { program, mask: subtable.mask, key: masked, packets: 0 };
+    const entry: Megaflow = {
+      program,
+      mask: subtable.mask,
+      key: masked,
+      packets: 0,
+      foldable: this.covers(mask),
+    };
     subtable.insert(entry);
     this.size++;
     return entry;

@@ -51,13 +51,28 @@ const program = new Command('shardtrack')
 program
   .command('replay')
   .description('replay captures through a flow table')
-  .argument('[capture...]', 'pcap or pcapng, gzip or not, - for standard input; arrives on port 1 (pcapng: interface k on port k+1)')
+  .argument(
+    '[capture...]',
+    'pcap or pcapng, gzip or not, - for standard input; arrives on port 1 (pcapng: interface k on port k+1)',
+  )
   .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
-  .option('--inside <CIDR,...>', 'for captures of both directions: these sources arrive on port 1, all others on port 2', parseInside)
+  .option(
+    '--inside <CIDR,...>',
+    'for captures of both directions: these sources arrive on port 1, all others on port 2',
+    parseInside,
+  )
   .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
-  .option('--flows <FILE>', 'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)')
+  .option(
+    '--flows <FILE>',
+    'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)',
+  )
   .option('--events <FILE>', 'NDJSON of control events by capture time')
-  .option('--out <PORT=FILE|FILE.pcapng>', 'what a port sent as pcap, or all ports as pcapng (repeatable)', collectOut, [])
+  .option(
+    '--out <PORT=FILE|FILE.pcapng>',
+    'what a port sent as pcap, or all ports as pcapng (repeatable)',
+    collectOut,
+    [],
+  )
   .option('--comments', 'give packets in FILE.pcapng their verdict as a comment')
   .option('--verdicts <FILE>', 'NDJSON, one line a packet')
   .option('--conntrack <FILE>', 'the connection table at the end, as dpctl/dump-conntrack -m')
@@ -67,7 +82,11 @@ program
   .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
   .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
   .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))
-  .option('--jitter <SEED>', 'random delays between threads, to show that nothing depends on them', wholeNumber(1, 0x7fffffff))
+  .option(
+    '--jitter <SEED>',
+    'random delays between threads, to show that nothing depends on them',
+    wholeNumber(1, 0x7fffffff),
+  )
   .option('--quiet', 'no progress bar, no summary')
   .addHelpText('after', EXAMPLES)
   .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {
@@ -91,7 +110,9 @@ function report(error: unknown): number {
   if (error instanceof FlowSyntaxError) {
     process.stderr.write(`${error.message}\n`);
     const n = error.problems.length;
-    process.stderr.write(`shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the flow table; nothing was run\n`);
+    process.stderr.write(
+      `shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the flow table; nothing was run\n`,
+    );
     return EXIT_USAGE;
   }
   process.stderr.write(`shardtrack: ${error instanceof Error ? error.message : String(error)}\n`);

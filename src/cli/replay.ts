@@ -125,7 +125,9 @@ export class InterruptedError extends Error {
 }
 
 /** The flow table and the ports of the switch. */
-export function loadPipeline(args: Pick<ReplayArguments, 'flows' | 'in' | 'out' | 'ports' | 'inside' | 'captures'>): {
+export function loadPipeline(
+  args: Pick<ReplayArguments, 'flows' | 'in' | 'out' | 'ports' | 'inside' | 'captures'>,
+): {
   rules: FlowRule[];
   ports: number[];
   lockstep: boolean;
@@ -195,7 +197,9 @@ function checkStandardStreams(args: ReplayArguments): void {
   for (const path of outputs(args)) {
     if (seen.has(path) && path !== '/dev/null') {
       throw new UsageError(
-        path === '-' ? 'standard output (-) can be only one of the outputs' : `${path} is the file of two outputs`,
+        path === '-'
+          ? 'standard output (-) can be only one of the outputs'
+          : `${path} is the file of two outputs`,
       );
     }
     seen.add(path);

@@ -1,7 +1,8 @@
 /** The statistics of a run: as JSON (`--stats`) and as text. */
-import type { ReplayResult } from '../coordinator/replay.js';
+
 import { INVALID_REASONS } from '../conntrack/key.js';
-import { STAT } from '../datapath/engine.js';
+import type { ReplayResult } from '../coordinator/replay.js';
+import { STAT } from '../datapath/stats.js';
 
 export interface RunInfo {
   version: string;
@@ -89,7 +90,10 @@ export function summaryText(stats: Stats): string {
     ([port, t]) => `${port === '65534' ? 'LOCAL' : `port ${port}`} ${count(t.packets)}`,
   );
   const rows: [string, string][] = [
-    ['packets', `${count(traffic.packets)} (${count(traffic.bytes)} bytes), ${traffic.capture_seconds.toFixed(3)} s of capture`],
+    [
+      'packets',
+      `${count(traffic.packets)} (${count(traffic.bytes)} bytes), ${traffic.capture_seconds.toFixed(3)} s of capture`,
+    ],
     ['output', outputs.length === 0 ? 'none' : outputs.join(', ')],
     ['dropped', counts(traffic.drops)],
     [
@@ -117,9 +121,13 @@ export function summaryText(stats: Stats): string {
     ],
     ['memory', `${(run.peak_rss_bytes / 2 ** 20).toFixed(0)} MiB at most`],
   ];
-  if (ct.refused > 0) rows.splice(6, 0, ['refused', `${plural(ct.refused, 'commit')}: the connection table was full`]);
+  if (ct.refused > 0)
+    rows.splice(6, 0, ['refused', `${plural(ct.refused, 'commit')}: the connection table was full`]);
   if (run.lockstep && run.workers > 1) {
-    rows.push(['note', 'the flow table rewrites addresses or ports and tracks: all packets went to one home, in order']);
+    rows.push([
+      'note',
+      'the flow table rewrites addresses or ports and tracks: all packets went to one home, in order',
+    ]);
   }
   return rows.map(([name, value]) => `${name.padEnd(12)} ${value}\n`).join('');
 }

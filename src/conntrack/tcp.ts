@@ -186,8 +186,7 @@ export function tcpUpdate(
       return UPDATE_NEW;
     }
     if (srcState <= TCPS_SYN_SENT) {
-      hot[c + STATE] =
-        reply === 0 ? (state & ~0x0f) | TCPS_SYN_SENT : (state & ~0xf0) | (TCPS_SYN_SENT << 4);
+      hot[c + STATE] = reply === 0 ? (state & ~0x0f) | TCPS_SYN_SENT : (state & ~0xf0) | (TCPS_SYN_SENT << 4);
       hotF64[(c >> 1) + EXPIRES_F64] = now + TCP_SYN_SENT_MS;
       return UPDATE_VALID_NEW;
     }

@@ -26,6 +26,9 @@ export interface VerdictTemplate {
   readonly reason: string | null;
   /** `"ct":[…],"out":[…],"reason":…` */
   readonly json: string;
+  /** Packets and bytes with this verdict and their captured frame, not yet in the tallies. */
+  packets: number;
+  bytes: number;
 }
 
 /** One packet's verdict; reused for the next packet. */
@@ -36,7 +39,7 @@ export class Verdict {
   nsec = 0;
   inPort = 0;
   wireLen = 0;
-  template: VerdictTemplate = { ct: [], out: [], frames: [], reason: null, json: '' };
+  template: VerdictTemplate = { ct: [], out: [], frames: [], reason: null, json: '', packets: 0, bytes: 0 };
   /** Bytes of each frame: 0 is the captured one, then the changed copies in order. */
   readonly frameBytes: Uint8Array[] = [];
   readonly frameOff: number[] = [];
@@ -129,6 +132,11 @@ export class Collector implements Completions {
   private emit(worker: number, slot: number): void {
     const { packets, v } = this;
     const template = this.templates[worker][packets.verdict[slot]];
+    if (this.sinks.length === 0 && packets.frameChunk[slot] < 0) {
+      template.packets++;
+      template.bytes += packets.capLen[slot];
+      return;
+    }
     v.packet = packets.seq[slot] + 1;
     v.sec = packets.sec[slot];
     v.nsec = packets.nsec[slot];
@@ -153,18 +161,31 @@ export class Collector implements Completions {
       record = words[w + FRAME_NEXT_OFF];
     }
     const { out, frames, reason } = template;
-    for (let i = 0; i < out.length; i++) {
-      let tally = this.outByPort.get(out[i]);
-      if (tally === undefined) {
-        tally = { packets: 0, bytes: 0 };
-        this.outByPort.set(out[i], tally);
-      }
-      tally.packets++;
-      tally.bytes += v.frameLen[frames[i]];
-    }
+    for (let i = 0; i < out.length; i++) this.tally(out[i], 1, v.frameLen[frames[i]]);
     if (reason !== null) this.drops.set(reason, (this.drops.get(reason) ?? 0) + 1);
     for (const sink of this.sinks) sink.verdict(v);
     if (n > 1) this.releaseFrames(worker, slot);
+  }
+
+  private tally(port: number, packets: number, bytes: number): void {
+    let tally = this.outByPort.get(port);
+    if (tally === undefined) {
+      tally = { packets: 0, bytes: 0 };
+      this.outByPort.set(port, tally);
+    }
+    tally.packets += packets;
+    tally.bytes += bytes;
+  }
+
+  /** Brings `drops`, `outByPort` and `bytes` up to date. */
+  settle(): void {
+    for (const template of this.templates.flat()) {
+      const { packets, bytes, out, reason } = template;
+      for (const port of out) this.tally(port, packets, bytes);
+      if (reason !== null && packets > 0) this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
+      this.bytes += bytes;
+      template.packets = template.bytes = 0;
+    }
   }
 
   private releaseFrames(worker: number, slot: number): void {
@@ -194,5 +215,5 @@ function decode(words: Int32Array): VerdictTemplate {
   }
   const reason = DROP_REASONS[words[at]];
   const json = JSON.stringify({ ct, out, reason }).slice(1, -1);
-  return { ct, out, frames, reason, json };
+  return { ct, out, frames, reason, json, packets: 0, bytes: 0 };
 }

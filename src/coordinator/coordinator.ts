@@ -6,7 +6,7 @@
  *  of the input (`normal`; commits close to the limit) is asked only when every earlier packet is done;
  *  the caller sees to that (`mustWait`). */
 import { FLOW, OFPP_LOCAL } from '../classifier/flow-key.js';
-import { PartitionWriter } from '../conntrack/partition.js';
+import type { PartitionWriter } from '../conntrack/partition.js';
 import {
   DROP_NORMAL_NO_PORT,
   DROP_NORMAL_PARTIAL_VLAN,

@@ -6,7 +6,14 @@ import type { PartitionWriter } from '../conntrack/partition.js';
 import { TCP_STATE_NAMES, WSCALE_KNOWN, WSCALE_SHIFT, WSCALE_UNKNOWN } from '../conntrack/tcp.js';
 import { ADDR6, COLD, CONN } from '../shm/layouts.js';
 import { formatIpv4, formatIpv6 } from '../wire/address.js';
-import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IGMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
+import {
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_IGMP,
+  IPPROTO_SCTP,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+} from '../wire/extract.js';
 
 const { SRC, DST, PORTS, ZONE_PROTO, STATE } = CONN.at;
 const { MARK, LABEL_0 } = COLD.at;
@@ -69,7 +76,9 @@ function line(p: PartitionWriter, slot: number): string {
   const icmp = proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6;
   const right = proto === (kind & 0x80 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
   const orig = icmp ? icmpPart(ports, right ? kind : 0) : portPart(ports);
-  const reply = icmp ? icmpPart(ports, right ? ICMP_ANSWERS.get(kind)! : 0) : portPart((ports << 16) | (ports >>> 16));
+  const reply = icmp
+    ? icmpPart(ports, right ? ICMP_ANSWERS.get(kind)! : 0)
+    : portPart((ports << 16) | (ports >>> 16));
   let text = `${PROTOCOL_NAMES.get(proto) ?? proto},orig=(src=${src},dst=${dst},${orig}),reply=(src=${dst},dst=${src},${reply}),id=0`;
   const zone = zoneProto >>> 16;
   if (zone !== 0) text += `,zone=${zone}`;

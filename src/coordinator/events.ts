@@ -34,13 +34,17 @@ export function parseEvents(text: string, file: string): ControlEvent[] {
       throw new EventError(`${place}: not JSON (${(error as Error).message}); expected one object a line`);
     }
     if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw new EventError(`${place}: expected an object such as {"t": 12.5, "appctl": ["dpctl/flush-conntrack"]}`);
+      throw new EventError(
+        `${place}: expected an object such as {"t": 12.5, "appctl": ["dpctl/flush-conntrack"]}`,
+      );
     }
     const event = value as Record<string, unknown>;
     const { sec, nsec } = parseTime(line, event.t, place);
     const extra = Object.keys(event).find((k) => k !== 't' && k !== 'appctl');
     if (extra !== undefined) {
-      throw new EventError(`${place}: "${extra}" is not supported yet; expected "appctl" with one of ${SUPPORTED}`);
+      throw new EventError(
+        `${place}: "${extra}" is not supported yet; expected "appctl" with one of ${SUPPORTED}`,
+      );
     }
     events.push({ sec, nsec, place, apply: parseCommand(event.appctl, place) });
   });
@@ -51,7 +55,9 @@ export function parseEvents(text: string, file: string): ControlEvent[] {
 function parseTime(line: string, t: unknown, place: string): { sec: number; nsec: number } {
   const digits = /"t"\s*:\s*"?(-?\d+)(?:\.(\d+))?(?![\d.eE])/.exec(line);
   if ((typeof t !== 'number' && typeof t !== 'string') || !Number.isFinite(Number(t))) {
-    throw new EventError(`${place}: "t" is ${JSON.stringify(t) ?? 'missing'}; expected seconds, such as 12.5`);
+    throw new EventError(
+      `${place}: "t" is ${JSON.stringify(t) ?? 'missing'}; expected seconds, such as 12.5`,
+    );
   }
   if (digits === null) {
     const seconds = Number(t);
@@ -77,7 +83,9 @@ function parseCommand(argv: unknown, place: string): ControlEvent['apply'] {
       if (rest.length === 1 && zone !== null && Number(zone[1]) <= 0xffff) {
         return (fabric, clock) => fabric.coordinator.flush(Number(zone[1]), clock);
       }
-      throw new EventError(`${place}: "${rest.join(' ')}": flushing is by zone=0 to zone=65535, or all, so far`);
+      throw new EventError(
+        `${place}: "${rest.join(' ')}": flushing is by zone=0 to zone=65535, or all, so far`,
+      );
     }
     case 'dpctl/ct-enable-tcp-seq-chk':
       return (fabric) => fabric.setSequenceCheck(true);

@@ -10,15 +10,10 @@ import { KEY_WORDS } from '../classifier/flow-key.js';
 import { MegaflowCache } from '../classifier/megaflow.js';
 import { allocatePartition, Partition, PartitionWriter } from '../conntrack/partition.js';
 import type { PacketContext } from '../datapath/context.js';
-import { type CommitRequest, type ControlPlane, Engine, STAT, STAT_WORDS } from '../datapath/engine.js';
+import { type CommitRequest, type ControlPlane, Engine } from '../datapath/engine.js';
 import { FrameChunk, FrameStore } from '../datapath/frames.js';
-import {
-  MSG_COMMIT,
-  MSG_NORMAL,
-  MSG_UPCALL,
-  REQUEST_RING_WORDS,
-  type ShardInit,
-} from '../datapath/shard.js';
+import { MSG_COMMIT, MSG_NORMAL, MSG_UPCALL, REQUEST_RING_WORDS, type ShardInit } from '../datapath/shard.js';
+import { STAT, STAT_WORDS } from '../datapath/stats.js';
 import { VerdictTable } from '../datapath/verdicts.js';
 import type { Translator } from '../openflow/translate.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
@@ -420,7 +415,8 @@ export class Fabric implements ControlPlane {
     const engine = this.engine!;
     engine.begin(ctx, slot);
     engine.partition.refresh();
-    if (!engine.run(ctx)) throw new Error('datapath: a packet waits although the coordinator answers at once');
+    if (!engine.run(ctx))
+      throw new Error('datapath: a packet waits although the coordinator answers at once');
     const known = this.verdicts.size;
     const id = this.verdicts.intern(ctx);
     if (id === known) this.completions!.template(0, id, this.verdicts.template(id));

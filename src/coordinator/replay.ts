@@ -4,12 +4,13 @@
  *  Every packet gets a window slot (its number modulo the window), a clock, a hash and a home, is handed
  *  to its home, and is collected in input order. Control events are fences: the window runs empty, the
  *  event is applied, and dispatch goes on. */
+
+import type { Translator } from '../openflow/translate.js';
 import type { MergedSource } from '../pcap/merge.js';
 import { newMergedRecord } from '../pcap/merge.js';
 import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '../pcap/types.js';
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
-import type { Translator } from '../openflow/translate.js';
 import { Collector, type Tally, type VerdictSink } from './collector.js';
 import { dumpConntrack } from './dump.js';
 import type { ControlEvent } from './events.js';
@@ -161,6 +162,7 @@ class Run {
         else if (!busy && fabric.workers > 0) fabric.sleep(IDLE_MS);
         await new Promise(setImmediate);
         options.signal?.throwIfAborted();
+        collector.settle();
         options.progress?.(collector.head, collector.bytes);
         breath = now;
       }
@@ -256,7 +258,13 @@ class Run {
     packets.nsec[slot] = record.nsec;
     packets.seq[slot] = collector.dispatched;
     packets.clock[slot] = this.clock;
-    packets.inPort[slot] = options.portMap.portOf(record.source, record.iface, view, record.off, record.capLen);
+    packets.inPort[slot] = options.portMap.portOf(
+      record.source,
+      record.iface,
+      view,
+      record.off,
+      record.capLen,
+    );
     this.segments[slot] = record.segment;
     if (fabric.workers > 0) {
       if (options.lockstep) packets.hash[slot] = 0;
@@ -275,6 +283,7 @@ class Run {
     const { coordinator } = fabric;
     // What ended by the last packet's time is left out, as a lookup at that time would.
     coordinator.sweep(this.clock + 1, Infinity);
+    collector.settle();
     const dump = dumpConntrack(coordinator.partitions, this.clock);
     return {
       packets: collector.head,

@@ -69,6 +69,13 @@ export class PacketContext {
   readonly ct: number[] = []; //     zone and ct_state, by ct() executed
   readonly outs: number[] = []; //   port and frame ordinal, by output
 
+  // Trace for the microflow cache.
+  foldable = false;
+  nConns = 0;
+  /** The connections that were looked up, `slot << 1 | reply`, and the state that each gave. */
+  readonly conns = new Int32Array(4);
+  readonly states = new Int32Array(4);
+
   // Parking.
   wait = WAIT_NONE;
   /** What the coordinator answered: a slot for a commit. */
@@ -113,6 +120,19 @@ export class PacketContext {
     this.outs.length = 0;
     this.wait = WAIT_NONE;
     this.saved = 0;
+    this.foldable = true;
+    this.nConns = 0;
+  }
+
+  /** Adds a connection to the trace; one that comes up twice can't be folded. */
+  trace(conn: number, state: number): void {
+    const { conns, nConns } = this;
+    if (nConns === conns.length) this.foldable = false;
+    for (let i = 0; i < nConns; i++) if (conns[i] >> 1 === conn >> 1) this.foldable = false;
+    if (!this.foldable) return;
+    conns[nConns] = conn;
+    this.states[nConns] = state;
+    this.nConns++;
   }
 
   /** Remembers the packet, to go on with after its clone. */

@@ -12,7 +12,6 @@ import {
   INVALID_L4_CHECKSUM,
   INVALID_NONE,
   INVALID_NOT_OPENING,
-  INVALID_REASONS,
   INVALID_TCP,
   INVALID_UNRELATED,
 } from '../conntrack/key.js';
@@ -66,6 +65,7 @@ import {
   OP_RECIRC,
   OP_SET,
 } from './program.js';
+import { STAT, statOfState } from './stats.js';
 
 const { IN_PORT, RECIRC_ID, CT_STATE, CT_ZONE, CT_MARK, CT_LABEL_0, NW_SRC, NW_DST, NW, TP } = FLOW;
 const { CT_NW_SRC, CT_NW_DST, CT_TP, CT_NW_PROTO, CT_IPV6_SRC_0, IPV6_SRC_0 } = FLOW;
@@ -102,27 +102,6 @@ export interface ControlPlane {
   /** Fills ctx.answerPorts and sets ctx.answer to a drop reason; false: pending. */
   normal(ctx: PacketContext): boolean;
 }
-
-/** Counters of one engine, in a shared Float64Array; see STAT names. */
-export const STAT = {
-  PACKETS: 0,
-  BYTES: 1,
-  MEGAFLOW_HITS: 2,
-  UPCALLS: 3,
-  MICROFLOW_HITS: 4,
-  CT: 5,
-  CT_NEW: 6,
-  CT_ESTABLISHED: 7,
-  CT_RELATED: 8,
-  CT_INVALID: 9,
-  COMMITS: 10,
-  COMMITS_FULL: 11,
-  PARKED: 12,
-  VECTORS: 13,
-  FRAGMENTS: 14,
-  INVALID_0: 16,
-} as const;
-export const STAT_WORDS = STAT.INVALID_0 + INVALID_REASONS.length;
 
 export class Engine {
   readonly partition: Partition;
@@ -202,15 +181,7 @@ export class Engine {
           ctx.pc = pc + 4;
           this.own(ctx);
           if (
-            setWord(
-              ctx.view,
-              ctx.off,
-              ctx.layout,
-              ctx.key,
-              program[pc + 1],
-              program[pc + 2],
-              program[pc + 3],
-            )
+            setWord(ctx.view, ctx.off, ctx.layout, ctx.key, program[pc + 1], program[pc + 2], program[pc + 3])
           ) {
             ctx.conn = -1;
           }
@@ -252,6 +223,7 @@ export class Engine {
         }
         case OP_NORMAL:
           ctx.pc = pc + 1;
+          ctx.foldable = false;
           // The switch looks at the frame as the actions before have left it.
           extract(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
           if (!this.control.normal(ctx)) {
@@ -273,8 +245,10 @@ export class Engine {
     const hit = this.megaflows.find(ctx.key);
     if (hit !== null) {
       this.stats[STAT.MEGAFLOW_HITS]++;
+      if (!hit.foldable) ctx.foldable = false;
       return hit.program;
     }
+    ctx.foldable = false;
     const program = this.control.upcall(ctx);
     if (program === null) ctx.wait = WAIT_UPCALL;
     return program;
@@ -304,6 +278,7 @@ export class Engine {
   /** Gives the packet a copy of its frame that nothing else refers to. */
   private own(ctx: PacketContext): void {
     if (!ctx.shared) return;
+    ctx.foldable = false;
     const { frames } = this;
     frames.allocate(ctx.len);
     const chunk = frames.chunks[frames.chunk];
@@ -367,6 +342,7 @@ export class Engine {
     const flags = program[pc + 1];
     const zone = program[pc + 2];
     stats[STAT.CT]++;
+    if (flags & (CT_FORCE | CT_SET_MARK | CT_SET_LABEL)) ctx.foldable = false;
 
     // A packet that the last ct() of this zone found a connection for is not run through it again,
     // except on the control ports of helpers.
@@ -377,7 +353,7 @@ export class Engine {
       !onHelperPort(ctx)
     ) {
       key[CT_ZONE] = zone;
-      this.readMeta(key, ctx.conn >> 1);
+      this.readMeta(ctx, ctx.conn >> 1);
       this.writeMeta(ctx, pc, ctx.conn >> 1);
       this.note(ctx);
       return true;
@@ -390,6 +366,7 @@ export class Engine {
     if (invalid !== INVALID_NONE) {
       if (invalid === INVALID_L4_CHECKSUM) ctx.sums = 2;
       if (invalid === INVALID_FRAGMENT) stats[STAT.FRAGMENTS]++;
+      ctx.foldable = false;
       this.invalidate(key, invalid);
       key[CT_ZONE] = zone;
       key[CT_STATE] |= CS_TRK;
@@ -424,7 +401,10 @@ export class Engine {
     let conn = found;
     if (found >= 0) {
       create = this.update(ctx, found);
+      if (create || key[CT_STATE] & (CS_INV | CS_REL)) ctx.foldable = false;
+      else ctx.trace(found, key[CT_STATE] | CS_TRK);
     } else if (ck.related) {
+      ctx.foldable = false;
       this.invalidate(key, INVALID_UNRELATED);
     } else {
       create = true;
@@ -432,6 +412,7 @@ export class Engine {
 
     if (create) {
       conn = -1;
+      ctx.foldable = false;
       if (!this.opens(ctx)) {
         this.invalidate(key, INVALID_NOT_OPENING);
       } else {
@@ -466,7 +447,7 @@ export class Engine {
     ctx.conn = conn;
     ctx.connRelated = related;
     if (conn >= 0) {
-      this.readMeta(key, conn >> 1);
+      this.readMeta(ctx, conn >> 1);
       this.origTupleOfConn(key, conn >> 1);
       this.writeMeta(ctx, pc, conn >> 1);
     } else {
@@ -480,11 +461,7 @@ export class Engine {
   /** Adds a line to the verdict's `ct`. */
   private note(ctx: PacketContext): void {
     const state = ctx.key[CT_STATE];
-    const { stats } = this;
-    if (state & CS_INV) stats[STAT.CT_INVALID]++;
-    else if (state & CS_REL) stats[STAT.CT_RELATED]++;
-    else if (state & CS_EST) stats[STAT.CT_ESTABLISHED]++;
-    else stats[STAT.CT_NEW]++;
+    this.stats[statOfState(state)]++;
     ctx.ct.push(ctx.key[CT_ZONE], state);
   }
 
@@ -509,17 +486,7 @@ export class Engine {
     if (ck.proto === IPPROTO_TCP) {
       const l4 = ctx.off + layout.l4;
       const payload = layout.end - layout.l4 - ((ctx.view.getUint8(l4 + 12) >>> 4) << 2);
-      verdict = tcpUpdate(
-        hot,
-        hotF64,
-        slot,
-        reply,
-        ctx.view,
-        l4,
-        payload,
-        ctx.now,
-        this.checkSequence,
-      );
+      verdict = tcpUpdate(hot, hotF64, slot, reply, ctx.view, l4, payload, ctx.now, this.checkSequence);
     } else {
       const state = hot[c + STATE];
       let phase = state & 15;
@@ -601,9 +568,11 @@ export class Engine {
     words[BYTES_0] = ctx.layout.end - ctx.layout.l3;
   }
 
-  private readMeta(key: Int32Array, slot: number): void {
+  private readMeta(ctx: PacketContext, slot: number): void {
+    const { key } = ctx;
     const { hot, cold } = this.partition;
     if (hot[(slot << HOT_SHIFT) + STATE] & STATE_HAS_META) {
+      ctx.foldable = false;
       const m = slot << COLD_SHIFT;
       key[CT_MARK] = cold[m + MARK];
       for (let i = 0; i < 4; i++) key[CT_LABEL_0 + i] = cold[m + LABEL_0 + i];

@@ -27,9 +27,11 @@ import {
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
 import type { PacketContext } from './context.js';
-import { type CommitRequest, type ControlPlane, Engine, PENDING, STAT } from './engine.js';
+import { type CommitRequest, type ControlPlane, Engine, PENDING } from './engine.js';
 import { FrameStore } from './frames.js';
+import { coversMask, MicroflowCache } from './microflow.js';
 import { MAX_PROGRAM_WORDS } from './program.js';
+import { STAT } from './stats.js';
 import { VerdictTable } from './verdicts.js';
 
 /** Request: `slot, CONN words[, ADDR6 words]`. Answer: `slot or NO_ENTRY`. */
@@ -96,6 +98,9 @@ export class Shard implements ControlPlane {
   private readonly templates: MessageWriter;
   private readonly verdicts = new VerdictTable();
   private readonly engine: Engine;
+  private readonly microflows: MicroflowCache;
+  /** Microflow hits by verdict template, not yet in the counters. */
+  private hits = new Int32Array(64);
   private readonly stats: Float64Array;
 
   private readonly slots: Int32Array;
@@ -126,9 +131,11 @@ export class Shard implements ControlPlane {
     this.templates = new MessageWriter(new WordRing(init.templates));
     this.stats = new Float64Array(init.stats);
     const frames = new FrameStore((id, sab) => init.port.postMessage({ id, sab }));
+    const partition = new Partition(init.partition);
+    this.microflows = new MicroflowCache(partition, this.packets, init.arena, init.vector);
     this.engine = new Engine(
-      new Partition(init.partition),
-      new MegaflowCache(),
+      partition,
+      new MegaflowCache(coversMask),
       this,
       frames,
       init.arena,
@@ -153,27 +160,23 @@ export class Shard implements ControlPlane {
         idle = 0;
       }
     }
+    this.account();
     this.init.port.close();
   }
 
   /** One vector. False if there was nothing to do. */
   private step(): boolean {
-    const { engine, packets } = this;
+    const { engine } = this;
     if (this.random !== 0) this.delay();
     const answered = this.takeReplies();
     // After the replies: they may name records that only the grown index has.
     engine.partition.refresh();
     engine.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
+    this.microflows.checkSequence = engine.checkSequence;
     let n = 0;
     if (this.parked.size < MAX_PARKED) {
       n = this.work.pop(this.slots, Math.min(this.slots.length, this.allowance()));
-      for (let i = 0; i < n; i++) {
-        const slot = this.slots[i];
-        const chain = this.parked.size > 0 ? this.parked.get(packets.hash[slot]) : undefined;
-        if (chain !== undefined) chain.queue.push(slot);
-        else this.start(slot);
-      }
-      if (n > 0) this.stats[STAT.VECTORS]++;
+      if (n > 0) this.runVector(n);
     }
     const flushed = this.flush();
     // Quiescent: nothing found in the index before this point is used after it, except by parked packets,
@@ -188,15 +191,64 @@ export class Shard implements ControlPlane {
     return this.random === 0 ? room : Math.min(room, 1 + (this.next() % 16));
   }
 
-  private start(slot: number): void {
+  /** The first `n` of `slots` through the datapath: by the microflow cache where it can, else by the
+   *  engine; the last stage in input order. */
+  private runVector(n: number): void {
+    const { microflows, packets, slots, stats, completed } = this;
+    microflows.stage(slots, n);
+    let hits = 0;
+    let bytes = 0;
+    for (let i = 0; i < n; i++) {
+      const slot = slots[i];
+      if (this.parked.size > 0) {
+        const chain = this.parked.get(packets.hash[slot]);
+        if (chain !== undefined) {
+          chain.queue.push(slot);
+          continue;
+        }
+      }
+      const verdict = microflows.run(i, slot);
+      if (verdict < 0) {
+        this.start(slot, i);
+        continue;
+      }
+      packets.verdict[slot] = verdict;
+      packets.frameChunk[slot] = -1;
+      this.hits[verdict]++;
+      hits++;
+      bytes += packets.capLen[slot];
+      completed[this.nCompleted++] = slot;
+      if (this.nCompleted === completed.length) this.flush();
+    }
+    stats[STAT.PACKETS] += hits;
+    stats[STAT.BYTES] += bytes;
+    stats[STAT.MICROFLOW_HITS] += hits;
+    if ((++stats[STAT.VECTORS] & 0xff) === 0) this.account();
+  }
+
+  /** Runs a packet through the engine; `i` is its place in the vector. */
+  private start(slot: number, i: number): void {
     const { engine, ctx } = this;
     engine.begin(ctx, slot);
-    if (engine.run(ctx)) this.complete(ctx);
-    else this.park(ctx, this.packets.hash[slot]);
+    if (!engine.run(ctx)) {
+      this.park(ctx, this.packets.hash[slot]);
+      return;
+    }
+    const verdict = this.complete(ctx);
+    if (ctx.foldable) this.microflows.insert(i, ctx, verdict);
+  }
+
+  /** Adds the microflow hits to the counters. */
+  private account(): void {
+    const { hits, verdicts, stats } = this;
+    for (let id = 0; id < verdicts.size; id++) {
+      if (hits[id] > 0) verdicts.account(id, hits[id], stats);
+      hits[id] = 0;
+    }
   }
 
   /** Publishes the verdict; the completion itself goes out with the vector. */
-  private complete(ctx: PacketContext): void {
+  private complete(ctx: PacketContext): number {
     const { packets, verdicts } = this;
     const { slot } = ctx;
     const known = verdicts.size;
@@ -205,12 +257,18 @@ export class Shard implements ControlPlane {
       const template = verdicts.template(id);
       const at = this.templates.begin(MSG_TEMPLATE, id, template.length);
       this.templates.words.set(template, at);
+      if (id === this.hits.length) {
+        const grown = new Int32Array(id * 2);
+        grown.set(this.hits);
+        this.hits = grown;
+      }
     }
     packets.verdict[slot] = id;
     packets.frameChunk[slot] = ctx.firstChunk;
     packets.frameOff[slot] = ctx.firstRecord;
     this.completed[this.nCompleted++] = slot;
     if (this.nCompleted === this.completed.length) this.flush();
+    return id;
   }
 
   // ---- parking ----
@@ -379,4 +437,3 @@ export class Shard implements ControlPlane {
     if (this.next() % 8 === 0) Atomics.wait(this.ctl, this.ownLine + 8, 0, (this.next() % 20) / 10);
   }
 }
-

@@ -3,6 +3,7 @@
  *
  *  A template as words: n, n times (zone, ct_state), m, m times (port, frame ordinal), drop reason. */
 import type { PacketContext } from './context.js';
+import { STAT, statOfState } from './stats.js';
 
 export class VerdictTable {
   private readonly templates: Int32Array[] = [];
@@ -37,6 +38,15 @@ export class VerdictTable {
 
   get size(): number {
     return this.templates.length;
+  }
+
+  /** Adds what `n` packets with this template did in ct() to counters. */
+  account(id: number, n: number, stats: Float64Array): void {
+    const t = this.templates[id];
+    for (let i = 0; i < t[0]; i++) {
+      stats[STAT.CT] += n;
+      stats[statOfState(t[2 + 2 * i])] += n;
+    }
   }
 
   template(id: number): Int32Array {

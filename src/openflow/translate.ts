@@ -10,8 +10,12 @@
  *  one); every bit that an action read. Fields that are only written stay wild, because a write is done
  *  whatever was there. */
 import {
+  CS_EST,
+  CS_NEW,
+  CS_RPL,
   FLOW,
   FLOW_WORDS,
+  FRAG_ANY,
   KEY_WORDS,
   OFPP_ALL,
   OFPP_FLOOD,
@@ -50,10 +54,11 @@ import {
   type Subfield,
   setSubfield,
 } from './fields.js';
+import { meets } from './match.js';
 import type { Action, FlowRule } from './types.js';
 
 const { IN_PORT, RECIRC_ID, CT_STATE, CT_MARK, CT_LABEL_0, ETH_DST_HI, ETH_TYPE } = FLOW;
-const { VLAN_0, VLAN_1, NW_SRC, NW, ND_TARGET_3, CT_NW_SRC, METADATA_HI } = FLOW;
+const { VLAN_0, VLAN_1, NW_SRC, NW, TP, ND_TARGET_3, CT_NW_SRC, METADATA_HI } = FLOW;
 
 /** Bounds on resubmits, as in Open vSwitch: ovs-actions(7), "The resubmit action". */
 const MAX_DEPTH = 64;
@@ -63,6 +68,8 @@ const MAX_RULE_WORDS = 8192;
 /** TCI bit that says that there is a tag. */
 const VLAN_PRESENT = 0x1000;
 const TPID_8021Q = 0x8100;
+/** States in which a packet has an original direction tuple. */
+const CT_VALID = CS_NEW | CS_EST | CS_RPL;
 
 /** A rule with the words that it compares. */
 interface CompiledRule {
@@ -97,6 +104,7 @@ export class Translator {
 
   // State of the translation under way.
   private readonly flow = new Int32Array(FLOW_WORDS);
+  private readonly all = new Int32Array(FLOW_WORDS).fill(-1);
   private readonly wild = new Int32Array(FLOW_WORDS); // bits that the result depends on
   private readonly dirty = new Int32Array(FLOW_WORDS); // bits written since they were last committed
   private readonly wireVlan = new Int32Array(2); // tags on the frame as committed
@@ -168,6 +176,17 @@ export class Translator {
 
   /** The rule of highest priority that the flow matches. */
   private classify(table: number): FlowRule | null {
+    const { flow } = this;
+    // Fragments match as if they had no ports: the switch's fragment handling is "normal"
+    // (ovs-ofctl(8), set-frags).
+    const ports = flow[TP];
+    if (flow[NW] & (FRAG_ANY << 24)) flow[TP] = 0;
+    const rule = this.firstMatch(table);
+    flow[TP] = ports;
+    return rule;
+  }
+
+  private firstMatch(table: number): FlowRule | null {
     const { flow, wild } = this;
     for (const { rule, words, values, masks } of this.tables.get(table) ?? []) {
       let firstWord = -1;
@@ -262,10 +281,12 @@ export class Translator {
           this.ops.push(OP_CT_CLEAR);
           break;
         case 'set':
-          this.setField(action.field, action.value, action.mask);
+          if (this.has(action.field)) this.setField(action.field, action.value, action.mask);
           break;
         case 'move':
-          this.write(action.dst, this.read(action.src));
+          if (this.has(action.src.field) && this.has(action.dst.field)) {
+            this.write(action.dst, this.read(action.src));
+          }
           break;
         case 'push_vlan':
           this.dependOnVlan();
@@ -287,6 +308,7 @@ export class Translator {
           this.setTci(action.pcp << 13, 0xe000);
           break;
         case 'dec_ttl': {
+          if (flow[ETH_TYPE] !== ETH_TYPE_IP && flow[ETH_TYPE] !== ETH_TYPE_IPV6) break;
           this.wild[NW] |= 0xff00;
           const ttl = (flow[NW] >>> 8) & 0xff;
           if (ttl <= 1) {
@@ -350,7 +372,9 @@ export class Translator {
   private actionsInCt(actions: readonly Action[]): void {
     for (const action of actions) {
       if (action.kind === 'set') this.setField(action.field, action.value, action.mask);
-      else if (action.kind === 'move') this.write(action.dst, this.read(action.src));
+      else if (action.kind === 'move' && this.has(action.src.field)) {
+        this.write(action.dst, this.read(action.src));
+      }
     }
   }
 
@@ -370,6 +394,20 @@ export class Translator {
       this.frozenIds.set(name, id);
     }
     return id;
+  }
+
+  /** Whether the packet has the field (ovs-fields(7), "Prerequisites"); the answer depends on the packet. */
+  private has(field: Field): boolean {
+    const { flow, wild, all } = this;
+    const { prereq } = field;
+    if (prereq === 'ct') {
+      wild[CT_STATE] |= CT_VALID;
+      return (flow[CT_STATE] & CT_VALID) !== 0;
+    }
+    if (prereq !== 'none' && prereq !== 'ethernet' && prereq !== 'vlan') wild[NW] |= 0xff;
+    if (prereq.startsWith('nd')) wild[TP] = -1;
+    if (prereq === 'vlan') this.dependOnVlan();
+    return meets({ value: flow, mask: all }, prereq, (flow[VLAN_0] & VLAN_PRESENT) !== 0);
   }
 
   private read(src: Subfield): bigint {
@@ -476,5 +514,5 @@ export function rewritesTuples(rules: readonly FlowRule[]): boolean {
 }
 
 function isTuple(field: Field): boolean {
-  return field.segments.some((s) => (s.word >= NW_SRC && s.word < NW) || s.word === FLOW.TP);
+  return field.segments.some((s) => (s.word >= NW_SRC && s.word < NW) || s.word === TP);
 }

@@ -2,9 +2,9 @@
  *
  *  The input is handed to zlib in pieces, the next only when the piece before is done and the reader has
  *  taken most of the output: so the queue is bounded, and when zlib reports damage we know in which piece.
- *  zlib withholds what the failing call had already decoded. A file is therefore decoded again, the failing
- *  piece byte by byte, so that everything in front of the damage is delivered. On a pipe up to
- *  OUTPUT_CHUNK bytes in front of the damage are lost. */
+ *  zlib withholds what the failing call had already decoded. The input is therefore decoded again, the failing
+ *  piece byte by byte, so that everything in front of the damage is delivered. A pipe can't be read again; its
+ *  first HISTORY_BYTES are kept for this. Behind them up to OUTPUT_CHUNK bytes in front of the damage are lost. */
 
 import zlib from 'node:zlib';
 import { type ByteFeed, ChunkFeed, FEED_END, FEED_STARVED, FileFeed, systemReason } from './feed.js';
@@ -12,6 +12,7 @@ import { type ByteFeed, ChunkFeed, FEED_END, FEED_STARVED, FileFeed, systemReaso
 const PIECE = 1 << 15;
 const OUTPUT_CHUNK = 1 << 17;
 const QUEUE_HIGH = 1 << 20;
+const HISTORY_BYTES = 1 << 20;
 
 export class GunzipFeed extends ChunkFeed {
   private readonly inner: ByteFeed;
@@ -23,6 +24,8 @@ export class GunzipFeed extends ChunkFeed {
   private leaveOut = 0;
   /** From this compressed offset on the pieces are single bytes. */
   private carefulFrom = Infinity;
+  /** What was read from a pipe, while it is little enough to keep. */
+  private history: Buffer[] | undefined = [];
   private resumePump: (() => void) | undefined;
   private zlibError: NodeJS.ErrnoException | undefined;
   private settle: (() => void) | undefined;
@@ -72,6 +75,7 @@ export class GunzipFeed extends ChunkFeed {
         await this.inner.readable();
         continue;
       }
+      if (n > 0 && !(this.inner instanceof FileFeed)) this.history?.push(Buffer.from(buffer.subarray(0, n)));
       await (n === FEED_END ? this.finishInput() : this.feedPiece(buffer.subarray(0, n)));
       if (this.closed) return;
       if (this.zlibError !== undefined) {
@@ -85,6 +89,7 @@ export class GunzipFeed extends ChunkFeed {
         return;
       }
       this.nIn += n;
+      if (this.nIn > HISTORY_BYTES) this.history = undefined;
     }
   }
 
@@ -106,8 +111,11 @@ export class GunzipFeed extends ChunkFeed {
   /** Starts over in careful mode, if that is possible and was not tried. */
   private again(): boolean {
     if (this.zlibError?.code !== 'Z_DATA_ERROR' || this.carefulFrom !== Infinity) return false;
-    if (!(this.inner instanceof FileFeed)) return false;
-    this.inner.rewind();
+    if (this.inner instanceof FileFeed) this.inner.rewind();
+    else if (this.inner instanceof ChunkFeed && this.history !== undefined)
+      this.inner.unread(Buffer.concat(this.history));
+    else return false;
+    this.history = undefined;
     this.carefulFrom = this.nIn;
     this.nIn = 0;
     this.leaveOut = this.nOut;

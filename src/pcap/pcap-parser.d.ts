@@ -21,7 +21,7 @@ declare module 'pcap-parser' {
     on(event: 'end', listener: () => void): this;
     on(
       event: 'globalHeader',
-      listener: (header: { linkLayerType: number; snapshotLength: number }) => void,
+      listener: (header: { minorVersion: number; linkLayerType: number }) => void,
     ): this;
   }
   export function parse(input: Source | string): Parser;

@@ -82,7 +82,10 @@ export class Steering {
     if (len >= 14) {
       let at = off + 12;
       let type = view.getUint16(at);
-      while ((type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ || type === ETH_TYPE_QINQ_OLD) && end - at >= 6) {
+      while (
+        (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ || type === ETH_TYPE_QINQ_OLD) &&
+        end - at >= 6
+      ) {
         at += 4;
         type = view.getUint16(at);
       }
@@ -115,7 +118,10 @@ export class Steering {
     this.proto = proto;
     words[0] = view.getInt32(at + 12);
     words[1] = view.getInt32(at + 16);
-    words[2] = (view.getUint16(at + 6) & (outer ? 0x3fff : 0x1fff)) !== 0 ? 0 : ports(view, l4, end, proto, IPPROTO_ICMP);
+    words[2] =
+      (view.getUint16(at + 6) & (outer ? 0x3fff : 0x1fff)) !== 0
+        ? 0
+        : ports(view, l4, end, proto, IPPROTO_ICMP);
     return 3;
   }
 

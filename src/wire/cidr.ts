@@ -19,7 +19,9 @@ export class PrefixSet {
       const version = isIP(address);
       const most = version === 6 ? 128 : 32;
       if (version === 0 || more !== undefined || (length !== undefined && !/^\d{1,3}$/.test(length))) {
-        throw new RangeError(`"${part}" is not an address prefix; expected one such as 10.0.0.0/8 or fd00::/8`);
+        throw new RangeError(
+          `"${part}" is not an address prefix; expected one such as 10.0.0.0/8 or fd00::/8`,
+        );
       }
       const bits = length === undefined ? most : Number(length);
       if (bits > most) throw new RangeError(`"${part}": a prefix of IPv${version} has at most ${most} bits`);
@@ -72,6 +74,8 @@ function words6(address: string): Int32Array {
   const left = head === '' ? [] : head.split(':');
   const right = tail === undefined || tail === '' ? [] : tail.split(':');
   const zeros = tail === undefined ? 0 : 8 - left.length - right.length;
-  const groups = [...left, ...new Array<string>(zeros).fill('0'), ...right].map((g) => Number.parseInt(g, 16));
+  const groups = [...left, ...new Array<string>(zeros).fill('0'), ...right].map((g) =>
+    Number.parseInt(g, 16),
+  );
   return Int32Array.from({ length: 4 }, (_, i) => (groups[2 * i] << 16) | groups[2 * i + 1]);
 }

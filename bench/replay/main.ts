@@ -1,0 +1,259 @@
+/** How many packets a second go through the whole pipeline?
+ *
+ *  Loads captures into memory, replays them in a loop for some seconds after a warm-up, and prints Mpps:
+ *  dispatch on this thread, datapath on worker threads, verdicts collected in order. Timestamps of later
+ *  rounds are those of the first, so the clock stands still at the last one and nothing expires.
+ *
+ *      npm run bench:replay -- --in 1=FILE --flows FILE --workers N --seconds S --json FILE */
+import fs from 'node:fs';
+import os from 'node:os';
+import { Command } from 'commander';
+import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } from '../../src/cli/options.js';
+import { loadPipeline } from '../../src/cli/replay.js';
+import { Collector } from '../../src/coordinator/collector.js';
+import { Fabric } from '../../src/coordinator/fabric.js';
+import { STAT } from '../../src/datapath/stats.js';
+import { Translator } from '../../src/openflow/translate.js';
+import { minSegments, SegmentArena } from '../../src/pcap/arena.js';
+import { MergedSource, newMergedRecord } from '../../src/pcap/merge.js';
+import { openCapture } from '../../src/pcap/open.js';
+import { ReadResult } from '../../src/pcap/types.js';
+import { Steering } from '../../src/rss/steer.js';
+import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../../src/rss/toeplitz.js';
+import type { PrefixSet } from '../../src/wire/cidr.js';
+
+interface Arguments {
+  in: PortFile[];
+  inside?: PrefixSet;
+  ports: number[];
+  flows?: string;
+  groups?: string;
+  workers: number;
+  seconds: number;
+  warmup: number;
+  vector?: number;
+  json?: string;
+}
+
+/** Packets handed over between two looks at the rings. */
+const BURST = 1024;
+/** Packets in flight at most. */
+const IN_FLIGHT = 8192;
+
+interface Loaded {
+  arena: SharedArrayBuffer;
+  off: Int32Array;
+  len: Int32Array;
+  port: Int32Array;
+  sec: Int32Array;
+  nsec: Int32Array;
+  n: number;
+}
+
+/** Reads captures into one arena, frames on 16-byte boundaries. */
+async function load(captures: string[], args: Arguments): Promise<Loaded> {
+  const paths = [...captures, ...args.in.map((i) => i.path)];
+  const window = new SegmentArena(minSegments(paths.length) + 4);
+  const source = new MergedSource(await Promise.all(paths.map((path) => openCapture(path, window))), window);
+  const record = newMergedRecord();
+  const rows: number[][] = [];
+  const frames: Uint8Array[] = [];
+  const view = new DataView(window.sab);
+  let bytes = 0;
+  for (;;) {
+    const result = source.next(record);
+    if (result === ReadResult.END) break;
+    if (result === ReadResult.STARVED) await source.readable();
+    if (result !== ReadResult.PACKET) continue;
+    const { off, capLen } = record;
+    const bare = record.source < captures.length;
+    const port = !bare
+      ? (args.in[record.source - captures.length].port as number)
+      : args.inside === undefined
+        ? record.iface + 1
+        : args.inside.holdsSource(view, off, capLen)
+          ? 1
+          : 2;
+    rows.push([bytes, capLen, port, record.sec, record.nsec]);
+    frames.push(window.u8.slice(off, off + capLen));
+    bytes += (capLen + 15) & ~15;
+    window.release(record.segment);
+  }
+  source.close();
+  const arena = new SharedArrayBuffer(bytes + 64);
+  const u8 = new Uint8Array(arena);
+  frames.forEach((frame, i) => u8.set(frame, rows[i][0]));
+  const column = (k: number) => Int32Array.from(rows, (row) => row[k]);
+  return {
+    arena,
+    off: column(0),
+    len: column(1),
+    port: column(2),
+    sec: column(3),
+    nsec: column(4),
+    n: rows.length,
+  };
+}
+
+async function main(captures: string[], args: Arguments): Promise<void> {
+  if (args.groups !== undefined) throw new Error('--groups: groups are not supported yet');
+  const loaded = await load(captures, args);
+  const { n } = loaded;
+  if (n === 0) throw new Error('the captures hold no packets');
+  const { rules, ports, lockstep } = loadPipeline({ ...args, captures, out: [] });
+  const fabric = new Fabric({
+    workers: args.workers,
+    slots: n,
+    arena: loaded.arena,
+    // The port that the reference flow tables send to.
+    ports: ports.includes(2) ? ports : [...ports, 2],
+    translator: new Translator(rules, ports.includes(2) ? ports : [...ports, 2]),
+    ...(args.vector === undefined ? {} : { vector: args.vector }),
+  });
+  const collector = new Collector(fabric.packets, loaded.arena, args.workers, () => {}, []);
+  const homes = prepare(fabric, loaded, args.workers, lockstep);
+  fabric.start(collector);
+
+  const { packets } = fabric;
+  const most = Math.min(n, IN_FLIGHT);
+  let slot = 0;
+  let seq = 0;
+  const turn = () => {
+    if (args.workers === 0) {
+      for (let i = 0; i < BURST; i++) {
+        packets.seq[slot] = seq++;
+        collector.dispatched++;
+        fabric.dispatch(slot, 0);
+        collector.drain();
+        if (++slot === n) slot = 0;
+      }
+      return;
+    }
+    let room = Math.min(BURST, most - collector.inFlight);
+    const busy = room > 0;
+    while (room-- > 0) {
+      packets.seq[slot] = seq++;
+      collector.dispatched++;
+      fabric.dispatch(slot, homes[slot]);
+      if (++slot === n) slot = 0;
+    }
+    fabric.flush();
+    const polled = fabric.poll();
+    const drained = collector.drain();
+    if (!busy && !polled && !drained) fabric.sleep(1);
+  };
+  const runFor = async (seconds: number) => {
+    const end = performance.now() + seconds * 1000;
+    let breath = performance.now();
+    for (let now = breath; now < end; now = performance.now()) {
+      for (let i = 0; i < 16; i++) turn();
+      if (now - breath > 50) {
+        await new Promise(setImmediate);
+        if (fabric.failure !== null) throw fabric.failure;
+        breath = now;
+      }
+    }
+  };
+
+  await runFor(args.warmup);
+  // Best and median of slices: a shared machine takes time away now and then.
+  const slices: number[] = [];
+  const before = { head: collector.head, stats: fabric.counters().total.slice() };
+  collector.settle();
+  const bytesBefore = collector.bytes;
+  const cpuBefore = process.cpuUsage();
+  const began = performance.now();
+  while (performance.now() - began < args.seconds * 1000) {
+    const head = collector.head;
+    const at = performance.now();
+    await runFor(Math.min(0.25, args.seconds));
+    slices.push((collector.head - head) / (performance.now() - at) / 1000);
+  }
+  const seconds = (performance.now() - began) / 1000;
+  const cpu = process.cpuUsage(cpuBefore);
+  collector.settle();
+  const done = collector.head - before.head;
+  const { total } = fabric.counters();
+  const { coordinator } = fabric;
+  const { connections } = coordinator;
+  slices.sort((a, b) => a - b);
+  const report = {
+    mpps: done / seconds / 1e6,
+    mpps_best: slices[slices.length - 1],
+    mpps_median: slices[slices.length >> 1],
+    gbps: ((collector.bytes - bytesBefore) * 8) / seconds / 1e9,
+    packets: done,
+    seconds,
+    capture_packets: n,
+    workers: args.workers,
+    connections,
+    upcalls: coordinator.upcalls,
+    commits: coordinator.commits,
+    microflow_hits: total[STAT.MICROFLOW_HITS] - before.stats[STAT.MICROFLOW_HITS],
+    megaflow_hits: total[STAT.MEGAFLOW_HITS] - before.stats[STAT.MEGAFLOW_HITS],
+    shared_bytes_per_connection: connections === 0 ? null : coordinator.sharedBytes() / connections,
+    cpu_ns_per_packet: ((cpu.user + cpu.system) * 1000) / done,
+    node: process.version,
+    cpu: os.cpus()[0]?.model ?? 'unknown',
+  };
+  // Let the window run empty before the threads stop.
+  while (args.workers > 0 && collector.inFlight > 0) {
+    if (!fabric.poll()) fabric.sleep(1);
+    collector.drain();
+  }
+  await fabric.stop();
+  if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(report, null, 2)}\n`);
+  for (const [name, value] of Object.entries(report)) {
+    process.stdout.write(
+      `${name.padEnd(28)} ${typeof value === 'number' ? Number(value.toPrecision(6)) : value}\n`,
+    );
+  }
+  process.stdout.write(`${report.mpps.toPrecision(4)} Mpps\n`);
+}
+
+/** Fills the descriptor rows; returns each packet's home. */
+function prepare(fabric: Fabric, loaded: Loaded, workers: number, lockstep: boolean): Uint8Array {
+  const { packets } = fabric;
+  const steering = new Steering(
+    new Toeplitz(DEFAULT_RSS_KEY),
+    defaultIndirection(lockstep ? 1 : Math.max(1, workers)),
+  );
+  const view = new DataView(loaded.arena);
+  const homes = new Uint8Array(loaded.n);
+  let clock = 0;
+  for (let i = 0; i < loaded.n; i++) {
+    const ms = (loaded.sec[i] - loaded.sec[0]) * 1000 + Math.floor((loaded.nsec[i] - loaded.nsec[0]) / 1e6);
+    clock = Math.max(clock, ms);
+    packets.off[i] = loaded.off[i];
+    packets.capLen[i] = packets.wireLen[i] = loaded.len[i];
+    packets.inPort[i] = loaded.port[i];
+    packets.sec[i] = loaded.sec[i];
+    packets.nsec[i] = loaded.nsec[i];
+    steering.locate(view, loaded.off[i], loaded.len[i]);
+    packets.hash[i] = lockstep ? 0 : steering.hash;
+    homes[i] = steering.home;
+  }
+  // Later rounds come at the time of the last packet.
+  packets.clock.fill(clock);
+  return homes;
+}
+
+const program = new Command('bench:replay')
+  .argument('[capture...]')
+  .option('--in <PORT=FILE>', 'capture that arrives on PORT', collectIn, [])
+  .option('--inside <CIDR,...>', 'sources that arrive on port 1', parseInside)
+  .option('--ports <LIST>', 'further ports', parsePortList, [])
+  .option('--flows <FILE>', 'flow table')
+  .option('--groups <FILE>', 'groups (not supported yet)')
+  .option('--workers <N>', 'worker threads; 0: inline', wholeNumber(0, 128), 1)
+  .option('--seconds <S>', 'measured time', wholeNumber(1, 86400), 5)
+  .option('--warmup <S>', 'time before', wholeNumber(0, 3600), 3)
+  .option('--vector <N>', 'packets a vector', wholeNumber(1, 4096))
+  .option('--json <FILE>', 'the figures as JSON')
+  .action(main);
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`bench:replay: ${(error as Error).message}\n`);
+  process.exit(1);
+}
