@@ -208,19 +208,21 @@ export class PartitionWriter extends Partition {
     const tag = tagOf(hash);
     for (let bucket = hash & mask; ; bucket = (bucket + 1) & mask) {
       const b = base + (bucket << BUCKET_SHIFT);
-      let freeWays = 0;
+      let full = true;
       let found = -1;
       for (let way = 0; way < BUCKET_WAYS; way++) {
         const t = index[b + way];
-        if (t === TAG_FREE) freeWays++;
-        else if (t === tag && index[b + BUCKET_WAYS + way] === slot) found = way;
+        if (t === TAG_FREE) {
+          full = false;
+          break;
+        }
+        if (t === tag && index[b + BUCKET_WAYS + way] === slot) found = way;
       }
       if (found >= 0) {
-        // A bucket that was never full ends every search that reaches it; one that was may not.
-        Atomics.store(index, b + found, freeWays > 0 ? TAG_FREE : TAG_REMOVED);
+        this.clear(b, found);
         break;
       }
-      if (freeWays > 0) throw new Error(`conntrack: slot ${slot} is not in the index`);
+      if (!full) throw new Error(`conntrack: slot ${slot} is not in the index`);
     }
     // Flow-cache entries that still name the slot find it expired.
     this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = 0;
@@ -272,6 +274,16 @@ export class PartitionWriter extends Partition {
     const c = slot << HOT_SHIFT;
     const { hot } = this;
     return tupleHash(this.seed, hot[c + SRC], hot[c + DST], hot[c + PORTS], hot[c + ZONE_PROTO]);
+  }
+
+  /** Empties a way of the bucket at word `b`. A search ends at the first free way, so a way becomes free
+   *  only if none behind it is in use and the bucket was never full: searches go on past a full bucket,
+   *  and past what was removed from it. */
+  private clear(b: number, way: number): void {
+    const { index } = this;
+    Atomics.store(index, b + way, TAG_REMOVED);
+    if (way + 1 === BUCKET_WAYS || index[b + way + 1] !== TAG_FREE) return;
+    for (; way >= 0 && index[b + way] === TAG_REMOVED; way--) Atomics.store(index, b + way, TAG_FREE);
   }
 
   private place(hash: number, slot: number, published: boolean): void {
