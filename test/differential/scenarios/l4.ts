@@ -417,6 +417,38 @@ export const l4Scenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'expiry-recreated',
+    about: 'an entry that has expired is committed again and answered at once; many others expire meanwhile',
+    flows: WATCH,
+    play: (s) => {
+      const udps = (k: number) => ends(C, 31_000 + k, S, 53);
+      for (const pause of [100, 31, 61]) {
+        for (let k = 0; k < 20; k++) {
+          s.pkt(1, udp(udps(k)), k ? undefined : `all of them, ${pause} s later`);
+          if (k % 3) s.pkt(2, udp(swap(udps(k))), 'answered');
+        }
+        s.pkt(1, echo(C6, S6, pause), 'ICMPv6')
+          .wait(20)
+          .pkt(2, echo(S6, C6, pause, true), 'its answer')
+          .table()
+          .wait(pause);
+        s.pkt(1, udp(udps(1)), 'committed again')
+          .pkt(2, udp(swap(udps(1))), 'answered at once')
+          .pkt(1, udp(udps(1)));
+        s.pkt(2, udp(swap(udps(2))), 'an answer to an expired one')
+          .pkt(1, udp(udps(2)), 'committed again')
+          .pkt(2, udp(swap(udps(2))));
+        const t = new Tcp(s, ends(C, 42_000, S, 80), pause * 1000);
+        t.open()
+          .send(5)
+          .up(FIN | ACK)
+          .down(FIN | ACK)
+          .up(ACK);
+      }
+      s.table();
+    },
+  },
+  {
     name: 'expiry-refresh',
     about:
       'what refreshes an entry: packets of either side, retransmitted SYNs, invalid ones not; errors not',

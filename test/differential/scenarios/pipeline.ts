@@ -855,7 +855,8 @@ table=1,udp,actions=${SHOW},output:5
     name: 'set-vlan',
     about: 'set_field of vlan_vid and vlan_pcp, mod_vlan_vid: on tagged frames and on plain ones',
     flows: `table=0,in_port=1,vlan_tci=0x1000/0x1000,actions=set_field:4106->vlan_vid,output:4,set_field:3->vlan_pcp,output:5
-table=0,in_port=2,actions=mod_vlan_vid:77,output:4,mod_vlan_pcp:6,output:5
+table=0,in_port=2,vlan_tci=0x1000/0x1000,actions=mod_vlan_vid:77,output:4,mod_vlan_pcp:6,output:5
+table=0,in_port=2,vlan_tci=0,actions=mod_vlan_vid:77,output:4,mod_vlan_pcp:6,output:5
 table=0,in_port=3,actions=load:0x5->NXM_OF_VLAN_TCI[0..3],output:4
 `,
     ports: 5,
