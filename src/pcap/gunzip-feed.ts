@@ -3,7 +3,7 @@
  *  The input is handed to zlib in pieces, the next only when the piece before is done and the reader has
  *  taken most of the output: so the queue is bounded, and when zlib reports damage we know in which piece.
  *  zlib withholds what the failing call had already decoded. The input is therefore decoded again, the failing
- *  piece byte by byte, so that everything in front of the damage is delivered. A pipe can't be read again; its
+ *  piece in smaller ones and at last byte by byte, so that everything in front of the damage is delivered. A pipe can't be read again; its
  *  first HISTORY_BYTES are kept for this. Behind them up to OUTPUT_CHUNK bytes in front of the damage are lost. */
 
 import zlib from 'node:zlib';
@@ -13,6 +13,10 @@ const PIECE = 1 << 15;
 const OUTPUT_CHUNK = 1 << 17;
 const QUEUE_HIGH = 1 << 20;
 const HISTORY_BYTES = 1 << 20;
+/** Piece sizes of one attempt after the other. Of more output than AGAIN_BYTES the second attempt is the last: to
+ *  decode so much once more costs more than 32768 single bytes, which take half a second. */
+const SMALL_PIECE = 1 << 8;
+const AGAIN_BYTES = 1 << 26;
 
 export class GunzipFeed extends ChunkFeed {
   private readonly inner: ByteFeed;
@@ -22,8 +26,9 @@ export class GunzipFeed extends ChunkFeed {
   /** Bytes decoded so far, for the second attempt to leave out. */
   private nOut = 0;
   private leaveOut = 0;
-  /** From this compressed offset on the pieces are single bytes. */
-  private carefulFrom = Infinity;
+  /** Compressed bytes that zlib gets at a time from the compressed offset `carefulFrom` on; PIECE before it. */
+  private pieceBytes = PIECE;
+  private carefulFrom = 0;
   /** What was read from a pipe, while it is little enough to keep. */
   private history: Buffer[] | undefined = [];
   private resumePump: (() => void) | undefined;
@@ -55,6 +60,7 @@ export class GunzipFeed extends ChunkFeed {
       this.push(fresh);
     });
     gunzip.on('error', (error: NodeJS.ErrnoException) => {
+      if (gunzip !== this.gunzip) return;
       this.zlibError = error;
       this.settle?.();
     });
@@ -69,17 +75,17 @@ export class GunzipFeed extends ChunkFeed {
         });
         continue;
       }
-      const careful = this.nIn >= this.carefulFrom;
-      const n = this.inner.read(buffer, 0, careful ? 1 : Math.min(PIECE, this.carefulFrom - this.nIn));
+      const before = this.carefulFrom - this.nIn;
+      const n = this.inner.read(buffer, 0, before > 0 ? Math.min(PIECE, before) : this.pieceBytes);
       if (n === FEED_STARVED) {
         await this.inner.readable();
         continue;
       }
-      if (n > 0 && !(this.inner instanceof FileFeed)) this.history?.push(Buffer.from(buffer.subarray(0, n)));
+      if (n > 0) this.keep(buffer.subarray(0, n));
       await (n === FEED_END ? this.finishInput() : this.feedPiece(buffer.subarray(0, n)));
       if (this.closed) return;
       if (this.zlibError !== undefined) {
-        if (this.again()) continue;
+        if (this.again(n)) continue;
         this.stop();
         return;
       }
@@ -89,14 +95,16 @@ export class GunzipFeed extends ChunkFeed {
         return;
       }
       this.nIn += n;
-      if (this.nIn > HISTORY_BYTES) this.history = undefined;
     }
   }
 
   private feedPiece(piece: Buffer): Promise<void> {
     return new Promise((resolve) => {
       this.settle = resolve;
-      this.gunzip.write(piece, () => resolve());
+      this.gunzip.write(piece, (error) => {
+        if (error) this.zlibError ??= error;
+        resolve();
+      });
     });
   }
 
@@ -108,14 +116,24 @@ export class GunzipFeed extends ChunkFeed {
     });
   }
 
-  /** Starts over in careful mode, if that is possible and was not tried. */
-  private again(): boolean {
-    if (this.zlibError?.code !== 'Z_DATA_ERROR' || this.carefulFrom !== Infinity) return false;
-    if (this.inner instanceof FileFeed) this.inner.rewind();
-    else if (this.inner instanceof ChunkFeed && this.history !== undefined)
-      this.inner.unread(Buffer.concat(this.history));
-    else return false;
-    this.history = undefined;
+  /** Keeps what a pipe gave in the first attempt, while it is little. */
+  private keep(piece: Buffer): void {
+    if (this.pieceBytes !== PIECE || this.inner instanceof FileFeed) return;
+    if (this.nIn + piece.length > HISTORY_BYTES) this.history = undefined;
+    this.history?.push(Buffer.from(piece));
+  }
+
+  /** Starts over with smaller pieces from the failing one on, which had `n` bytes, if that is possible. */
+  private again(n: number): boolean {
+    if (this.zlibError?.code !== 'Z_DATA_ERROR' || this.pieceBytes === 1) return false;
+    if (this.inner instanceof FileFeed) {
+      this.inner.rewind();
+    } else if (this.inner instanceof ChunkFeed && this.history !== undefined) {
+      this.inner.unread(Buffer.concat(this.history).subarray(0, this.nIn + n));
+    } else {
+      return false;
+    }
+    this.pieceBytes = this.pieceBytes === PIECE && this.nOut < AGAIN_BYTES ? SMALL_PIECE : 1;
     this.carefulFrom = this.nIn;
     this.nIn = 0;
     this.leaveOut = this.nOut;

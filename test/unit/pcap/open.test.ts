@@ -116,8 +116,21 @@ test('open: damaged gzip, the packets before the damage come, then an error that
   const last = await fromFile(sum);
   assert.equal(last.packets.length, 400);
   assert.match(message(last), /incorrect data check/);
-  // A pipe can't be read twice; it must still end with the error.
-  assert.match(message(await fromStream(damaged)), /gzip stream is damaged/);
+  // The beginning of a pipe is kept, so that it can be read twice.
+  for (const zip of [damaged, sum]) {
+    const file = await fromFile(zip);
+    const pipe = await fromStream(zip);
+    assert.deepEqual(pipe.packets, file.packets);
+    assert.equal(pipe.error?.offset, file.error?.offset);
+  }
+  // What lies beyond is not; it must still end with the error.
+  const long = gzipSync(
+    pcap(Array.from({ length: 30 }, (_, i) => ({ sec: i, frac: 0, data: payload(200_000, i) }))),
+  );
+  long[long.length - 8] ^= 1;
+  const lost = await fromStream(long, 65536);
+  assert.match(message(lost), /gzip stream is damaged near compressed byte \d+ \(incorrect data check\)/);
+  assert.ok(lost.packets.length >= 28);
 });
 
 test('open: what is no capture is named for what it is', async () => {

@@ -28,17 +28,21 @@ function captures(folder: string): string[] {
 }
 
 /** What pcap-parser makes of a file; undefined if it can't read it. */
-function parse(file: string): Promise<{ linkType: number; packets: Packet[] } | undefined> {
+function parse(
+  file: string,
+): Promise<{ linkType: number; minorVersion: number; packets: Packet[] } | undefined> {
   return new Promise((resolve) => {
     const parser = pcapParser.parse(file);
     const packets: Packet[] = [];
     let linkType = -1;
+    let minorVersion = 0;
     parser.on('globalHeader', (header) => {
       linkType = header.linkLayerType & 0xffff;
+      minorVersion = header.minorVersion;
     });
     parser.on('packet', (packet) => packets.push(packet));
     parser.on('error', () => resolve(undefined));
-    parser.on('end', () => resolve({ linkType, packets }));
+    parser.on('end', () => resolve({ linkType, minorVersion, packets }));
   });
 }
 
@@ -47,7 +51,8 @@ test('every capture under fixtures/ that pcap-parser reads comes out the same he
   let nCompared = 0;
   for (const file of files) {
     const theirs = await parse(file);
-    if (theirs === undefined) continue;
+    // It doesn't know that versions before 2.4 have the lengths swapped.
+    if (theirs === undefined || theirs.minorVersion !== 4) continue;
     const { linkType } = theirs;
     const arena = (): SegmentArena => new SegmentArena(3, 1 << 20);
     const ours = await drain((to) => openCapture(file, to), arena());
@@ -66,7 +71,8 @@ test('every capture under fixtures/ that pcap-parser reads comes out the same he
       const grow = linkType === 1 ? 0 : 14 - LINK_HEADER[linkType];
       const skip = linkType === 1 ? 0 : LINK_HEADER[linkType];
       if (data.length < skip) return;
-      assert.equal(packet.wireLen, Math.max(header.originalLength, header.capturedLength) + grow, where);
+      const wireLen = Math.min(Math.max(header.originalLength, header.capturedLength), 0x7fffff00);
+      assert.equal(packet.wireLen, wireLen + grow, where);
       assert.equal(packet.hex.slice(linkType === 1 ? 0 : 28), hexOf(data.subarray(skip)), where);
     });
     const streamed = await drain((to) => openCaptureStream(file, fs.createReadStream(file), to), arena());
