@@ -82,7 +82,7 @@ async function load(captures: string[], args: Arguments): Promise<Loaded> {
   source.close();
   const arena = new SharedArrayBuffer(bytes + 64);
   const u8 = new Uint8Array(arena);
-  frames.forEach((frame, i) => u8.set(frame, rows[i][0]));
+  for (const [i, frame] of frames.entries()) u8.set(frame, rows[i][0]);
   const column = (k: number) => Int32Array.from(rows, (row) => row[k]);
   return {
     arena,

@@ -391,7 +391,7 @@ export class Fabric implements ControlPlane {
   /** Counters of all workers together (see STAT), and of each. */
   counters(): { total: Float64Array; byWorker: Float64Array[] } {
     const total = new Float64Array(STAT_WORDS);
-    for (const stats of this.stats) stats.forEach((v, i) => (total[i] += v));
+    for (const stats of this.stats) for (let i = 0; i < STAT_WORDS; i++) total[i] += stats[i];
     return { total, byWorker: this.stats };
   }
 

@@ -68,7 +68,7 @@ import {
 import { STAT, statOfState } from './stats.js';
 
 const { IN_PORT, RECIRC_ID, CT_STATE, CT_ZONE, CT_MARK, CT_LABEL_0, NW_SRC, NW_DST, NW, TP } = FLOW;
-const { CT_NW_SRC, CT_NW_DST, CT_TP, CT_NW_PROTO, CT_IPV6_SRC_0, IPV6_SRC_0 } = FLOW;
+const { VLAN_0, CT_NW_SRC, CT_NW_DST, CT_TP, CT_NW_PROTO, CT_IPV6_SRC_0, IPV6_SRC_0 } = FLOW;
 const { SRC, DST, PORTS, ZONE_PROTO, STATE, EXPIRES, PKTS_0, BYTES_0 } = CONN.at;
 const { MARK, LABEL_0, CARRY } = COLD.at;
 const HOT_SHIFT = CONN.shift;
@@ -179,12 +179,7 @@ export class Engine {
           break;
         case OP_SET:
           ctx.pc = pc + 4;
-          this.own(ctx);
-          if (
-            setWord(ctx.view, ctx.off, ctx.layout, ctx.key, program[pc + 1], program[pc + 2], program[pc + 3])
-          ) {
-            ctx.conn = -1;
-          }
+          this.set(ctx, program[pc + 1], program[pc + 2], program[pc + 3]);
           break;
         case OP_PUSH_VLAN:
           ctx.pc = pc + 2;
@@ -254,14 +249,34 @@ export class Engine {
     return program;
   }
 
+  private set(ctx: PacketContext, word: number, value: number, mask: number): void {
+    const { key } = ctx;
+    this.own(ctx);
+    if (setWord(ctx.view, ctx.off, ctx.layout, key, word, value, mask)) ctx.conn = -1;
+    // A ct() further on in this pass goes by what the frame says now.
+    key[word] = (key[word] & ~mask) | value;
+  }
+
   private output(ctx: PacketContext, port: number): void {
     ctx.outs.push(port, ctx.frame);
     ctx.shared = true;
   }
 
   private switched(ctx: PacketContext): void {
+    const tag = ctx.key[VLAN_0];
+    const priorityTag = (tag & 0x1000) !== 0 && (tag & 0x0fff) === 0;
+    // A priority tag is not passed on (ovs-vswitchd.conf.db(5), priority-tags), but actions behind still
+    // see it.
+    if (priorityTag && ctx.answerPorts.length > 0) {
+      ctx.push();
+      this.popVlan(ctx);
+    }
     for (const port of ctx.answerPorts) this.output(ctx, port);
     ctx.reason = ctx.answer;
+    if (priorityTag && ctx.answerPorts.length > 0) {
+      ctx.pop();
+      this.restoreView(ctx);
+    }
   }
 
   private restoreView(ctx: PacketContext): void {
@@ -490,7 +505,7 @@ export class Engine {
     } else {
       const state = hot[c + STATE];
       let phase = state & 15;
-      if (isIcmp(ck)) {
+      if (hasIcmpStates(ck.proto)) {
         if (reply) phase = 1;
         verdict = phase === 0 ? UPDATE_VALID_NEW : UPDATE_VALID;
         hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + (phase === 0 ? ICMP_FIRST_MS : ICMP_REPLY_MS);
@@ -541,9 +556,10 @@ export class Engine {
     const { ck } = this;
     const l4 = ctx.off + ctx.layout.l4;
     if (ck.proto === IPPROTO_TCP) return tcpValidNew(ctx.view.getUint8(l4 + 13));
-    if (!isIcmp(ck)) return true;
+    if (!hasIcmpStates(ck.proto)) return true;
+    if (ctx.layout.l4 === ctx.layout.end) return false;
     const type = ctx.view.getUint8(l4);
-    return ck.ipv6 ? type === 128 : type === 8 || type === 13 || type === 15;
+    return ck.proto === IPPROTO_ICMPV6 ? type === 128 : type === 8 || type === 13 || type === 15;
   }
 
   private fillRequest(ctx: PacketContext, zone: number): void {
@@ -562,7 +578,7 @@ export class Engine {
       const payload = size - ((ctx.view.getUint8(l4 + 12) >>> 4) << 2);
       tcpNew(words, f64, 0, ctx.view, l4, payload, ctx.now);
     } else {
-      f64[EXPIRES_F64] = ctx.now + (isIcmp(ck) ? ICMP_FIRST_MS : OTHER_FIRST_MS);
+      f64[EXPIRES_F64] = ctx.now + (hasIcmpStates(ck.proto) ? ICMP_FIRST_MS : OTHER_FIRST_MS);
     }
     words[PKTS_0] = 1;
     words[BYTES_0] = ctx.layout.end - ctx.layout.l3;
@@ -642,6 +658,12 @@ export class Engine {
 
 const TOO_SHORT = Int32Array.of(OP_END, DROP_TOO_SHORT);
 
+/** The states of a connection go by its protocol number, also when ICMP comes over the wrong IP version. */
+function hasIcmpStates(proto: number): boolean {
+  return proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6;
+}
+
+/** ICMP over IPv4 or ICMPv6 over IPv6: the tuple has type and code. */
 function isIcmp(ck: ConnKey): boolean {
   return ck.proto === (ck.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }

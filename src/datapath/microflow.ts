@@ -319,7 +319,7 @@ export class MicroflowCache {
     if (win > srcWin) hot[c + C_WINS] = reply === 0 ? win | (dstWin << 16) : dstWin | (win << 16);
     if (((end - srcLo) | 0) > 0) hot[src] = end;
     const scaled = win << sws;
-    if (((ack + scaled - hot[dst + 1]) | 0) >= 0) hot[dst + 1] = (ack + (scaled > 1 ? scaled : 1)) | 0;
+    if (((ack + scaled - hot[dst + 1]) | 0) >= 0) hot[dst + 1] = (ack + Math.max(scaled, 1)) | 0;
     this.partition.hotF64[(c >> 1) + C_EXPIRES_F64] = now + TCP_ESTABLISHED_MS;
     return true;
   }
