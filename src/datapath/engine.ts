@@ -52,6 +52,7 @@ import {
   CT_FORCE,
   CT_SET_LABEL,
   CT_SET_MARK,
+  DROP_NO_OUTPUT,
   DROP_RECIRC_LIMIT,
   DROP_TOO_SHORT,
   OP_CT,
@@ -169,7 +170,8 @@ export class Engine {
       const pc = ctx.pc;
       switch (program[pc]) {
         case OP_END:
-          ctx.reason = program[pc + 1];
+          // The switch, or a clone, may have given a better reason before.
+          if (program[pc + 1] !== DROP_NO_OUTPUT || ctx.reason === 0) ctx.reason = program[pc + 1];
           if (!ctx.pop()) return true;
           this.restoreView(ctx);
           break;
