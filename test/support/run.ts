@@ -1,0 +1,166 @@
+/** Replays packets from memory through the real thing: source, dispatcher, workers, collector. */
+import assert from 'node:assert/strict';
+import { statsOf } from '../../src/cli/summary.js';
+import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
+import { parseEvents } from '../../src/coordinator/events.js';
+import { type ReplayResult, replay } from '../../src/coordinator/replay.js';
+import { parseFlows } from '../../src/openflow/parser.js';
+import { rewritesTuples, Translator } from '../../src/openflow/translate.js';
+import { SegmentArena } from '../../src/pcap/arena.js';
+import { MergedSource } from '../../src/pcap/merge.js';
+import { type CaptureReader, type PacketRecord, ReadResult } from '../../src/pcap/types.js';
+import { hex, type Packet } from './packets.js';
+
+export interface RunOptions {
+  flows: string;
+  /** Ports of the switch; 1 to 4 unless told otherwise. */
+  ports?: readonly number[];
+  workers?: number;
+  window?: number;
+  vector?: number;
+  jitter?: number;
+  maxConns?: number;
+  rssKey?: Uint8Array;
+  /** Lines of an events file. */
+  events?: string;
+}
+
+/** What must not depend on the number of workers, and what may. */
+export interface RunResult {
+  /** Lines as `--verdicts` has them. */
+  verdicts: string[];
+  /** "packet number, port, frame", by output. */
+  frames: string[];
+  dump: string[];
+  /** `traffic` of `--stats`. */
+  traffic: ReturnType<typeof statsOf>['traffic'];
+  run: ReturnType<typeof statsOf>['run'];
+  result: ReplayResult;
+}
+
+/** A verdict line, parsed. */
+export interface VerdictLine {
+  packet: number;
+  ts: string;
+  in_port: number;
+  ct: { zone: number; state: string }[];
+  out: number[];
+  reason: string | null;
+}
+
+/** Packets of a list, copied into arena segments at any alignment. `iface` is the port. */
+export class MemoryReader implements CaptureReader {
+  readonly name = 'memory';
+  readonly notices = [];
+  private readonly packets: readonly Packet[];
+  private readonly arena: SegmentArena;
+  private at = 0;
+  private segment = -1;
+  private used = 0;
+
+  constructor(packets: readonly Packet[], arena: SegmentArena) {
+    this.packets = packets;
+    this.arena = arena;
+  }
+
+  next(record: PacketRecord): ReadResult {
+    const { arena } = this;
+    const p = this.packets[this.at];
+    if (p === undefined) {
+      this.close();
+      return ReadResult.END;
+    }
+    if (this.segment >= 0 && this.used + p.frame.length > arena.segmentBytes) this.close();
+    if (this.segment < 0) {
+      this.segment = arena.acquire();
+      if (this.segment < 0) return ReadResult.ARENA_FULL;
+      this.used = 64;
+    }
+    record.off = this.segment * arena.segmentBytes + this.used;
+    record.capLen = p.frame.length;
+    record.wireLen = p.frame.length;
+    record.sec = p.sec;
+    record.nsec = p.nsec;
+    record.iface = p.port;
+    record.segment = this.segment;
+    arena.u8.set(p.frame, record.off);
+    arena.hold(this.segment);
+    this.used += p.frame.length + 1;
+    this.at++;
+    return ReadResult.PACKET;
+  }
+
+  async readable(): Promise<void> {}
+
+  close(): void {
+    if (this.segment >= 0) this.arena.close(this.segment);
+    this.segment = -1;
+  }
+}
+
+class Recorder implements VerdictSink {
+  readonly verdicts: string[] = [];
+  readonly frames: string[] = [];
+
+  verdict(v: Verdict): void {
+    const nsec = String(v.nsec).padStart(9, '0');
+    this.verdicts.push(
+      `{"packet":${v.packet},"ts":"${v.sec}.${nsec}","in_port":${v.inPort},${v.template.json}}`,
+    );
+    const { out, frames } = v.template;
+    for (let i = 0; i < out.length; i++) {
+      const f = frames[i];
+      const bytes = v.frameBytes[f].subarray(v.frameOff[f], v.frameOff[f] + v.frameLen[f]);
+      this.frames.push(`${v.packet} ${out[i]} ${hex(bytes)}`);
+    }
+  }
+}
+
+/** Replays `packets`; checks that the arena got everything back. */
+export async function run(packets: readonly Packet[], o: RunOptions): Promise<RunResult> {
+  const ports = o.ports ?? [1, 2, 3, 4];
+  const longest = packets.reduce((n, p) => Math.max(n, p.frame.length), 0);
+  const arena = new SegmentArena(6, Math.max(1 << 14, (longest + 256) & ~7));
+  const source = new MergedSource([new MemoryReader(packets, arena)], arena);
+  const rules = parseFlows(o.flows, 'flows.txt');
+  const recorder = new Recorder();
+  const workers = o.workers ?? 0;
+  const lockstep = rewritesTuples(rules);
+  const result = await replay({
+    source,
+    arena,
+    portMap: { portOf: (_source, iface) => iface },
+    ports,
+    translator: new Translator(rules, ports),
+    workers,
+    lockstep,
+    events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson'),
+    sinks: [recorder],
+    // The tables are sized by this; tests hold few connections.
+    maxConns: o.maxConns ?? 100_000,
+    ...(o.rssKey === undefined ? {} : { rssKey: o.rssKey }),
+    ...(o.window === undefined ? {} : { window: o.window }),
+    ...(o.vector === undefined ? {} : { vector: o.vector }),
+    ...(o.jitter === undefined ? {} : { jitter: o.jitter }),
+  });
+  assert.equal(arena.nFreeSegments, arena.nSegments, 'a packet was never released');
+  const { traffic, run } = statsOf(result, { version: 'test', workers, lockstep });
+  const { verdicts, frames } = recorder;
+  return { verdicts, frames, dump: result.dump, traffic, run, result };
+}
+
+export function parseVerdicts(r: RunResult): VerdictLine[] {
+  return r.verdicts.map((line) => JSON.parse(line) as VerdictLine);
+}
+
+/** First difference of two runs in what must not differ, or null. */
+export function difference(a: RunResult, b: RunResult): string | null {
+  for (const what of ['verdicts', 'frames', 'dump'] as const) {
+    const n = Math.max(a[what].length, b[what].length);
+    for (let i = 0; i < n; i++) {
+      if (a[what][i] !== b[what][i]) return `${what}[${i}]:\n  ${a[what][i]}\n  ${b[what][i]}`;
+    }
+  }
+  const [x, y] = [JSON.stringify(a.traffic), JSON.stringify(b.traffic)];
+  return x === y ? null : `traffic:\n  ${x}\n  ${y}`;
+}
