@@ -1,12 +1,13 @@
 #!/usr/bin/env node
 /** The command line: arguments in, exit code out. */
 import fs from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
 import {
   collectIn,
   collectOut,
+  parseFault,
   parseInside,
   parsePortList,
   parseRssKey,
@@ -86,6 +87,9 @@ program
     '--jitter <SEED>',
     'random delays between threads, to show that nothing depends on them',
     wholeNumber(1, 0x7fffffff),
+  )
+  .addOption(
+    new Option('--fault <KIND@N>', 'test only: the first worker fails').argParser(parseFault).hideHelp(),
   )
   .option('--quiet', 'no progress bar, no summary')
   .addHelpText('after', EXAMPLES)

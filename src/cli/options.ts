@@ -69,3 +69,10 @@ export function parseRssKey(value: string): Uint8Array {
   if (!/^[0-9a-f]{80}$/i.test(hex)) throw new InvalidArgumentError('expected 40 bytes in hexadecimal.');
   return Uint8Array.from({ length: 40 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16));
 }
+
+/** Test only: `throw@PACKETS` or `exit@PACKETS`. */
+export function parseFault(value: string): { kind: 'throw' | 'exit'; after: number } {
+  const fault = /^(throw|exit)@(\d+)$/.exec(value);
+  if (fault === null) throw new InvalidArgumentError('expected throw@PACKETS or exit@PACKETS.');
+  return { kind: fault[1] as 'throw' | 'exit', after: Number(fault[2]) };
+}

@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os';
 import cliProgress from 'cli-progress';
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
 import { parseEvents } from '../coordinator/events.js';
-import { type PortMap, replay } from '../coordinator/replay.js';
+import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
 import { parseFlows } from '../openflow/parser.js';
 import { rewritesTuples, Translator } from '../openflow/translate.js';
 import type { FlowRule } from '../openflow/types.js';
@@ -35,6 +35,7 @@ export interface ReplayArguments {
   window?: number;
   vector?: number;
   jitter?: number;
+  fault?: ReplayOptions['fault'];
   quiet?: boolean;
 }
 
@@ -83,12 +84,13 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       window: args.window,
       vector: args.vector,
       jitter: args.jitter,
+      fault: args.fault,
       progress: (_packets, bytes) => bar?.update(bytes),
       signal: abort.signal,
     });
     bar?.stop();
     const stats = statsOf(result, { version, workers, lockstep });
-    for (const line of result.dump) conntrack?.writeText(`${line}\n`);
+    if (conntrack !== null) for (const line of result.dump()) conntrack.writeText(`${line}\n`);
     statsFile?.writeText(`${JSON.stringify(stats, null, 2)}\n`);
     for (const notice of result.notices) {
       process.stderr.write(`shardtrack: warning: ${notice.file}: byte ${notice.offset}: ${notice.message}\n`);

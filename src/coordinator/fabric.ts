@@ -55,6 +55,8 @@ export interface FabricOptions {
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
   jitter?: number;
+  /** Test only: makes the first worker fail. */
+  fault?: ShardInit['fault'];
 }
 
 /** Whoever takes the completed packets. */
@@ -164,6 +166,7 @@ export class Fabric implements ControlPlane {
         port: channel.port2,
         vector: o.vector,
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
+        fault: id === 0 ? (o.fault ?? null) : null,
       };
       if (o.workers === 0) {
         channel.port1.close();

@@ -5,6 +5,7 @@
  *  to its home, and is collected in input order. Control events are fences: the window runs empty, the
  *  event is applied, and dispatch goes on. */
 
+import type { ShardInit } from '../datapath/shard.js';
 import type { Translator } from '../openflow/translate.js';
 import type { MergedSource } from '../pcap/merge.js';
 import { newMergedRecord } from '../pcap/merge.js';
@@ -48,8 +49,9 @@ export interface ReplayOptions {
   /** Window slots, packets per vector; for tests. */
   window?: number;
   vector?: number;
-  /** Test only: seed of random delays. */
+  /** Test only: seed of random delays; a worker that fails. */
   jitter?: number;
+  fault?: ShardInit['fault'];
   /** Called now and then. */
   progress?: (packets: number, bytes: number) => void;
   /** Aborts the run. */
@@ -73,9 +75,10 @@ export interface ReplayResult {
   /** Connections that ended by timeout up to the last packet. */
   expired: number;
   flushed: number;
-  /** Live connections at the end, and the lines of dump-conntrack. */
+  /** Live connections at the end. */
   connections: number;
-  dump: string[];
+  /** Makes the lines of dump-conntrack. */
+  dump: () => string[];
   sharedBytes: number;
   notices: CaptureNotice[];
   /** Why the input ended early: the packets before the damage are in this result. */
@@ -124,6 +127,7 @@ class Run {
       ...(options.maxConns === undefined ? {} : { maxConns: options.maxConns }),
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
+      ...(options.fault === undefined ? {} : { fault: options.fault }),
     });
     this.segments = new Int32Array(slots);
     this.view = new DataView(arena.sab);
@@ -287,7 +291,6 @@ class Run {
     // What ended by the last packet's time is left out, as a lookup at that time would.
     coordinator.sweep(this.clock + 1, Infinity);
     collector.settle();
-    const dump = dumpConntrack(coordinator.partitions, this.clock);
     return {
       packets: collector.head,
       bytes: collector.bytes,
@@ -301,8 +304,8 @@ class Run {
       refused: coordinator.full,
       expired: coordinator.expired,
       flushed: coordinator.flushed,
-      connections: dump.length,
-      dump,
+      connections: coordinator.connections,
+      dump: () => dumpConntrack(coordinator.partitions, this.clock),
       sharedBytes: coordinator.sharedBytes(),
       notices: [...options.source.notices],
       damage: this.damage,

@@ -70,7 +70,12 @@ export interface ShardInit {
   vector: number;
   /** Test only: seed of random delays, 0 for none. */
   jitter: number;
+  /** Test only: what to do when so many packets have come: nothing at 0. */
+  fault: { kind: 'throw' | 'exit'; after: number } | null;
 }
+
+/** Unwinds a worker that is told to stop while it waits for room in a ring. */
+class Stopped extends Error {}
 
 /** A parked packet and what queues behind it. */
 interface Chain {
@@ -150,6 +155,16 @@ export class Shard implements ControlPlane {
 
   /** Runs until told to stop. */
   run(): void {
+    try {
+      this.loop();
+    } catch (error) {
+      if (!(error instanceof Stopped)) throw error;
+    }
+    this.account();
+    this.init.port.close();
+  }
+
+  private loop(): void {
     let idle = 0;
     while (Atomics.load(this.ctl, this.bellWord + CTL_STOP) === 0) {
       const bell = Atomics.load(this.ctl, this.bellWord + CTL_BELL);
@@ -160,8 +175,6 @@ export class Shard implements ControlPlane {
         idle = 0;
       }
     }
-    this.account();
-    this.init.port.close();
   }
 
   /** One vector. False if there was nothing to do. */
@@ -194,6 +207,7 @@ export class Shard implements ControlPlane {
   /** The first `n` of `slots` through the datapath: by the microflow cache where it can, else by the
    *  engine; the last stage in input order. */
   private runVector(n: number): void {
+    if (this.init.fault !== null) this.fail(n);
     const { microflows, packets, slots, stats, completed } = this;
     microflows.stage(slots, n);
     let hits = 0;
@@ -404,6 +418,7 @@ export class Shard implements ControlPlane {
 
   /** Lets the main thread drain what is full. */
   private pause(): void {
+    if (Atomics.load(this.ctl, this.bellWord + CTL_STOP) !== 0) throw new Stopped();
     this.ring();
     Atomics.wait(this.ctl, this.ownLine + 8, 0, 0.1);
   }
@@ -427,6 +442,13 @@ export class Shard implements ControlPlane {
   }
 
   // ---- test only ----
+
+  private fail(n: number): void {
+    const { kind, after } = this.init.fault!;
+    if (this.stats[STAT.PACKETS] + n < after) return;
+    if (kind === 'exit') process.exit(3);
+    throw new Error('fault injected');
+  }
 
   private next(): number {
     this.random = (Math.imul(this.random, 1103515245) + 12345) | 0 || 1;
