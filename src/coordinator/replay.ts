@@ -162,7 +162,7 @@ class Run {
       if (fabric.failure !== null) throw fabric.failure;
       const now = performance.now();
       if (!busy || now - breath > BREATH_MS) {
-        if (!busy && this.starved && collector.inFlight === 0) await options.source.readable();
+        if (!busy && this.starved && collector.inFlight === 0) await this.readable();
         else if (!busy && fabric.workers > 0) fabric.sleep(IDLE_MS);
         await new Promise(setImmediate);
         options.signal?.throwIfAborted();
@@ -175,6 +175,20 @@ class Run {
     // Workers bring their counters up to date when they stop.
     await fabric.stop();
     return this.result(seconds);
+  }
+
+  /** Waits for input or the signal to abort. */
+  private async readable(): Promise<void> {
+    const { source, signal } = this.options;
+    if (signal === undefined) return source.readable();
+    signal.throwIfAborted();
+    let wake = () => {};
+    const aborted = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    signal.addEventListener('abort', wake, { once: true });
+    await Promise.race([source.readable(), aborted]);
+    signal.removeEventListener('abort', wake);
   }
 
   /** Reads and dispatches a burst of packets. False if there was none. */
