@@ -116,12 +116,26 @@ class Recorder implements VerdictSink {
   }
 }
 
-/** Replays `packets`; checks that the arena got everything back. */
+/** Replays `packets`. */
 export async function run(packets: readonly Packet[], o: RunOptions): Promise<RunResult> {
-  const ports = o.ports ?? [1, 2, 3, 4];
   const longest = packets.reduce((n, p) => Math.max(n, p.frame.length), 0);
   const arena = new SegmentArena(6, Math.max(1 << 14, (longest + 256) & ~7));
-  const source = new MergedSource([new MemoryReader(packets, arena)], arena);
+  return runSource(
+    new MergedSource([new MemoryReader(packets, arena)], arena),
+    arena,
+    (_source, iface) => iface,
+    o,
+  );
+}
+
+/** Replays a source; checks that the arena got everything back. */
+export async function runSource(
+  source: MergedSource,
+  arena: SegmentArena,
+  portOf: (source: number, iface: number) => number,
+  o: RunOptions,
+): Promise<RunResult> {
+  const ports = o.ports ?? [1, 2, 3, 4];
   const rules = parseFlows(o.flows, 'flows.txt');
   const recorder = new Recorder();
   const workers = o.workers ?? 0;
@@ -129,7 +143,7 @@ export async function run(packets: readonly Packet[], o: RunOptions): Promise<Ru
   const result = await replay({
     source,
     arena,
-    portMap: { portOf: (_source, iface) => iface },
+    portMap: { portOf },
     ports,
     translator: new Translator(rules, ports),
     workers,
@@ -146,7 +160,7 @@ export async function run(packets: readonly Packet[], o: RunOptions): Promise<Ru
   assert.equal(arena.nFreeSegments, arena.nSegments, 'a packet was never released');
   const { traffic, run } = statsOf(result, { version: 'test', workers, lockstep });
   const { verdicts, frames } = recorder;
-  return { verdicts, frames, dump: result.dump, traffic, run, result };
+  return { verdicts, frames, dump: result.dump(), traffic, run, result };
 }
 
 export function parseVerdicts(r: RunResult): VerdictLine[] {

@@ -72,7 +72,7 @@ function filling(t: Tuple, generation: number, word: number): number {
 }
 
 /** Fills a slot with the tuple's record, as the coordinator does before it publishes. */
-export function fill(p: PartitionWriter, slot: number, t: Tuple, generation: number, expires: number): void {
+function fill(p: PartitionWriter, slot: number, t: Tuple, generation: number, expires: number): void {
   const c = slot << CONN.shift;
   p.hot[c + SRC] = t.src;
   p.hot[c + DST] = t.dst;
