@@ -417,9 +417,15 @@ export class MicroflowCache {
     } else if ((tp & 0xffff) === TFTP_PORT) {
       return;
     }
-    if (this.nEntries * 2 > this.mask) this.rebuild();
+    if (this.nEntries * 2 > this.mask) this.rebuild(false);
+    let e = this.place(hash, k);
+    if (e < 0) {
+      // Live entries on all sides.
+      this.rebuild(true);
+      e = this.place(hash, k);
+      if (e < 0) e = (hash & this.mask) << SHIFT;
+    }
     const { entries } = this;
-    const e = this.place(hash, k);
     if (entries[e + HASH] === 0) this.nEntries++;
     this.version++;
     for (let w = 0; w < KEY_LEN; w++) entries[e + w] = keys[k + w];
@@ -434,7 +440,7 @@ export class MicroflowCache {
     entries[e + HASH] = hash;
   }
 
-  /** The entry to overwrite: of the same packet, else a free one, else a dead one, else the first. */
+  /** The entry to overwrite: of the same packet, else a free one, else a dead one, else none: -1. */
   private place(hash: number, k: number): number {
     const { entries, mask, keys } = this;
     let dead = -1;
@@ -443,7 +449,7 @@ export class MicroflowCache {
       if (entries[e + HASH] === 0 || (entries[e + HASH] === hash && sameKey(entries, e, keys, k))) return e;
       if (dead < 0 && !this.alive(e)) dead = e;
     }
-    return dead >= 0 ? dead : (hash & mask) << SHIFT;
+    return dead;
   }
 
   private alive(e: number): boolean {
@@ -456,15 +462,16 @@ export class MicroflowCache {
   /** Clock of the vector being run, in ms. */
   private now = 0;
 
-  /** Makes room: drops entries whose connection is gone, and doubles the table if most are not. */
-  private rebuild(): void {
+  /** Makes room: drops entries whose connection is gone, and doubles the table if most are not or it
+   *  must. */
+  private rebuild(must: boolean): void {
     const old = this.entries;
     const keep: Int32Array[] = [];
     for (let e = 0; e < old.length; e += 1 << SHIFT) {
       if (old[e + HASH] !== 0 && this.alive(e)) keep.push(old.subarray(e, e + (1 << SHIFT)));
     }
     const full = this.mask + 1 >= MAX_ENTRIES;
-    if (keep.length * 3 > this.mask && !full) this.mask = this.mask * 2 + 1;
+    if ((must || keep.length * 3 > this.mask) && !full) this.mask = this.mask * 2 + 1;
     this.entries = new Int32Array((this.mask + 1) << SHIFT);
     this.version++;
     this.nEntries = 0;

@@ -111,6 +111,10 @@ export class Shard implements ControlPlane {
   private readonly slots: Int32Array;
   private readonly completed: Int32Array;
   private nCompleted = 0;
+  /** Completions that the main thread may be asleep over: waking it for each vector costs more than the
+   *  vector, and on few cores takes this thread's. */
+  private unannounced = 0;
+  private readonly announceAt: number;
 
   private ctx: PacketContext;
   private readonly contexts: PacketContext[] = [];
@@ -151,6 +155,7 @@ export class Shard implements ControlPlane {
     this.completed = new Int32Array(init.slots);
     this.ctx = this.engine.newContext();
     this.random = init.jitter;
+    this.announceAt = Math.min(2048, init.slots >> 2);
   }
 
   /** Runs until told to stop. */
@@ -408,11 +413,13 @@ export class Shard implements ControlPlane {
   /** Templates before the completions that name them. True if anything went out. */
   private flush(): boolean {
     if (!this.templates.pending && !this.requests.pending && this.nCompleted === 0) return false;
+    const urgent = this.templates.pending || this.requests.pending || this.parked.size > 0;
+    this.unannounced += this.nCompleted;
     while (!this.templates.flush()) this.pause();
     while (!this.done.push(this.completed, this.nCompleted)) this.pause();
     this.nCompleted = 0;
     while (!this.requests.flush()) this.pause();
-    this.ring();
+    if (urgent || this.unannounced >= this.announceAt) this.ring();
     return true;
   }
 
@@ -423,7 +430,9 @@ export class Shard implements ControlPlane {
     Atomics.wait(this.ctl, this.ownLine + 8, 0, 0.1);
   }
 
+  /** Wakes the main thread if it sleeps. */
   private ring(): void {
+    this.unannounced = 0;
     if (Atomics.load(this.ctl, CTL_MAIN_ASLEEP) !== 0) {
       Atomics.add(this.ctl, CTL_MAIN_BELL, 1);
       Atomics.notify(this.ctl, CTL_MAIN_BELL);
@@ -432,6 +441,7 @@ export class Shard implements ControlPlane {
 
   private sleep(bell: number): void {
     const { ctl } = this;
+    if (this.unannounced > 0) this.ring();
     Atomics.store(ctl, this.ownLine + CTL_ASLEEP, 1);
     // Whoever pushed before it could see that we sleep has left something in a ring.
     const blocked = this.parked.size >= MAX_PARKED;
