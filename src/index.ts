@@ -1,0 +1,12 @@
+/** The library: what the command line is made of. Until 1.0 it may change with any minor version. */
+export { Verdict, type VerdictSink, type VerdictTemplate } from './coordinator/collector.js';
+export { type ControlEvent, EventError, parseEvents } from './coordinator/events.js';
+export { type PortMap, type ReplayOptions, type ReplayResult, replay } from './coordinator/replay.js';
+export { formatRule } from './openflow/format.js';
+export { parseFlows } from './openflow/parser.js';
+export { rewritesTuples, Translator } from './openflow/translate.js';
+export { type FlowProblem, type FlowRule, FlowSyntaxError } from './openflow/types.js';
+export { minSegments, SegmentArena } from './pcap/arena.js';
+export { MergedSource } from './pcap/merge.js';
+export { openCapture } from './pcap/open.js';
+export { CaptureError, type CaptureNotice } from './pcap/types.js';
