@@ -36,6 +36,8 @@ export interface TrafficOptions {
   flows?: number;
   /** Leave out what is damaged. */
   clean?: boolean;
+  /** TCP and UDP over IPv4 that keeps to the rules, and now and then something else. */
+  plain?: boolean;
   /** No jumps in time. */
   calm?: boolean;
 }
@@ -61,7 +63,7 @@ interface Flow {
 const host = (six: boolean, n: number) => (six ? `fd00::${n.toString(16)}` : `10.0.0.${n}`);
 
 export function randomTraffic(r: Random, o: TrafficOptions): Packet[] {
-  const flows = Array.from({ length: o.flows ?? 4 + r.int(12) }, () => randomFlow(r));
+  const flows = Array.from({ length: o.flows ?? 4 + r.int(12) }, () => randomFlow(r, o.plain ?? false));
   const out: Packet[] = [];
   const recent: { l3: Layer3; flow: Flow; reply: boolean }[] = [];
   let ns = (1_700_000_000n + BigInt(r.int(1000))) * 1_000_000_000n + BigInt(r.int(1_000_000_000));
@@ -73,15 +75,16 @@ export function randomTraffic(r: Random, o: TrafficOptions): Packet[] {
     const flow = r.pick(flows);
     const reply = flow.step === 1 ? true : flow.opened && r.once(2);
     if (!reply) flow.opened = true;
-    const port = r.once(15) ? 1 + r.int(4) : reply ? flow.portB : flow.portA;
+    const calm = o.plain === true && !r.once(20);
+    const port = !calm && r.once(15) ? 1 + r.int(4) : reply ? flow.portB : flow.portA;
     const eth: EthernetOptions = {
       src: reply ? flow.b : flow.a,
-      dst: r.once(20) ? 'ff:ff:ff:ff:ff:ff' : reply ? flow.a : flow.b,
-      tags: r.once(15) ? [1] : flow.tags,
+      dst: !calm && r.once(20) ? 'ff:ff:ff:ff:ff:ff' : reply ? flow.a : flow.b,
+      tags: !calm && r.once(15) ? [1] : flow.tags,
       pad: r.once(10) ? r.int(20) : 0,
-      snap: r.once(40),
+      snap: !calm && r.once(40),
     };
-    const kind = r.int(o.clean ? 16 : 20);
+    const kind = calm ? 0 : r.int(o.clean ? 16 : 20);
     if (kind < 13) {
       const l3 = network(r, flow, reply, segment(r, flow, reply));
       add(port, ethernet(eth, l3));
@@ -133,11 +136,13 @@ function randomStep(r: Random): bigint {
   }
 }
 
-function randomFlow(r: Random): Flow {
-  const proto = r.pick(['tcp', 'tcp', 'tcp', 'udp', 'udp', 'icmp', 'sctp', 'gre'] as const);
+function randomFlow(r: Random, plain: boolean): Flow {
+  const proto = plain
+    ? r.pick(['tcp', 'udp'] as const)
+    : r.pick(['tcp', 'tcp', 'tcp', 'udp', 'udp', 'icmp', 'sctp', 'gre'] as const);
   const inside = r.once(3) ? 3 : 1;
   return {
-    six: r.once(4),
+    six: !plain && r.once(4),
     proto,
     a: 1 + r.int(6),
     b: 1 + r.int(6),
@@ -147,7 +152,7 @@ function randomFlow(r: Random): Flow {
     portB: inside + 1,
     tags: r.once(4) ? [r.int(3)] : r.once(12) ? [{ tpid: 0x88a8, vid: 2 }, 1] : [],
     seq: [r.once(8) ? 0xffffff00 + r.int(256) : r.word(), r.word()],
-    step: r.once(3) ? -1 : 0,
+    step: !plain && r.once(3) ? -1 : 0,
     opened: false,
   };
 }
