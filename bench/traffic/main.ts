@@ -1,0 +1,52 @@
+/** Makes captures for the benchmarks: the same bytes for the same options.
+ *
+ *      node dist/bench/traffic/main.js udp --packets 140000 --connections 1000 OUT.pcap
+ *      node dist/bench/traffic/main.js tcp --packets 140000 --connections 10000 OUT.pcap
+ *      node dist/bench/traffic/main.js mixed --copies 16 CAPTURE... OUT.pcap */
+import { Command } from 'commander';
+import { wholeNumber } from '../../src/cli/options.js';
+import { MAX_FRAME, MIN_FRAME } from './frames.js';
+import { type FlowOptions, mixed, tcp, type UdpOptions, udp } from './generate.js';
+import { writeCapture } from './write.js';
+
+const say = (n: number, path: string) => process.stderr.write(`${path}: ${n} packets\n`);
+
+const flows = (command: Command) =>
+  command
+    .argument('<out>', 'capture to write; - is standard output')
+    .option('--packets <N>', 'packets', wholeNumber(1, 1e9), 140_000)
+    .option('--connections <N>', 'connections, one client address each', wholeNumber(1, 0xffffff), 1000)
+    .option('--frame <BYTES>', 'length of frames with data', wholeNumber(MIN_FRAME, MAX_FRAME), MIN_FRAME)
+    .option('--seed <N>', 'order of the connections', wholeNumber(0, 0x7fffffff), 1);
+
+const program = new Command('bench:traffic');
+flows(program.command('udp'))
+  .description('UDP datagrams')
+  .option('--both', 'every second packet is a reply', false)
+  .option('--checksums', 'with UDP checksums', false)
+  .action(async (out: string, o: FlowOptions & { frame: number; both: boolean; checksums: boolean }) => {
+    const options: UdpOptions = { ...o, frameBytes: o.frame, bothWays: o.both };
+    say(await writeCapture(out, udp(options)), out);
+  });
+flows(program.command('tcp'))
+  .description('TCP: handshakes, then data both ways')
+  .action(async (out: string, o: FlowOptions & { frame: number }) => {
+    say(await writeCapture(out, tcp({ ...o, frameBytes: o.frame })), out);
+  });
+program
+  .command('mixed')
+  .description('real captures, joined; each flow several times under other addresses')
+  .argument('<files...>', 'captures, and at last the one to write')
+  .option('--packets <N>', 'packets at most', wholeNumber(1, 1e9), 140_000)
+  .option('--copies <N>', 'copies of each flow', wholeNumber(1, 256), 16)
+  .option('--max-frame <BYTES>', 'leaves out longer frames', wholeNumber(1, 262144), MAX_FRAME)
+  .action(async (files: string[], o: { packets: number; copies: number; maxFrame: number }) => {
+    const out = files.pop() as string;
+    say(await writeCapture(out, mixed({ ...o, captures: files })), out);
+  });
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`bench:traffic: ${(error as Error).message}\n`);
+  process.exit(1);
+}
