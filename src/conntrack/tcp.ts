@@ -128,6 +128,14 @@ export function tcpNew(
   hotF64[(c >> 1) + EXPIRES_F64] = now + TCP_SYN_SENT_MS;
 }
 
+/** How long a connection lives on after a valid segment, in ms, by the states of its ends. */
+export function tcpTimeout(a: number, b: number): number {
+  if (a >= TCPS_FIN_WAIT_2 && b >= TCPS_FIN_WAIT_2) return TCP_CLOSED_MS;
+  if (a >= TCPS_CLOSING && b >= TCPS_CLOSING) return TCP_FIN_WAIT_MS;
+  if (a < TCPS_ESTABLISHED || b < TCPS_ESTABLISHED) return TCP_OPENING_MS;
+  return a >= TCPS_CLOSING || b >= TCPS_CLOSING ? TCP_CLOSING_MS : TCP_ESTABLISHED_MS;
+}
+
 /** Runs the segment at `l4` with `payload` bytes of data through the connection in `slot`. */
 export function tcpUpdate(
   hot: Int32Array,
@@ -268,11 +276,7 @@ export function tcpUpdate(
     }
     if (flags & TCP_RST) srcState = dstState = TCPS_TIME_WAIT;
 
-    if (srcState >= TCPS_FIN_WAIT_2 && dstState >= TCPS_FIN_WAIT_2) expires = now + TCP_CLOSED_MS;
-    else if (srcState >= TCPS_CLOSING && dstState >= TCPS_CLOSING) expires = now + TCP_FIN_WAIT_MS;
-    else if (srcState < TCPS_ESTABLISHED || dstState < TCPS_ESTABLISHED) expires = now + TCP_OPENING_MS;
-    else if (srcState >= TCPS_CLOSING || dstState >= TCPS_CLOSING) expires = now + TCP_CLOSING_MS;
-    else expires = now + TCP_ESTABLISHED_MS;
+    expires = now + tcpTimeout(srcState, dstState);
   } else if (
     (dstState < TCPS_SYN_SENT || dstState >= TCPS_FIN_WAIT_2 || srcState >= TCPS_FIN_WAIT_2) &&
     ((srcHi + MAX_ACK_WINDOW - end) | 0) >= 0 &&

@@ -66,8 +66,12 @@ export class PacketContext {
   reason = 0;
 
   // Results.
-  readonly ct: number[] = []; //     zone and ct_state, by ct() executed
-  readonly outs: number[] = []; //   port and frame ordinal, by output
+  /** Zone and ct_state of each ct() executed: the first `nCt` elements. */
+  readonly ct: number[] = [];
+  nCt = 0;
+  /** Port and frame ordinal of each output: the first `nOuts` elements. */
+  readonly outs: number[] = [];
+  nOuts = 0;
 
   // Trace for the microflow cache.
   foldable = false;
@@ -116,8 +120,8 @@ export class PacketContext {
     this.depth = 0;
     this.passes = 0;
     this.reason = 0;
-    this.ct.length = 0;
-    this.outs.length = 0;
+    this.nCt = 0;
+    this.nOuts = 0;
     this.wait = WAIT_NONE;
     this.saved = 0;
     this.foldable = true;

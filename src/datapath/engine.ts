@@ -260,7 +260,8 @@ export class Engine {
   }
 
   private output(ctx: PacketContext, port: number): void {
-    ctx.outs.push(port, ctx.frame);
+    ctx.outs[ctx.nOuts++] = port;
+    ctx.outs[ctx.nOuts++] = ctx.frame;
     ctx.shared = true;
   }
 
@@ -479,7 +480,8 @@ export class Engine {
   private note(ctx: PacketContext): void {
     const state = ctx.key[CT_STATE];
     this.stats[statOfState(state)]++;
-    ctx.ct.push(ctx.key[CT_ZONE], state);
+    ctx.ct[ctx.nCt++] = ctx.key[CT_ZONE];
+    ctx.ct[ctx.nCt++] = state;
   }
 
   private invalidate(key: Int32Array, reason: number): void {

@@ -18,12 +18,14 @@ import {
   TCP_FIN,
   TCP_RST,
   TCP_SYN,
-  TCPS_ESTABLISHED,
+  TCPS_CLOSING,
+  TCPS_SYN_SENT,
+  tcpTimeout,
   WSCALE_KNOWN,
   WSCALE_SHIFT,
   WSCALE_UNKNOWN,
 } from '../conntrack/tcp.js';
-import { OTHER_BIDIR_MS, OTHER_MULTIPLE_MS, TCP_ESTABLISHED_MS } from '../conntrack/timeouts.js';
+import { OTHER_BIDIR_MS, OTHER_MULTIPLE_MS } from '../conntrack/timeouts.js';
 import { COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
@@ -69,7 +71,6 @@ const COLD_SHIFT = COLD.shift;
 const PROTO_TCP = 6;
 const PROTO_UDP = 17;
 const MAX_ACK_WINDOW = 0xffff + 1500;
-const ESTABLISHED_BOTH = TCPS_ESTABLISHED | (TCPS_ESTABLISHED << 4);
 const STATE_NEW = CS_NEW | CS_TRK;
 const STATE_EST = CS_EST | CS_TRK;
 const STATE_EST_RPL = CS_EST | CS_RPL | CS_TRK;
@@ -261,12 +262,16 @@ export class MicroflowCache {
     return true;
   }
 
-  /** TCP step of a segment in the middle of an established connection that passes all checks: see
-   *  `tcpUpdate`, of which this is the common case. */
+  /** TCP step of a segment that passes all checks and changes neither peer's state: see `tcpUpdate`, of
+   *  which this is the common case. */
   private tcp(c: number, reply: number, expected: number, i: number, now: number, apply: boolean): boolean {
     const { hot } = this.partition;
     const state = hot[c + C_STATE];
-    if ((state & 0xff) !== ESTABLISHED_BOTH || !this.checkSequence) return false;
+    const srcState = (state >>> (reply << 2)) & 15;
+    const dstState = (state >>> ((reply ^ 1) << 2)) & 15;
+    // An acknowledgement moves a peer out of these two states.
+    if (srcState < TCPS_SYN_SENT || dstState === TCPS_SYN_SENT || dstState === TCPS_CLOSING) return false;
+    if (!this.checkSequence) return false;
     if (expected !== (reply === 1 ? STATE_EST_RPL : STATE_EST)) return false;
     const l4 = this.l4s[i];
     const { view } = this;
@@ -320,7 +325,7 @@ export class MicroflowCache {
     if (((end - srcLo) | 0) > 0) hot[src] = end;
     const scaled = win << sws;
     if (((ack + scaled - hot[dst + 1]) | 0) >= 0) hot[dst + 1] = (ack + Math.max(scaled, 1)) | 0;
-    this.partition.hotF64[(c >> 1) + C_EXPIRES_F64] = now + TCP_ESTABLISHED_MS;
+    this.partition.hotF64[(c >> 1) + C_EXPIRES_F64] = now + tcpTimeout(srcState, dstState);
     return true;
   }
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */

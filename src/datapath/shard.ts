@@ -82,7 +82,6 @@ interface Chain {
   hash: number;
   ctx: PacketContext;
   queue: number[];
-  head: number;
 }
 
 /** Loops without work before a thread goes to sleep; with more threads than cores, spinning steals the
@@ -109,6 +108,8 @@ export class Shard implements ControlPlane {
   private readonly stats: Float64Array;
 
   private readonly slots: Int32Array;
+  /** A vector of packets that had queued up. */
+  private readonly queued: Int32Array;
   private readonly completed: Int32Array;
   private nCompleted = 0;
   /** Completions that the main thread may be asleep over: waking it for each vector costs more than the
@@ -152,6 +153,7 @@ export class Shard implements ControlPlane {
       this.stats,
     );
     this.slots = new Int32Array(init.vector);
+    this.queued = new Int32Array(init.vector);
     this.completed = new Int32Array(init.slots);
     this.ctx = this.engine.newContext();
     this.random = init.jitter;
@@ -194,7 +196,7 @@ export class Shard implements ControlPlane {
     let n = 0;
     if (this.parked.size < MAX_PARKED) {
       n = this.work.pop(this.slots, Math.min(this.slots.length, this.allowance()));
-      if (n > 0) this.runVector(n);
+      if (n > 0) this.runVector(this.slots, n);
     }
     const flushed = this.flush();
     // Quiescent: nothing found in the index before this point is used after it, except by parked packets,
@@ -209,11 +211,11 @@ export class Shard implements ControlPlane {
     return this.random === 0 ? room : Math.min(room, 1 + (this.next() % 16));
   }
 
-  /** The first `n` of `slots` through the datapath: by the microflow cache where it can, else by the
+  /** The packets in `slots[0..n)` through the datapath: by the microflow cache where it can, else by the
    *  engine; the last stage in input order. */
-  private runVector(n: number): void {
+  private runVector(slots: Int32Array, n: number): void {
     if (this.init.fault !== null) this.fail(n);
-    const { microflows, packets, slots, stats, completed } = this;
+    const { microflows, packets, stats, completed } = this;
     microflows.stage(slots, n);
     let hits = 0;
     let bytes = 0;
@@ -307,27 +309,29 @@ export class Shard implements ControlPlane {
     if (ctx.token < 0) {
       ctx.token = this.freeTokens.pop() ?? this.chains.length;
       if (ctx.token === this.chains.length) this.chains.push(null);
-      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [], head: 0 };
+      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [] };
     }
     return ctx.token;
   }
 
-  /** Goes on with a chain whose first packet has got its answer. */
+  /** Goes on with a chain whose first packet has got its answer, and then with what queued up behind. */
   private resume(chain: Chain): void {
-    const { engine } = this;
-    const { ctx } = chain;
-    while (engine.run(ctx)) {
-      this.complete(ctx);
-      if (chain.head === chain.queue.length) {
-        this.parked.delete(chain.hash);
-        chain.queue.length = 0;
-        chain.head = 0;
-        this.freeTokens.push(ctx.token);
-        ctx.token = -1;
-        this.contexts.push(ctx);
-        return;
-      }
-      engine.begin(ctx, chain.queue[chain.head++]);
+    const { ctx, queue } = chain;
+    if (!this.engine.run(ctx)) return;
+    this.complete(ctx);
+    this.parked.delete(chain.hash);
+    this.freeTokens.push(ctx.token);
+    ctx.token = -1;
+    this.contexts.push(ctx);
+    // The next to wait heads a new chain with the rest behind it. Short vectors first: what the first
+    // packets of a connection leave in the microflow cache serves those that follow.
+    chain.queue = [];
+    let from = 0;
+    for (let size = 2; from < queue.length; size *= 2) {
+      const n = Math.min(size, this.slots.length, queue.length - from);
+      for (let i = 0; i < n; i++) this.queued[i] = queue[from + i];
+      this.runVector(this.queued, n);
+      from += n;
     }
   }
 

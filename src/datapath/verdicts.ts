@@ -54,16 +54,16 @@ export class VerdictTable {
   }
 
   private encode(ctx: PacketContext): number {
-    const { ct, outs } = ctx;
-    const n = ct.length + outs.length + 3;
+    const { ct, outs, nCt, nOuts } = ctx;
+    const n = nCt + nOuts + 3;
     if (n > this.scratch.length) this.scratch = new Int32Array(n * 2);
     const { scratch } = this;
     let at = 0;
-    scratch[at++] = ct.length >> 1;
-    for (let i = 0; i < ct.length; i++) scratch[at++] = ct[i];
-    scratch[at++] = outs.length >> 1;
-    for (let i = 0; i < outs.length; i++) scratch[at++] = outs[i];
-    scratch[at++] = outs.length === 0 ? ctx.reason : 0;
+    scratch[at++] = nCt >> 1;
+    for (let i = 0; i < nCt; i++) scratch[at++] = ct[i];
+    scratch[at++] = nOuts >> 1;
+    for (let i = 0; i < nOuts; i++) scratch[at++] = outs[i];
+    scratch[at++] = nOuts === 0 ? ctx.reason : 0;
     return n;
   }
 }
