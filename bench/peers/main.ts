@@ -149,7 +149,7 @@ async function main(o: Options): Promise<void> {
       cpu,
       cores: os.cpus().length,
       versions,
-      ...o,
+      options: o,
       rows,
     };
     fs.writeFileSync(o.json, `${JSON.stringify(report, null, 2)}\n`);
