@@ -1,6 +1,6 @@
 /** Rings of Int32 words between two threads, over ringbuf.js: single producer, single consumer, wait-free.
  *  ringbuf.js publishes a push with one store of its write pointer, so words are pushed and popped in
- *  batches. A push here is all or nothing. */
+ *  batches. */
 import { RingBuffer } from 'ringbuf.js';
 
 export class WordRing {
@@ -21,6 +21,11 @@ export class WordRing {
     if (this.ring.availableWrite() < n) return false;
     this.ring.push(words, n, from);
     return true;
+  }
+
+  /** Pushes as many of the `n` words from `from` as fit; returns how many. */
+  pushSome(words: Int32Array, n: number, from: number): number {
+    return this.ring.push(words, n, from);
   }
 
   /** Pops up to `max` words to `words[at]` and on; returns how many. */
@@ -69,17 +74,12 @@ export class MessageWriter {
     return this.n > 0;
   }
 
-  /** Pushes what fits, message by message if need be. True when nothing is left. */
+  /** Pushes what fits, up to the middle of a message if need be: a message may be longer than the ring,
+   *  and its reader waits for the rest. True when nothing is left. */
   flush(): boolean {
     if (this.n === 0) return true;
-    if (this.ring.push(this.buffer, this.n - this.pushed, this.pushed)) {
-      this.n = this.pushed = 0;
-      return true;
-    }
-    while (this.pushed < this.n) {
-      if (!this.ring.push(this.buffer, this.buffer[this.pushed], this.pushed)) return false;
-      this.pushed += this.buffer[this.pushed];
-    }
+    this.pushed += this.ring.pushSome(this.buffer, this.n - this.pushed, this.pushed);
+    if (this.pushed < this.n) return false;
     this.n = this.pushed = 0;
     return true;
   }
@@ -90,15 +90,15 @@ export const MESSAGE_HEADER = 3;
 
 /** Takes messages out of a ring. */
 export class MessageReader {
-  readonly words: Int32Array;
+  words: Int32Array;
   private readonly ring: WordRing;
   private n = 0;
   private at = 0;
 
-  /** `longest`: words of the longest message that can come. */
-  constructor(ring: WordRing, longest: number) {
+  /** `usual`: words of the longest message to expect; a longer one makes the buffer grow. */
+  constructor(ring: WordRing, usual: number) {
     this.ring = ring;
-    this.words = new Int32Array(longest * 2 + 1024);
+    this.words = new Int32Array(usual * 2 + 1024);
   }
 
   /** Offset of the next message's first word in `words`, or -1. Valid until the next call. */
@@ -107,6 +107,7 @@ export class MessageReader {
       this.words.copyWithin(0, this.at, this.n);
       this.n -= this.at;
       this.at = 0;
+      if (this.n > 0 && this.words[0] > this.words.length) this.grow(this.words[0]);
       this.n += this.ring.pop(this.words, this.words.length - this.n, this.n);
       if (!this.complete()) return -1;
     }
@@ -118,6 +119,12 @@ export class MessageReader {
   /** Whether there is nothing to take. */
   empty(): boolean {
     return !this.complete() && this.ring.empty();
+  }
+
+  private grow(least: number): void {
+    const grown = new Int32Array(least * 2);
+    grown.set(this.words.subarray(0, this.n));
+    this.words = grown;
   }
 
   private complete(): boolean {

@@ -63,7 +63,37 @@ test('word ring: is a queue through any pushes and pops (property)', () => {
   );
 });
 
-test('messages: a batch that does not fit goes message by message, in order', () => {
+test('messages: one longer than the ring, and than the reader was told, goes through in pieces', () => {
+  const r = ring(50);
+  const writer = new MessageWriter(r);
+  const reader = new MessageReader(r, 10);
+  for (const [token, length] of [
+    [1, 3],
+    [2, 20_000],
+    [3, 0],
+    [4, 70],
+  ]) {
+    const at = writer.begin(9, token, length);
+    for (let i = 0; i < length; i++) writer.words[at + i] = token * 100_000 + i;
+  }
+  const seen: number[] = [];
+  for (let tries = 0; tries < 2000; tries++) {
+    writer.flush();
+    for (let m = reader.next(); m >= 0; m = reader.next()) {
+      const { words } = reader;
+      const token = words[m + 2];
+      for (let i = m + MESSAGE_HEADER; i < m + words[m]; i++) {
+        assert.equal(words[i], token * 100_000 + i - m - MESSAGE_HEADER);
+      }
+      seen.push(token, words[m] - MESSAGE_HEADER);
+    }
+    if (seen.length === 8) break;
+  }
+  assert.deepEqual(seen, [1, 3, 2, 20_000, 3, 0, 4, 70]);
+  assert.equal(writer.pending, false);
+});
+
+test('messages: a batch that does not fit goes piece by piece, in order', () => {
   const r = ring(12);
   const writer = new MessageWriter(r);
   const reader = new MessageReader(r, 16);
