@@ -29,6 +29,7 @@ import { OTHER_BIDIR_MS, OTHER_MULTIPLE_MS } from '../conntrack/timeouts.js';
 import { COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
+import { checksum, sum } from '../wire/checksum.js';
 
 /** An entry: one cache line. */
 const ENTRY = record(
@@ -382,7 +383,7 @@ export class MicroflowCache {
       }
       const src = view.getInt32(l3 + 12);
       const dst = view.getInt32(l3 + 16);
-      if (!headerRight(view, l3, header) || !payloadRight(view, l4, size, proto, src, dst)) continue;
+      if (checksum(sum(view, l3, header)) !== 0 || !payloadRight(view, l3, l4, size, proto)) continue;
 
       const k = i * KEY_LEN;
       const portNw = (inPort[slot] << 16) | (proto << 8) | ((first >>> 16) & 0xff);
@@ -520,39 +521,8 @@ function sameKey(entries: Int32Array, e: number, keys: Int32Array, k: number): b
   );
 }
 
-/** IP header checksum (RFC 791). */
-function headerRight(view: DataView, l3: number, header: number): boolean {
-  let total = 0;
-  for (let at = l3; at < l3 + header; at += 4) {
-    const word = view.getInt32(at);
-    total += (word >>> 16) + (word & 0xffff);
-  }
-  total = (total & 0xffff) + (total >>> 16);
-  return (((total & 0xffff) + (total >>> 16)) & 0xffff) === 0xffff;
-}
-
 /** Checksum over pseudo header and segment; a UDP checksum of zero was left out by the sender. */
-function payloadRight(
-  view: DataView,
-  l4: number,
-  size: number,
-  proto: number,
-  src: number,
-  dst: number,
-): boolean {
+function payloadRight(view: DataView, l3: number, l4: number, size: number, proto: number): boolean {
   if (proto === PROTO_UDP && view.getUint16(l4 + 6) === 0) return true;
-  let total = (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff) + proto + size;
-  const words = l4 + (size & ~3);
-  let at = l4;
-  for (; at < words; at += 4) {
-    const word = view.getInt32(at);
-    total = (total + (word >>> 16) + (word & 0xffff)) | 0;
-  }
-  if (size & 2) {
-    total = (total + view.getUint16(at)) | 0;
-    at += 2;
-  }
-  if (size & 1) total = (total + (view.getUint8(at) << 8)) | 0;
-  total = (total & 0xffff) + (total >>> 16);
-  return (((total & 0xffff) + (total >>> 16)) & 0xffff) === 0xffff;
+  return checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + proto + size) === 0;
 }
