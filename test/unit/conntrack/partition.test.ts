@@ -321,12 +321,14 @@ test('partition: a thread that searches never sees a foreign or half-written rec
     worker.on('exit', resolve);
   });
   const r = new Random(Number(process.env.SHARDTRACK_PROPERTY_SEED ?? 2024));
-  const until = Date.now() + 2500;
   let changes = 0;
+  const began = Date.now();
+  // Until enough has happened, however slow the machine is.
+  const enough = () => Date.now() - began > 1500 && words[4] > 5000 && words[6] >= 2 && changes > 20_000;
   let target = 200;
-  while (Date.now() < until && words[2] === 0) {
+  while (!enough() && Date.now() - began < 8000 && words[2] === 0) {
     // Slowly towards the full pool, so that the index grows several times while it is searched.
-    target = Math.min(tuples.length - 20, target + 1);
+    target = Math.min(tuples.length - 20, target + 3);
     for (let n = 1 + r.int(60); n > 0; n--) {
       const i = nStable + r.int(tuples.length - nStable);
       const slot = slots.get(i);
@@ -338,7 +340,9 @@ test('partition: a thread that searches never sees a foreign or half-written rec
       }
       changes++;
     }
-    // Sometimes the other thread gets to run in between, whatever the number of cores.
+    // It searches between any two rounds; sometimes for longer.
+    for (let tries = 0, epoch = words[1]; Atomics.load(words, 1) === epoch && tries < 20; tries++)
+      Atomics.wait(words, 15, 0, 0.1);
     if (r.once(3)) Atomics.wait(words, 15, 0, r.int(10) / 20);
   }
   Atomics.store(words, 0, 1);

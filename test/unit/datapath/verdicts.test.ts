@@ -16,8 +16,8 @@ function context(ct: number[], outs: number[], reason: number): PacketContext {
   const u8 = new Uint8Array(64);
   const ctx = new PacketContext(new DataView(u8.buffer), u8);
   ctx.begin(0, new DataView(u8.buffer), u8, 0, 64, 0);
-  ctx.ct.push(...ct);
-  ctx.outs.push(...outs);
+  for (const word of ct) ctx.ct[ctx.nCt++] = word;
+  for (const word of outs) ctx.outs[ctx.nOuts++] = word;
   ctx.reason = reason;
   return ctx;
 }
