@@ -188,8 +188,10 @@ export class Shard implements ControlPlane {
   private step(): boolean {
     const { engine } = this;
     if (this.random !== 0) this.delay();
+    // Before anything is searched for: records that only an outgrown index still lists are reused from
+    // this epoch on. And after the replies: they may name records that only the grown index has.
+    engine.partition.refresh();
     const answered = this.takeReplies();
-    // After the replies: they may name records that only the grown index has.
     engine.partition.refresh();
     engine.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
     this.microflows.checkSequence = engine.checkSequence;
