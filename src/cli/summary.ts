@@ -29,6 +29,7 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
       capture_seconds: result.captureSeconds,
       out,
       drops,
+      outputs_over_limit: total[STAT.OUTPUTS_CUT],
       ct: {
         actions: total[STAT.CT],
         new: total[STAT.CT_NEW],

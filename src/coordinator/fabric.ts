@@ -12,7 +12,14 @@ import { allocatePartition, Partition, PartitionWriter } from '../conntrack/part
 import type { PacketContext } from '../datapath/context.js';
 import { type CommitRequest, type ControlPlane, Engine } from '../datapath/engine.js';
 import { FrameChunk, FrameStore } from '../datapath/frames.js';
-import { MSG_COMMIT, MSG_NORMAL, MSG_UPCALL, REQUEST_RING_WORDS, type ShardInit } from '../datapath/shard.js';
+import {
+  MAX_PARKED,
+  MSG_COMMIT,
+  MSG_NORMAL,
+  MSG_UPCALL,
+  REQUEST_RING_WORDS,
+  type ShardInit,
+} from '../datapath/shard.js';
 import { STAT, STAT_WORDS } from '../datapath/stats.js';
 import { VerdictTable } from '../datapath/verdicts.js';
 import type { Translator } from '../openflow/translate.js';
@@ -107,6 +114,9 @@ export class Fabric implements ControlPlane {
   readonly workers: number;
   /** Set when a worker has failed; the run can't go on. */
   failure: Error | null = null;
+  /** Resolves when that happens. */
+  readonly failed: Promise<void>;
+  private fail: () => void = () => {};
   private readonly ctl: Int32Array;
   private readonly stats: Float64Array[] = [];
   private readonly links: Link[] = [];
@@ -133,19 +143,23 @@ export class Fabric implements ControlPlane {
       ...options,
     };
     this.workers = o.workers;
+    this.failed = new Promise((resolve) => {
+      this.fail = resolve;
+    });
     this.random = o.jitter;
     this.packets = new PacketColumns(o.slots);
     this.popped = new Int32Array(o.slots);
     const ctl = new SharedArrayBuffer(ctlWords(o.workers) * 4);
     this.ctl = new Int32Array(ctl);
     const homes = Math.max(1, o.workers);
-    // A record more per packet in flight: its slot may be in limbo.
-    const capacity = o.maxConns + o.slots;
+    // Slots in limbo can't be used yet: as many more as there can be commits before the epoch moves on.
+    const capacity = o.maxConns + o.slots + 4 * MAX_PARKED;
     const partitions: PartitionWriter[] = [];
     for (let id = 0; id < homes; id++) {
       const partition = allocatePartition(capacity, o.seed);
       const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
-      const epoch = o.workers === 0 ? () => this.epoch : () => Atomics.load(this.ctl, epochAt);
+      // Inline, nothing is searched for while the coordinator is at work.
+      const epoch = o.workers === 0 ? () => ++this.epoch : () => Atomics.load(this.ctl, epochAt);
       partitions.push(new PartitionWriter(partition, epoch));
       const stats = new SharedArrayBuffer(STAT_WORDS * 8);
       this.stats.push(new Float64Array(stats));
@@ -211,6 +225,7 @@ export class Fabric implements ControlPlane {
         (error: Error) => {
           this.links[id].ended = true;
           this.failure ??= new Error(`worker ${id} failed: ${error.message}`, { cause: error });
+          this.fail();
         },
       ),
     );
@@ -426,7 +441,6 @@ export class Fabric implements ControlPlane {
     this.packets.verdict[slot] = id;
     this.packets.frameChunk[slot] = ctx.firstChunk;
     this.packets.frameOff[slot] = ctx.firstRecord;
-    this.epoch++;
     this.popped[0] = slot;
     this.completions!.complete(0, this.popped, 1);
   }

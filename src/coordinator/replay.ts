@@ -177,18 +177,17 @@ class Run {
     return this.result(seconds);
   }
 
-  /** Waits for input or the signal to abort. */
+  /** Waits for input, the signal to abort, or a worker's failure. */
   private async readable(): Promise<void> {
     const { source, signal } = this.options;
-    if (signal === undefined) return source.readable();
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     let wake = () => {};
     const aborted = new Promise<void>((resolve) => {
       wake = resolve;
     });
-    signal.addEventListener('abort', wake, { once: true });
-    await Promise.race([source.readable(), aborted]);
-    signal.removeEventListener('abort', wake);
+    signal?.addEventListener('abort', wake, { once: true });
+    await Promise.race([source.readable(), aborted, this.fabric.failed]);
+    signal?.removeEventListener('abort', wake);
   }
 
   /** Reads and dispatches a burst of packets. False if there was none. */

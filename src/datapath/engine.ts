@@ -55,6 +55,7 @@ import {
   DROP_NO_OUTPUT,
   DROP_RECIRC_LIMIT,
   DROP_TOO_SHORT,
+  MAX_OUTPUTS,
   OP_CT,
   OP_CT_CLEAR,
   OP_CT_WORDS,
@@ -260,6 +261,10 @@ export class Engine {
   }
 
   private output(ctx: PacketContext, port: number): void {
+    if (ctx.nOuts === 2 * MAX_OUTPUTS) {
+      this.stats[STAT.OUTPUTS_CUT]++;
+      return;
+    }
     ctx.outs[ctx.nOuts++] = port;
     ctx.outs[ctx.nOuts++] = ctx.frame;
     ctx.shared = true;

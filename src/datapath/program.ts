@@ -62,3 +62,5 @@ export const MAX_RECIRC_DEPTH = 8;
 export const MAX_PASSES = 4096;
 /** Words of a program: translation stops an action list that grows beyond (Open vSwitch at 64 kB). */
 export const MAX_PROGRAM_WORDS = 16384;
+/** Outputs of a packet and its clones together; what is beyond is not sent, and counted. */
+export const MAX_OUTPUTS = 65536;

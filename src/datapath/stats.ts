@@ -19,6 +19,7 @@ export const STAT = {
   PARKED: 12,
   VECTORS: 13,
   FRAGMENTS: 14,
+  OUTPUTS_CUT: 15,
   INVALID_0: 16,
 } as const;
 export const STAT_WORDS = STAT.INVALID_0 + INVALID_REASONS.length;
