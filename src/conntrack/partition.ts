@@ -250,6 +250,15 @@ export class PartitionWriter extends Partition {
   }
   private cursor = 0;
 
+  /** The earliest time in ms at which a published connection ends; Infinity if there is none. */
+  nextExpiry(): number {
+    let next = Infinity;
+    for (let slot = 0; slot < this.high; slot++) {
+      if (this.used[slot]) next = Math.min(next, this.expires(slot));
+    }
+    return next;
+  }
+
   expires(slot: number): number {
     return this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64];
   }

@@ -12,3 +12,6 @@ export const OTHER_MULTIPLE_MS = 60_000; //   more of them, one way (udp_single)
 export const OTHER_BIDIR_MS = 30_000; //      both ways (udp_multiple)
 export const ICMP_FIRST_MS = 60_000; //       (icmp_first)
 export const ICMP_REPLY_MS = 30_000; //       (icmp_reply)
+
+/** No packet leaves a connection with less than this, except one that ends it on the spot. */
+export const SHORTEST_TIMEOUT_MS = 30_000;

@@ -7,6 +7,7 @@
  *  the caller sees to that (`mustWait`). */
 import { FLOW, OFPP_LOCAL } from '../classifier/flow-key.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
+import { SHORTEST_TIMEOUT_MS } from '../conntrack/timeouts.js';
 import {
   DROP_NORMAL_NO_PORT,
   DROP_NORMAL_PARTIAL_VLAN,
@@ -34,6 +35,8 @@ export class Coordinator {
   private readonly translator: Translator;
   private readonly ports: readonly number[];
   private readonly macs = new MacTable();
+  /** Counts connections that a packet ended on the spot. */
+  private readonly endedByPackets: () => number;
   /** Connections that may exist (dpctl/ct-set-maxconns). */
   readonly maxConns: number;
   upcalls = 0;
@@ -49,11 +52,13 @@ export class Coordinator {
     translator: Translator,
     ports: readonly number[],
     maxConns: number,
+    endedByPackets: () => number,
   ) {
     this.partitions = partitions;
     this.translator = translator;
     this.ports = [...ports.filter((p) => p !== OFPP_LOCAL), OFPP_LOCAL];
     this.maxConns = maxConns;
+    this.endedByPackets = endedByPackets;
   }
 
   get connections(): number {
@@ -78,21 +83,15 @@ export class Coordinator {
   commit(home: number, words: Int32Array, at: number, addr6At: number, seq: number, clock: number): number {
     const partition = this.partitions[home];
     if (this.connections >= this.maxConns) {
-      this.sweepAll(clock);
+      this.makeRoom(clock);
       if (this.connections >= this.maxConns) {
         this.full++;
         return -1;
       }
     }
-    let slot = partition.allocate();
-    if (slot < 0) {
-      this.sweepAll(clock);
-      slot = partition.allocate();
-      if (slot < 0) {
-        this.full++;
-        return -1;
-      }
-    }
+    const slot = partition.allocate();
+    if (slot < 0)
+      throw new Error(`conntrack: partition ${home} has no slot below the limit of ${this.maxConns}`);
     const c = slot << HOT_SHIFT;
     const { hot, cold, coldF64, addr6 } = partition;
     for (let i = 0; i < CONN.words; i++) hot[c + i] = words[at + i];
@@ -109,6 +108,20 @@ export class Coordinator {
     this.peak = Math.max(this.peak, this.connections);
     return slot;
   }
+
+  /** Removes what has ended before `clock`. A flood asks for this with every packet, so the tables are
+   *  searched only when something can have ended since the last time: at its own time, or by a packet
+   *  that ended it. */
+  private makeRoom(clock: number): void {
+    const ended = this.endedByPackets();
+    if (clock <= this.nextExpiry && ended === this.lastEnded) return;
+    this.lastEnded = ended;
+    this.sweepAll(clock);
+    this.nextExpiry = clock + SHORTEST_TIMEOUT_MS;
+    for (const p of this.partitions) this.nextExpiry = Math.min(this.nextExpiry, p.nextExpiry());
+  }
+  private nextExpiry = -1;
+  private lastEnded = -1;
 
   private sweepAll(clock: number): void {
     for (const p of this.partitions) this.expired += p.sweep(clock, Infinity);

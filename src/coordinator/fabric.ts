@@ -190,7 +190,9 @@ export class Fabric implements ControlPlane {
       this.inits.push(init);
       this.links.push(new Link(init, channel.port1));
     }
-    this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns);
+    this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns, () =>
+      this.stats.reduce((n, stats) => n + stats[STAT.ENDED], 0),
+    );
   }
 
   private startInline(init: ShardInit): void {

@@ -557,6 +557,7 @@ export class Engine {
   /** Ends a connection at this packet. The sweeper, which takes only what ended before the oldest packet
    *  in flight, can't have it before this packet is done. */
   private expire(slot: number, now: number): void {
+    this.stats[STAT.ENDED]++;
     this.partition.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = now;
   }
 

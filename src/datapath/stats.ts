@@ -20,7 +20,9 @@ export const STAT = {
   VECTORS: 13,
   FRAGMENTS: 14,
   OUTPUTS_CUT: 15,
-  INVALID_0: 16,
+  /** Connections that a packet ended on the spot. */
+  ENDED: 16,
+  INVALID_0: 17,
 } as const;
 export const STAT_WORDS = STAT.INVALID_0 + INVALID_REASONS.length;
 

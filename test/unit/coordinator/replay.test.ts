@@ -52,6 +52,21 @@ test('clock: only the running maximum counts, so a late packet after a step back
   assert.deepEqual(await states(packets), ['+new+trk', '+est+rpl+trk', '+est+trk']);
 });
 
+test('limit: expired connections make room at once, whatever the window and the number of workers', async () => {
+  const flows = 'ip,actions=ct(commit,zone=1),ct(commit,zone=2),ct(commit,zone=3),ct(commit,zone=4),2\n';
+  const packets = [1, 100, 200, 300].map((t) => packet(t, 1, there({ sport: 1000 + t })));
+  for (const workers of [0, 1]) {
+    for (const window of [1, 2, 4, 64]) {
+      const r = await run(packets, { flows, maxConns: 4, workers, window });
+      assert.deepEqual(
+        { refused: r.result.refused, made: r.result.commits, live: r.result.connections },
+        { refused: 0, made: 16, live: 4 },
+        `workers ${workers}, window ${window}`,
+      );
+    }
+  }
+});
+
 test('verdicts: packets are numbered from 1 and keep their nanoseconds', async () => {
   const packets: Packet[] = [{ sec: 1426168788, nsec: 123456789, port: 1, frame: there() }];
   const r = await run(packets, { flows: TRACK });
