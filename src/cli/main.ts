@@ -26,8 +26,8 @@ const { version } = JSON.parse(
 
 const EXAMPLES = `
 Examples:
-  The shipped firewall over a shipped capture, 10.0.0.0/8 inside, on two workers:
-    shardtrack replay fixtures/captures/showcase.pcap --inside 10.0.0.0/8 \\
+  The shipped firewall over a shipped capture, on two workers:
+    shardtrack replay fixtures/captures/web-client.pcap --inside 192.168.100.0/24 \\
         --flows fixtures/flows/firewall.txt --workers 2
   One capture per port, one capture out per port, and a line of JSON per packet:
     shardtrack replay --in 1=inside.pcap --in 2=outside.pcap --flows fw.txt \\

@@ -6,6 +6,7 @@ import { OFPP_LOCAL } from '../classifier/flow-key.js';
 import { parseEvents } from '../coordinator/events.js';
 import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
 import { parseFlows } from '../openflow/parser.js';
+import { refuseTimeouts } from '../openflow/timeouts.js';
 import { rewritesTuples, Translator } from '../openflow/translate.js';
 import type { FlowRule } from '../openflow/types.js';
 import { type FileSink, NdjsonSink, PcapngSink, PortSink } from '../output/sinks.js';
@@ -134,10 +135,10 @@ export function loadPipeline(
   ports: number[];
   lockstep: boolean;
 } {
-  const rules =
-    args.flows === undefined
-      ? parseFlows(DEFAULT_FLOWS, '<built-in>')
-      : parseFlows(readText(args.flows), args.flows);
+  const file = args.flows ?? '<built-in>';
+  const text = args.flows === undefined ? DEFAULT_FLOWS : readText(args.flows);
+  const rules = parseFlows(text, file);
+  refuseTimeouts(rules, text);
   const ports = new Set<number>(args.ports);
   for (const { port } of [...args.in, ...args.out]) if (port !== null) ports.add(port);
   if (args.captures.length > 0) ports.add(1);

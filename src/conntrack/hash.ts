@@ -6,16 +6,18 @@ function mix(h: number, v: number): number {
   return (h << 13) | (h >>> 19);
 }
 
+/** One end of a connection. Each end goes through the keyed mixing by itself: sums or differences of the
+ *  ends would collide under any key. */
+function end(seed: number, address: number, port: number): number {
+  const h = Math.imul(mix(mix(seed, address), port), 0x85ebca6b | 0);
+  return h ^ (h >>> 15);
+}
+
 /** Hash of a tuple; `zoneProto` is CONN.ZONE_PROTO, of which zone and protocol count. */
 export function tupleHash(seed: number, src: number, dst: number, ports: number, zoneProto: number): number {
-  const sport = ports >>> 16;
-  const dport = ports & 0xffff;
-  let h = mix(seed, src ^ dst);
-  h = mix(h, (src + dst) | 0);
-  h = mix(h, ((sport ^ dport) << 16) ^ (sport + dport));
-  h = mix(h, zoneProto >>> 8);
-  h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);
-  return h ^ (h >>> 13);
+  const ends = (end(seed, src, ports >>> 16) + end(seed, dst, ports & 0xffff)) | 0;
+  const h = Math.imul(mix(ends, zoneProto >>> 8), 0xc2b2ae35 | 0);
+  return h ^ (h >>> 16);
 }
 
 /** One word that stands for an IPv6 address in a tuple. */

@@ -73,6 +73,9 @@ export class Collector implements Completions {
   private readonly chunks: FrameChunk[][];
   /** Worker + 1 of completed packets, by slot. */
   private readonly done: Uint16Array;
+  /** 1 for packets that have had the answer to their last request, by slot. */
+  private readonly settled: Uint8Array;
+  private turnSeq = 0;
   private readonly v = new Verdict();
 
   /** `release` gives the arena space of a slot's packet back. */
@@ -91,10 +94,26 @@ export class Collector implements Completions {
     this.templates = Array.from({ length: homes }, () => []);
     this.chunks = Array.from({ length: homes }, () => []);
     this.done = new Uint16Array(packets.slots);
+    this.settled = new Uint8Array(packets.slots);
   }
 
   get inFlight(): number {
     return this.dispatched - this.head;
+  }
+
+  turn(): number {
+    const { done, settled, packets } = this;
+    if (this.turnSeq < this.head) this.turnSeq = this.head;
+    while (this.turnSeq < this.dispatched) {
+      const slot = this.turnSeq % packets.slots;
+      if (done[slot] === 0 && settled[slot] === 0) break;
+      this.turnSeq++;
+    }
+    return this.turnSeq;
+  }
+
+  answered(slot: number): void {
+    this.settled[slot] = 1;
   }
 
   template(worker: number, id: number, words: Int32Array): void {
@@ -120,6 +139,7 @@ export class Collector implements Completions {
       if (worker < 0) break;
       this.emit(worker, slot);
       done[slot] = 0;
+      this.settled[slot] = 0;
       this.release(slot);
       this.head++;
     }

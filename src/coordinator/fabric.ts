@@ -17,6 +17,7 @@ import {
   MSG_COMMIT,
   MSG_NORMAL,
   MSG_UPCALL,
+  ORDERED_HEADER,
   REQUEST_RING_WORDS,
   type ShardInit,
 } from '../datapath/shard.js';
@@ -68,9 +69,14 @@ export interface FabricOptions {
 
 /** Whoever takes the completed packets. */
 export interface Completions {
-  /** Sequence number of the oldest packet that is not complete, and its clock in ms. */
+  /** Sequence number of the oldest packet that is not collected, and its clock in ms. */
   readonly head: number;
   readonly clock: number;
+  /** Sequence number of the packet whose turn it is to be answered in order: all before it are complete or
+   *  have had the answer to their last request. */
+  turn(): number;
+  /** The packet in `slot` has had the answer to its last request. */
+  answered(slot: number): void;
   /** Packets in flight. */
   readonly inFlight: number;
   template(worker: number, id: number, words: Int32Array): void;
@@ -350,38 +356,52 @@ export class Fabric implements ControlPlane {
     const slot = words[payload];
     const seq = packets.seq[slot];
     const completions = this.completions!;
-    if (!inTurn && seq !== completions.head) {
+    if (!inTurn && seq !== completions.turn()) {
       if (type === MSG_NORMAL || coordinator.nearLimit(completions.inFlight)) {
         this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
         return;
       }
     }
     if (type === MSG_COMMIT) {
-      const at = payload + 1;
-      const addr6At = words[m] >= MESSAGE_HEADER + 1 + CONN.words + ADDR6.words ? at + CONN.words : -1;
-      const got = coordinator.commit(worker, words, at, addr6At, seq, completions.clock);
+      const at = payload + ORDERED_HEADER;
+      const ipv6 = words[m] >= MESSAGE_HEADER + ORDERED_HEADER + CONN.words + ADDR6.words;
+      const addr6At = ipv6 ? at + CONN.words : -1;
+      // In turn, no packet before this one looks a connection up any more.
+      const got = coordinator.commit(worker, words, at, addr6At, seq, packets.clock[slot]);
       const r = replies.begin(MSG_COMMIT, token, 1);
       replies.words[r] = got;
     } else {
-      const key = words.slice(payload + 1, payload + 1 + KEY_WORDS);
+      const key = words.slice(payload + ORDERED_HEADER, payload + ORDERED_HEADER + KEY_WORDS);
       const ports: number[] = [];
       const reason = coordinator.normal(key, packets.clock[slot], ports);
       const r = replies.begin(MSG_NORMAL, token, 1 + ports.length);
       replies.words[r] = reason;
       for (let i = 0; i < ports.length; i++) replies.words[r + 1 + i] = ports[i];
     }
+    if (words[payload + 1] === 1) completions.answered(slot);
   }
 
-  /** The oldest packet's request, if it has one, has its turn. */
+  /** Answers the requests whose turn it is, one after the other. */
   private serveOrdered(): boolean {
-    const { head } = this.completions!;
-    const request = this.ordered.get(head);
-    if (request === undefined) return false;
-    this.ordered.delete(head);
-    this.answer(request.worker, request.words, 0, true);
-    this.links[request.worker].replies.flush();
-    this.wake(request.worker);
-    return true;
+    const { ordered } = this;
+    const completions = this.completions!;
+    let any = false;
+    for (;;) {
+      const seq = completions.turn();
+      const request = ordered.get(seq);
+      if (request === undefined) break;
+      any = true;
+      ordered.delete(seq);
+      this.answer(request.worker, request.words, 0, true);
+    }
+    if (any) {
+      this.links.forEach((link, worker) => {
+        if (!link.replies.pending) return;
+        link.replies.flush();
+        this.wake(worker);
+      });
+    }
+    return any;
   }
 
   /** A slice of the sweep. */

@@ -2,7 +2,7 @@
  *  action and taken up again. Contexts are pooled; one thread owns each. */
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import { FrameLayout } from '../wire/extract.js';
-import { MAX_PASSES, MAX_RECIRC_DEPTH } from './program.js';
+import { MAX_PASSES, MAX_RECIRC_DEPTH, onlySends } from './program.js';
 
 /** What a parked packet waits for. */
 export const WAIT_NONE = 0;
@@ -180,6 +180,12 @@ export class PacketContext {
     this.len = s.len;
     this.shared = true;
     return true;
+  }
+
+  /** Whether the packet, once its present request is answered, makes no other and touches no connection:
+   *  then those behind it need not wait for its completion. */
+  get isLastRequest(): boolean {
+    return this.saved === 0 && onlySends(this.program!, this.pc);
   }
 
   /** Whether another recirculation fits. */

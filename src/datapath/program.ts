@@ -64,3 +64,27 @@ export const MAX_PASSES = 4096;
 export const MAX_PROGRAM_WORDS = 16384;
 /** Outputs of a packet and its clones together; what is beyond is not sent, and counted. */
 export const MAX_OUTPUTS = 65536;
+
+/** Whether the program from `pc` on only changes and sends the packet: it asks the coordinator for nothing
+ *  and touches no connection. */
+export function onlySends(program: Int32Array, pc: number): boolean {
+  for (;;) {
+    switch (program[pc]) {
+      case OP_END:
+        return true;
+      case OP_OUTPUT:
+      case OP_PUSH_VLAN:
+        pc += 2;
+        break;
+      case OP_SET:
+        pc += 4;
+        break;
+      case OP_POP_VLAN:
+      case OP_CT_CLEAR:
+        pc += 1;
+        break;
+      default:
+        return false;
+    }
+  }
+}

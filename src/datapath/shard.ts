@@ -2,8 +2,8 @@
  *  coordinator, answers from it; completions to the collector.
  *
  *  A packet that waits for the coordinator is parked, and the packets of its connection (the same HASH)
- *  queue up behind it; packets of other connections go on. Order within a connection is input order,
- *  always. The number of parked packets is bounded: beyond it the worker takes nothing from its ring
+ *  queue up behind it, unless all it has left to do is being sent; packets of other connections go on.
+ *  Order within a connection is input order, always. The number of parked packets is bounded: beyond it the worker takes nothing from its ring
  *  until an answer comes. That can't deadlock: the oldest packet in flight is never behind another, so
  *  its request is always answered.
  *
@@ -26,7 +26,7 @@ import {
   CTL_STOP,
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
-import type { PacketContext } from './context.js';
+import { type PacketContext, WAIT_NORMAL } from './context.js';
 import { type CommitRequest, type ControlPlane, Engine, PENDING } from './engine.js';
 import { FrameStore } from './frames.js';
 import { coversMask, MicroflowCache } from './microflow.js';
@@ -34,21 +34,23 @@ import { MAX_PROGRAM_WORDS } from './program.js';
 import { STAT } from './stats.js';
 import { VerdictTable } from './verdicts.js';
 
-/** Request: `slot, CONN words[, ADDR6 words]`. Answer: `slot or NO_ENTRY`. */
+/** Request: `slot, last request?, CONN words[, ADDR6 words]`. Answer: `slot or NO_ENTRY`. */
 export const MSG_COMMIT = 1;
 /** Request: key. Answer: key, mask, program. */
 export const MSG_UPCALL = 2;
-/** Request: `slot`, key. Answer: `drop reason, ports…`. */
+/** Request: `slot, last request?`, key. Answer: `drop reason, ports…`. */
 export const MSG_NORMAL = 3;
 /** To the collector: the token is the number, the payload the template. */
 export const MSG_TEMPLATE = 4;
 
+/** Words that requests which may depend on order begin with: slot, and 1 if the packet makes no other. */
+export const ORDERED_HEADER = 2;
 /** Longest message from the coordinator. */
 export const MAX_REPLY_WORDS = MESSAGE_HEADER + 2 * KEY_WORDS + MAX_PROGRAM_WORDS;
 /** Packets that may wait for the coordinator at a time. */
 export const MAX_PARKED = 1024;
 /** Words of the request ring: all parked packets may have a request in it. */
-export const REQUEST_RING_WORDS = MAX_PARKED * (MESSAGE_HEADER + 1 + KEY_WORDS);
+export const REQUEST_RING_WORDS = MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + KEY_WORDS);
 
 /** What a worker needs; everything in it is shared memory or can be cloned. */
 export interface ShardInit {
@@ -81,8 +83,20 @@ class Stopped extends Error {}
 interface Chain {
   hash: number;
   ctx: PacketContext;
+  /** Slots, from element `head` on. */
   queue: number[];
+  head: number;
+  /** Whether packets of the same hash must wait behind it. */
+  holds: boolean;
 }
+
+/** Whether the packets of its connection may go past a packet that waits: it will only be sent. */
+function passable(ctx: PacketContext): boolean {
+  return ctx.wait === WAIT_NORMAL && ctx.isLastRequest;
+}
+
+/** Elements that a queue may have left behind before it moves up. */
+const QUEUE_SLACK = 4096;
 
 /** Loops without work before a thread goes to sleep; with more threads than cores, spinning steals the
  *  time of whoever has something to do. */
@@ -119,7 +133,9 @@ export class Shard implements ControlPlane {
 
   private ctx: PacketContext;
   private readonly contexts: PacketContext[] = [];
+  /** Parked packets that others must wait behind, by hash; and the number of all that are parked. */
   private readonly parked = new Map<number, Chain>();
+  private nParked = 0;
   private readonly chains: (Chain | null)[] = [];
   private readonly freeTokens: number[] = [];
   /** Chains that wait for a translation behind the one that is under way. */
@@ -196,7 +212,7 @@ export class Shard implements ControlPlane {
     engine.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
     this.microflows.checkSequence = engine.checkSequence;
     let n = 0;
-    if (this.parked.size < MAX_PARKED) {
+    if (this.nParked < MAX_PARKED) {
       n = this.work.pop(this.slots, Math.min(this.slots.length, this.allowance()));
       if (n > 0) this.runVector(this.slots, n);
     }
@@ -209,7 +225,7 @@ export class Shard implements ControlPlane {
 
   /** How many packets may be taken so that at most MAX_PARKED wait. */
   private allowance(): number {
-    const room = MAX_PARKED - this.parked.size;
+    const room = MAX_PARKED - this.nParked;
     return this.random === 0 ? room : Math.min(room, 1 + (this.next() % 16));
   }
 
@@ -300,7 +316,9 @@ export class Shard implements ControlPlane {
     const chain = this.chains[ctx.token] as Chain;
     chain.hash = hash;
     chain.ctx = ctx;
-    this.parked.set(hash, chain);
+    chain.holds = !passable(ctx);
+    if (chain.holds) this.parked.set(hash, chain);
+    this.nParked++;
     this.stats[STAT.PARKED]++;
     this.ctx = this.contexts.pop() ?? this.engine.newContext();
     this.ctx.token = -1;
@@ -311,29 +329,48 @@ export class Shard implements ControlPlane {
     if (ctx.token < 0) {
       ctx.token = this.freeTokens.pop() ?? this.chains.length;
       if (ctx.token === this.chains.length) this.chains.push(null);
-      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [] };
+      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [], head: 0, holds: true };
     }
     return ctx.token;
   }
 
-  /** Goes on with a chain whose first packet has got its answer, and then with what queued up behind. */
+  /** Goes on with a packet that has got its answer, and then with what queued up behind it. */
   private resume(chain: Chain): void {
-    const { ctx, queue } = chain;
-    if (!this.engine.run(ctx)) return;
-    this.complete(ctx);
+    const { ctx, queue, holds } = chain;
+    if (this.engine.run(ctx)) {
+      this.complete(ctx);
+      this.nParked--;
+      this.freeTokens.push(ctx.token);
+      ctx.token = -1;
+      this.contexts.push(ctx);
+    } else if (holds && passable(ctx)) {
+      chain.holds = false;
+    } else {
+      return;
+    }
+    if (!holds) return;
     this.parked.delete(chain.hash);
-    this.freeTokens.push(ctx.token);
-    ctx.token = -1;
-    this.contexts.push(ctx);
-    // The next to wait heads a new chain with the rest behind it. Short vectors first: what the first
-    // packets of a connection leave in the microflow cache serves those that follow.
     chain.queue = [];
-    let from = 0;
+    let from = chain.head;
+    chain.head = 0;
+    // Short vectors first: what the first packets of a connection leave in the microflow cache serves
+    // those that follow.
     for (let size = 2; from < queue.length; size *= 2) {
-      const n = Math.min(size, this.slots.length, queue.length - from);
+      const n = Math.min(size, this.queued.length, queue.length - from);
       for (let i = 0; i < n; i++) this.queued[i] = queue[from + i];
       this.runVector(this.queued, n);
       from += n;
+      const next = this.parked.get(chain.hash);
+      if (next !== undefined) {
+        // One of them waits, with the rest of its vector behind it: the others follow where they are.
+        next.head = from - next.queue.length;
+        next.queue = queue;
+        if (next.head > QUEUE_SLACK) {
+          queue.splice(0, next.head);
+          next.head = 0;
+        }
+        return;
+      }
     }
   }
 
@@ -398,19 +435,21 @@ export class Shard implements ControlPlane {
   }
 
   commit(ctx: PacketContext, request: CommitRequest): number {
-    const n = 1 + CONN.words + (request.ipv6 ? ADDR6.words : 0);
+    const n = ORDERED_HEADER + CONN.words + (request.ipv6 ? ADDR6.words : 0);
     const at = this.requests.begin(MSG_COMMIT, this.tokenOf(ctx), n);
     const { words } = this.requests;
     words[at] = ctx.slot;
-    for (let i = 0; i < CONN.words; i++) words[at + 1 + i] = request.words[i];
-    if (request.ipv6) words.set(request.addr6, at + 1 + CONN.words);
+    words[at + 1] = ctx.isLastRequest ? 1 : 0;
+    for (let i = 0; i < CONN.words; i++) words[at + ORDERED_HEADER + i] = request.words[i];
+    if (request.ipv6) words.set(request.addr6, at + ORDERED_HEADER + CONN.words);
     return PENDING;
   }
 
   normal(ctx: PacketContext): boolean {
-    const at = this.requests.begin(MSG_NORMAL, this.tokenOf(ctx), 1 + KEY_WORDS);
+    const at = this.requests.begin(MSG_NORMAL, this.tokenOf(ctx), ORDERED_HEADER + KEY_WORDS);
     this.requests.words[at] = ctx.slot;
-    this.requests.words.set(ctx.key, at + 1);
+    this.requests.words[at + 1] = ctx.isLastRequest ? 1 : 0;
+    this.requests.words.set(ctx.key, at + ORDERED_HEADER);
     return false;
   }
 
@@ -419,7 +458,7 @@ export class Shard implements ControlPlane {
   /** Templates before the completions that name them. True if anything went out. */
   private flush(): boolean {
     if (!this.templates.pending && !this.requests.pending && this.nCompleted === 0) return false;
-    const urgent = this.templates.pending || this.requests.pending || this.parked.size > 0;
+    const urgent = this.templates.pending || this.requests.pending || this.nParked > 0;
     this.unannounced += this.nCompleted;
     while (!this.templates.flush()) this.pause();
     while (!this.done.push(this.completed, this.nCompleted)) this.pause();
@@ -450,7 +489,7 @@ export class Shard implements ControlPlane {
     if (this.unannounced > 0) this.ring();
     Atomics.store(ctl, this.ownLine + CTL_ASLEEP, 1);
     // Whoever pushed before it could see that we sleep has left something in a ring.
-    const blocked = this.parked.size >= MAX_PARKED;
+    const blocked = this.nParked >= MAX_PARKED;
     if ((blocked || this.work.empty()) && this.repliesRing.empty()) {
       Atomics.wait(ctl, this.bellWord + CTL_BELL, bell, 100);
     }

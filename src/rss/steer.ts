@@ -100,8 +100,10 @@ export class Steering {
     } else {
       this.proto = 0;
     }
-    // Not IP: all of it goes one way.
-    words[0] = words[1] = words[2] = 0;
+    // Not IP: never tracked, so it may go anywhere. By its addresses.
+    words[0] = len >= 14 ? view.getInt32(off + 2) : 0;
+    words[1] = len >= 14 ? view.getInt32(off + 8) : 0;
+    words[2] = 0;
     return 3;
   }
 
