@@ -75,7 +75,7 @@ export class Coordinator {
   /** Whether a commit now could meet the limit, so that its order matters. `inFlight` packets may each
    *  have committed ahead of their turn. */
   nearLimit(inFlight: number): boolean {
-    return this.connections + 8 * inFlight >= this.maxConns;
+    return this.connections + Math.max(8, this.translator.nCommits) * inFlight >= this.maxConns;
   }
 
   /** Makes a connection of the `words` (CONN.words) and `addr6` (or null) of a request; `seq` is the

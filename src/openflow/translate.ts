@@ -99,6 +99,8 @@ export class Translator {
   private readonly tables = new Map<number, CompiledRule[]>();
   /** Ports of the switch in ascending order, LOCAL last. */
   private readonly ports: number[];
+  /** ct(commit) actions in all rules together: about what a packet can commit. */
+  readonly nCommits: number;
   private readonly frozen: Frozen[] = [];
   private readonly frozenIds = new Map<string, number>();
 
@@ -126,6 +128,7 @@ export class Translator {
       }
       table.push(compile(rule));
     }
+    this.nCommits = rules.flatMap((r) => r.actions).filter((a) => a.kind === 'ct' && a.commit).length;
     for (const table of this.tables.values()) table.sort((a, b) => b.rule.priority - a.rule.priority);
   }
 
