@@ -223,7 +223,7 @@ export class Engine {
           ctx.pc = pc + 1;
           ctx.foldable = false;
           // The switch looks at the frame as the actions before have left it.
-          extract(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
+          if (ctx.nFrames > 0) extract(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
           if (!this.control.normal(ctx)) {
             ctx.wait = WAIT_NORMAL;
             return false;

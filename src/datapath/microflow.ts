@@ -183,6 +183,11 @@ export class MicroflowCache {
     this.stagedVersion = this.version;
   }
 
+  /** Whether the checksums of packet `i` of the staged vector were looked at and are right. */
+  verified(i: number): boolean {
+    return this.hashes[i] !== 0;
+  }
+
   /** Stage 4 for packet `i` of the staged vector. Returns its verdict template, or -1: ask the engine. */
   run(i: number, slot: number): number {
     const e = this.found[i];

@@ -269,6 +269,7 @@ export class Shard implements ControlPlane {
   private start(slot: number, i: number): void {
     const { engine, ctx } = this;
     engine.begin(ctx, slot);
+    if (this.microflows.verified(i)) ctx.sums = 1;
     if (!engine.run(ctx)) {
       this.park(ctx, this.packets.hash[slot]);
       return;
