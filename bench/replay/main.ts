@@ -12,6 +12,7 @@ import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } fro
 import { loadPipeline } from '../../src/cli/replay.js';
 import { Collector } from '../../src/coordinator/collector.js';
 import { Fabric } from '../../src/coordinator/fabric.js';
+import { DEFAULT_WINDOW } from '../../src/coordinator/replay.js';
 import { STAT } from '../../src/datapath/stats.js';
 import { Translator } from '../../src/openflow/translate.js';
 import { minSegments, SegmentArena } from '../../src/pcap/arena.js';
@@ -39,8 +40,8 @@ interface Arguments {
 const BURST = 1024;
 /** Records that the sweeper looks at per turn. */
 const SWEEP_SLICE = 1024;
-/** Packets in flight at most. */
-const IN_FLIGHT = 8192;
+/** Packets in flight at most, as in a replay. */
+const IN_FLIGHT = DEFAULT_WINDOW;
 
 interface Loaded {
   arena: SharedArrayBuffer;
