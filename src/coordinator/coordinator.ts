@@ -44,8 +44,6 @@ export class Coordinator {
   full = 0;
   expired = 0;
   flushed = 0;
-  /** Most connections that were in the tables at a time. */
-  peak = 0;
 
   constructor(
     partitions: readonly PartitionWriter[],
@@ -105,7 +103,6 @@ export class Coordinator {
     }
     partition.publish(slot);
     this.commits++;
-    this.peak = Math.max(this.peak, this.connections);
     return slot;
   }
 

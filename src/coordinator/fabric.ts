@@ -69,8 +69,7 @@ export interface FabricOptions {
 
 /** Whoever takes the completed packets. */
 export interface Completions {
-  /** Sequence number of the oldest packet that is not collected, and its clock in ms. */
-  readonly head: number;
+  /** Clock in ms of the oldest packet that is not collected. */
   readonly clock: number;
   /** Sequence number of the packet whose turn it is to be answered in order: all before it are complete or
    *  have had the answer to their last request. */
