@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import { Command } from 'commander';
 import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } from '../../src/cli/options.js';
-import { loadPipeline } from '../../src/cli/replay.js';
+import { loadPipeline, portMap } from '../../src/cli/replay.js';
 import { Collector } from '../../src/coordinator/collector.js';
 import { Fabric } from '../../src/coordinator/fabric.js';
 import { DEFAULT_WINDOW } from '../../src/coordinator/replay.js';
@@ -62,6 +62,7 @@ async function load(captures: string[], args: Arguments): Promise<Loaded> {
   const rows: number[][] = [];
   const frames: Uint8Array[] = [];
   const view = new DataView(window.sab);
+  const { portOf } = portMap({ ...args, captures });
   let bytes = 0;
   for (;;) {
     const result = source.next(record);
@@ -69,14 +70,7 @@ async function load(captures: string[], args: Arguments): Promise<Loaded> {
     if (result === ReadResult.STARVED) await source.readable();
     if (result !== ReadResult.PACKET) continue;
     const { off, capLen } = record;
-    const bare = record.source < captures.length;
-    const port = !bare
-      ? (args.in[record.source - captures.length].port as number)
-      : args.inside === undefined
-        ? record.iface + 1
-        : args.inside.holdsSource(view, off, capLen)
-          ? 1
-          : 2;
+    const port = portOf(record.source, record.iface, view, off, capLen);
     rows.push([bytes, capLen, port, record.sec, record.nsec]);
     frames.push(window.u8.slice(off, off + capLen));
     bytes += (capLen + 15) & ~15;
@@ -103,14 +97,16 @@ async function main(captures: string[], args: Arguments): Promise<void> {
   const loaded = await load(captures, args);
   const { n } = loaded;
   if (n === 0) throw new Error('the captures hold no packets');
-  const { rules, ports, lockstep } = loadPipeline({ ...args, captures, out: [] });
+  const pipeline = loadPipeline({ ...args, captures, out: [] });
+  const { rules, lockstep } = pipeline;
+  // Port 2 is what the reference flow tables send to.
+  const ports = [...new Set([...pipeline.ports, 2])];
   const fabric = new Fabric({
     workers: args.workers,
     slots: n,
     arena: loaded.arena,
-    // The port that the reference flow tables send to.
-    ports: ports.includes(2) ? ports : [...ports, 2],
-    translator: new Translator(rules, ports.includes(2) ? ports : [...ports, 2]),
+    ports,
+    translator: new Translator(rules, ports),
     ...(args.vector === undefined ? {} : { vector: args.vector }),
   });
   const collector = new Collector(fabric.packets, loaded.arena, args.workers, () => {}, []);

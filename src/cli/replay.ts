@@ -154,7 +154,7 @@ async function openAll(paths: readonly string[], arena: SegmentArena) {
 }
 
 /** Which port a packet arrives on. */
-function portMap(args: ReplayArguments): PortMap {
+export function portMap(args: Pick<ReplayArguments, 'captures' | 'in' | 'inside'>): PortMap {
   const fixed = args.in.map((i) => i.port as number);
   const bare = args.captures.length;
   const { inside } = args;

@@ -21,6 +21,10 @@ import { fold6, tupleHash } from './hash.js';
 
 const { ETH_TYPE, NW_SRC, NW_DST, IPV6_SRC_0, NW } = FLOW;
 
+/** Control ports of helpers: the tracker looks at their packets again in every ct(), helper or not. */
+export const FTP_PORT = 21;
+export const TFTP_PORT = 69;
+
 /** Why ct() calls a packet invalid; index into INVALID_REASONS. */
 export const INVALID_NONE = 0;
 export const INVALID_NOT_IP = 1;
@@ -98,6 +102,12 @@ function replyType(type: number): number {
     default:
       return -1;
   }
+}
+
+/** The same for ICMPv6: echo only (RFC 4443, section 4). */
+function replyType6(type: number): number {
+  if (type === ICMP6_ECHO) return ICMP6_ECHO_REPLY;
+  return type === ICMP6_ECHO_REPLY ? ICMP6_ECHO : -1;
 }
 
 function isIcmpError(type: number): boolean {
@@ -187,12 +197,13 @@ export function extractConnKey(
     if (size < 8) return INVALID_L4_HEADER;
     const icmpType = view.getUint8(l4);
     if (isIcmp6Error(icmpType)) return extractInner6(view, l4 + 8, l4 + size, zone, seed, key);
-    if (icmpType !== ICMP6_ECHO && icmpType !== ICMP6_ECHO_REPLY) return INVALID_ICMP_TYPE;
+    const answer = replyType6(icmpType);
+    if (answer < 0) return INVALID_ICMP_TYPE;
     if (view.getUint8(l4 + 1) !== 0) return INVALID_ICMP_CODE;
     const id = view.getUint16(l4 + 4);
     key.ports = (id << 16) | id;
     kind = icmpType;
-    kindReply = icmpType ^ 1;
+    kindReply = answer;
   }
   finish(key, zone, kind, kindReply, seed);
   return INVALID_NONE;
@@ -259,30 +270,9 @@ function extractInner4(
   if (view.getInt32(l3 + 12) !== key.dst) return INVALID_ICMP_PAYLOAD;
   key.dst = view.getInt32(l3 + 12);
   key.src = view.getInt32(l3 + 16);
-  const proto = view.getUint8(l3 + 9);
-  key.proto = proto;
-  const l4 = l3 + header;
-  let kind = KIND_IPV4;
-  let kindReply = KIND_IPV4;
-  if (proto === IPPROTO_TCP || proto === IPPROTO_UDP || proto === IPPROTO_SCTP) {
-    if (end - l4 < 8) return INVALID_ICMP_PAYLOAD;
-    const ports = view.getInt32(l4);
-    if (!portsSet(ports)) return INVALID_PORT_ZERO;
-    key.ports = (ports << 16) | (ports >>> 16);
-  } else if (proto === IPPROTO_ICMP) {
-    if (end - l4 < 8) return INVALID_ICMP_PAYLOAD;
-    const type = view.getUint8(l4);
-    const answer = replyType(type);
-    if (answer < 0) return INVALID_ICMP_PAYLOAD;
-    if (view.getUint8(l4 + 1) !== 0) return INVALID_ICMP_PAYLOAD;
-    const id = view.getUint16(l4 + 4);
-    key.ports = (id << 16) | id;
-    kind = answer;
-    kindReply = type;
-  }
-  key.related = true;
-  finish(key, zone, kind, kindReply, seed);
-  return INVALID_NONE;
+  key.proto = view.getUint8(l3 + 9);
+  // RFC 792 promises 8 bytes of whatever is inside.
+  return extractInnerL4(view, l3 + header, end, key.proto === IPPROTO_ICMP, 8, zone, seed, key);
 }
 
 /** The packet inside an ICMPv6 error (RFC 4443, section 3). */
@@ -302,25 +292,38 @@ function extractInner6(
     if (src !== key.addr6[4 + i]) return INVALID_ICMP_PAYLOAD;
   }
   for (let i = 0; i < 4; i++) key.addr6[i] = view.getInt32(l3 + 24 + i * 4);
-  const proto = walk.proto;
-  const l4 = walk.off;
-  key.proto = proto;
-  let kind = KIND_IPV6;
-  let kindReply = KIND_IPV6;
+  key.proto = walk.proto;
+  const least = key.proto === IPPROTO_TCP ? 20 : key.proto === IPPROTO_SCTP ? 12 : 8;
+  return extractInnerL4(view, walk.off, end, key.proto === IPPROTO_ICMPV6, least, zone, seed, key);
+}
+
+/** Ports or ICMP query of the packet inside an error, turned round; `least` bytes of it must be there. */
+function extractInnerL4(
+  view: DataView,
+  l4: number,
+  end: number,
+  icmp: boolean,
+  least: number,
+  zone: number,
+  seed: number,
+  key: ConnKey,
+): number {
+  const { proto } = key;
+  let kind = key.ipv6 ? KIND_IPV6 : KIND_IPV4;
+  let kindReply = kind;
   if (proto === IPPROTO_TCP || proto === IPPROTO_UDP || proto === IPPROTO_SCTP) {
-    const least = proto === IPPROTO_TCP ? 20 : proto === IPPROTO_UDP ? 8 : 12;
     if (end - l4 < least) return INVALID_ICMP_PAYLOAD;
     const ports = view.getInt32(l4);
     if (!portsSet(ports)) return INVALID_PORT_ZERO;
     key.ports = (ports << 16) | (ports >>> 16);
-  } else if (proto === IPPROTO_ICMPV6) {
-    if (end - l4 < 8) return INVALID_ICMP_PAYLOAD;
+  } else if (icmp) {
+    if (end - l4 < least) return INVALID_ICMP_PAYLOAD;
     const type = view.getUint8(l4);
-    if (type !== ICMP6_ECHO && type !== ICMP6_ECHO_REPLY) return INVALID_ICMP_PAYLOAD;
-    if (view.getUint8(l4 + 1) !== 0) return INVALID_ICMP_PAYLOAD;
+    const answer = key.ipv6 ? replyType6(type) : replyType(type);
+    if (answer < 0 || view.getUint8(l4 + 1) !== 0) return INVALID_ICMP_PAYLOAD;
     const id = view.getUint16(l4 + 4);
     key.ports = (id << 16) | id;
-    kind = type ^ 1;
+    kind = answer;
     kindReply = type;
   }
   key.related = true;

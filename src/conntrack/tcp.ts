@@ -56,7 +56,7 @@ export const WSCALE_SHIFT = 0x0f;
 const WSCALE_MAX = 14;
 
 /** A segment may acknowledge this much more or less than was seen: one window and a fudge factor. */
-const MAX_ACK_WINDOW = 0xffff + 1500;
+export const MAX_ACK_WINDOW = 0xffff + 1500;
 
 /** Flag combinations that no sane stack sends. */
 export function tcpInvalidFlags(flags: number): boolean {

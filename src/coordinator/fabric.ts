@@ -93,9 +93,6 @@ class Link {
   readonly port: MessagePort;
   readonly batch = new Int32Array(DISPATCH_BATCH);
   nBatch = 0;
-  dispatched = 0;
-  completed = 0;
-  ended = false;
 
   constructor(init: ShardInit, port: MessagePort) {
     this.work = new WordRing(init.work);
@@ -225,16 +222,10 @@ export class Fabric implements ControlPlane {
       concurrentTasksPerWorker: 1,
     });
     this.tasks = this.inits.map((init, id) =>
-      this.pool!.run(init, { transferList: [init.port] }).then(
-        () => {
-          this.links[id].ended = true;
-        },
-        (error: Error) => {
-          this.links[id].ended = true;
-          this.failure ??= new Error(`worker ${id} failed: ${error.message}`, { cause: error });
-          this.fail();
-        },
-      ),
+      this.pool!.run(init, { transferList: [init.port] }).catch((error: Error) => {
+        this.failure ??= new Error(`worker ${id} failed: ${error.message}`, { cause: error });
+        this.fail();
+      }),
     );
   }
 
@@ -259,7 +250,6 @@ export class Fabric implements ControlPlane {
   private flushLink(link: Link, home: number): void {
     // The ring has room for every slot there is.
     if (!link.work.push(link.batch, link.nBatch)) throw new Error('dispatcher: ring overflow');
-    link.dispatched += link.nBatch;
     link.nBatch = 0;
     this.wake(home);
   }
@@ -298,7 +288,6 @@ export class Fabric implements ControlPlane {
     if (n === 0) return this.takeTemplates(worker);
     this.takeTemplates(worker);
     this.takeChunks(worker);
-    link.completed += n;
     this.completions!.complete(worker, this.popped, n);
     return true;
   }

@@ -18,7 +18,6 @@ class Saved {
   pc = 0;
   depth = 0;
   conn = -1;
-  connRelated = false;
   frame = 0;
   chunk = -1;
   record = 0;
@@ -54,7 +53,6 @@ export class PacketContext {
 
   /** `slot << 1 | reply` of the connection that the last ct() found, or -1. */
   conn = -1;
-  connRelated = false;
   /** Checksums: 0 not looked at, 1 right, 2 wrong. */
   sums = 0;
 
@@ -113,7 +111,6 @@ export class PacketContext {
     this.firstChunk = -1;
     this.lastChunk = -1;
     this.conn = -1;
-    this.connRelated = false;
     this.sums = 0;
     this.program = null;
     this.pc = 0;
@@ -151,7 +148,6 @@ export class PacketContext {
     s.pc = this.pc;
     s.depth = this.depth;
     s.conn = this.conn;
-    s.connRelated = this.connRelated;
     s.frame = this.frame;
     s.chunk = this.chunk;
     s.record = this.record;
@@ -172,7 +168,6 @@ export class PacketContext {
     this.pc = s.pc;
     this.depth = s.depth;
     this.conn = s.conn;
-    this.connRelated = s.connRelated;
     this.frame = s.frame;
     this.chunk = s.chunk;
     this.record = s.record;

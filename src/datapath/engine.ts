@@ -8,12 +8,14 @@ import type { MegaflowCache } from '../classifier/megaflow.js';
 import {
   ConnKey,
   extractConnKey,
+  FTP_PORT,
   INVALID_FRAGMENT,
   INVALID_L4_CHECKSUM,
   INVALID_NONE,
   INVALID_NOT_OPENING,
   INVALID_TCP,
   INVALID_UNRELATED,
+  TFTP_PORT,
 } from '../conntrack/key.js';
 import type { Partition } from '../conntrack/partition.js';
 import { tcpNew, tcpUpdate, tcpValidNew } from '../conntrack/tcp.js';
@@ -77,9 +79,6 @@ const HOT_SHIFT = CONN.shift;
 const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
 const EXPIRES_F64 = EXPIRES >> 1;
-
-const FTP_PORT = 21;
-const TFTP_PORT = 69;
 
 /** Answer of a control plane that will answer later. */
 export const PENDING = -2;
@@ -272,16 +271,16 @@ export class Engine {
 
   private switched(ctx: PacketContext): void {
     const tag = ctx.key[VLAN_0];
-    const priorityTag = (tag & 0x1000) !== 0 && (tag & 0x0fff) === 0;
+    const strip = (tag & 0x1000) !== 0 && (tag & 0x0fff) === 0 && ctx.answerPorts.length > 0;
     // A priority tag is not passed on (ovs-vswitchd.conf.db(5), priority-tags), but actions behind still
     // see it.
-    if (priorityTag && ctx.answerPorts.length > 0) {
+    if (strip) {
       ctx.push();
       this.popVlan(ctx);
     }
     for (const port of ctx.answerPorts) this.output(ctx, port);
     ctx.reason = ctx.answer;
-    if (priorityTag && ctx.answerPorts.length > 0) {
+    if (strip) {
       ctx.pop();
       this.restoreView(ctx);
     }
@@ -468,7 +467,6 @@ export class Engine {
     key[CT_STATE] |= CS_TRK;
     key[CT_ZONE] = ctx.program![pc + 2];
     ctx.conn = conn;
-    ctx.connRelated = related;
     if (conn >= 0) {
       this.readMeta(ctx, conn >> 1);
       this.origTupleOfConn(key, conn >> 1);
@@ -699,7 +697,6 @@ function clearOrigTuple(key: Int32Array): void {
 
 function clearTracking(ctx: PacketContext): void {
   ctx.conn = -1;
-  ctx.connRelated = false;
   ctx.key[CT_STATE] = 0;
   ctx.key[CT_ZONE] = 0;
   clearMeta(ctx.key);

@@ -12,8 +12,10 @@
  *  Entries cover TCP and UDP over IPv4, not fragmented, through at most two connections without mark or
  *  label, with frames left as they are. Private to its thread. */
 import { CS_EST, CS_NEW, CS_RPL, CS_TRK, FLOW, KEY_WORDS } from '../classifier/flow-key.js';
+import { FTP_PORT, TFTP_PORT } from '../conntrack/key.js';
 import type { Partition } from '../conntrack/partition.js';
 import {
+  MAX_ACK_WINDOW as MAX_ACK,
   TCP_ACK,
   TCP_FIN,
   TCP_RST,
@@ -30,6 +32,7 @@ import { COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
 import { checksum, sum } from '../wire/checksum.js';
+import { IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 
 /** An entry: one cache line. */
 const ENTRY = record(
@@ -69,9 +72,9 @@ const HOT_SHIFT = CONN.shift;
 const CARRY = COLD.at.CARRY;
 const COLD_SHIFT = COLD.shift;
 
-const PROTO_TCP = 6;
-const PROTO_UDP = 17;
-const MAX_ACK_WINDOW = 0xffff + 1500;
+const PROTO_TCP = IPPROTO_TCP;
+const PROTO_UDP = IPPROTO_UDP;
+const MAX_ACK_WINDOW = MAX_ACK;
 const STATE_NEW = CS_NEW | CS_TRK;
 const STATE_EST = CS_EST | CS_TRK;
 const STATE_EST_RPL = CS_EST | CS_RPL | CS_TRK;
@@ -80,9 +83,6 @@ const STATE_EST_RPL = CS_EST | CS_RPL | CS_TRK;
 const PROBES = 8;
 const FIRST_ENTRIES = 1 << 10;
 const MAX_ENTRIES = 1 << 20;
-/** Ports whose packets the tracker looks at again in every ct() (FTP, TFTP). */
-const FTP_PORT = 21;
-const TFTP_PORT = 69;
 
 /** Bits of a megaflow's mask that an entry's key, or what it checks, covers. */
 const COVERED = new Int32Array(KEY_WORDS);

@@ -1,7 +1,6 @@
 /** Text of flows in the style of `ovs-ofctl dump-flows`; `parser.ts` reads it back as the same match
  *  and actions. For dumps, messages and tests. */
 import { FLOW } from '../classifier/flow-key.js';
-import { type Field, fieldByName, getField, isWireName, type Subfield } from './fields.js';
 import {
   ETH_TYPE_ARP,
   ETH_TYPE_IP,
@@ -12,7 +11,8 @@ import {
   IPPROTO_SCTP,
   IPPROTO_TCP,
   IPPROTO_UDP,
-} from './match.js';
+} from '../wire/extract.js';
+import { type Field, fieldByName, getField, isWireName, type Subfield } from './fields.js';
 import type { Action, FlowRule, Match } from './types.js';
 import { fieldValueText, ones, portText } from './values.js';
 

@@ -13,18 +13,20 @@ import {
   FLOW_WORDS,
   FRAG_LATER,
 } from '../classifier/flow-key.js';
+import {
+  ETH_TYPE_ARP,
+  ETH_TYPE_IP,
+  ETH_TYPE_IPV6,
+  ETH_TYPE_RARP,
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_SCTP,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+} from '../wire/extract.js';
 import { type Field, getField, type Prereq, putFieldBits, VLAN_NONE } from './fields.js';
 import type { Match } from './types.js';
 
-export const ETH_TYPE_IP = 0x0800;
-export const ETH_TYPE_ARP = 0x0806;
-export const ETH_TYPE_RARP = 0x8035;
-export const ETH_TYPE_IPV6 = 0x86dd;
-export const IPPROTO_ICMP = 1;
-export const IPPROTO_TCP = 6;
-export const IPPROTO_UDP = 17;
-export const IPPROTO_ICMPV6 = 58;
-export const IPPROTO_SCTP = 132;
 const ND_SOLICIT = 135;
 const ND_ADVERT = 136;
 const VLAN_VID_MASK = 0x0fff;

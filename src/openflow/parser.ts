@@ -1,10 +1,8 @@
 /** Reads flow tables in the syntax of `ovs-ofctl add-flows` (ovs-ofctl(8), "Flow Syntax"). What OVS
  *  knows and this program does not do yet is refused by name; nothing is ignored. All problems of a
  *  file are reported at once. */
-import { checkActions, parseActions, parseSubfield, UNSUPPORTED_FIELDS, unknownField } from './actions.js';
-import { FIELDS, type Field, fieldByName, isWireName } from './fields.js';
+
 import {
-  catchAll,
   ETH_TYPE_ARP,
   ETH_TYPE_IP,
   ETH_TYPE_IPV6,
@@ -14,10 +12,10 @@ import {
   IPPROTO_SCTP,
   IPPROTO_TCP,
   IPPROTO_UDP,
-  matchField,
-  matchSubfield,
-  missingForMatch,
-} from './match.js';
+} from '../wire/extract.js';
+import { checkActions, parseActions, parseSubfield, UNSUPPORTED_FIELDS, unknownField } from './actions.js';
+import { FIELDS, type Field, fieldByName, isWireName } from './fields.js';
+import { catchAll, matchField, matchSubfield, missingForMatch } from './match.js';
 import { nearest, type Pair, Problems, pairs, type Span, slice, trim } from './tokens.js';
 import { type FlowRule, FlowSyntaxError, type Match } from './types.js';
 import { ones, parseFieldValue, parseNumber, parseTable } from './values.js';

@@ -155,7 +155,7 @@ export class Translator {
       flow.set(frozen.words, METADATA_HI);
     }
     try {
-      this.runTable(this.table);
+      this.runRule(this.table, this.classify(this.table));
       this.ops.push(OP_END, this.reason);
     } catch (error) {
       if (!(error instanceof TranslationError)) throw error;
@@ -165,14 +165,13 @@ export class Translator {
     return { program: Int32Array.from(this.ops), mask: wild.slice(0, KEY_WORDS) };
   }
 
-  private runTable(number: number): void {
-    const rule = this.classify(number);
+  private runRule(table: number, rule: FlowRule | null): void {
     if (rule === null) {
-      if (this.nOutputs === 0) this.reason = DROP_TABLE_MISS;
+      this.drop(DROP_TABLE_MISS);
       return;
     }
     const outer = this.table;
-    this.table = number;
+    this.table = table;
     this.actions(rule.actions);
     this.table = outer;
   }
@@ -233,14 +232,7 @@ export class Translator {
     flow[IN_PORT] = inPort;
     const rule = this.classify(table);
     flow[IN_PORT] = realPort;
-    if (rule !== null) {
-      const outer = this.table;
-      this.table = table;
-      this.actions(rule.actions);
-      this.table = outer;
-    } else if (this.nOutputs === 0) {
-      this.reason = DROP_TABLE_MISS;
-    }
+    this.runRule(table, rule);
     this.depth -= deepens;
   }
 
