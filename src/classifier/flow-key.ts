@@ -37,7 +37,7 @@ const KEY = record(
   'IPV6_DST_3',
   'NW', //           frag << 24 | tos << 16 | ttl << 8 | proto; for ARP proto is the opcode's low byte
   'TP', //           tp_src << 16 | tp_dst; ICMP type and code there
-  'TCP_FLAGS', //    12 bits
+  'TCP_FLAGS', //    12 bits; nd_options_type for neighbour discovery
   'IPV6_LABEL', //   20 bits
   'ARP_SHA_HI', //   first 4 bytes of arp_sha or nd_sll
   'ARP_SHA_LO_THA_HI', // last 2 bytes of arp_sha, first 2 of arp_tha or nd_tll
@@ -46,6 +46,11 @@ const KEY = record(
   'ND_TARGET_1',
   'ND_TARGET_2',
   'ND_TARGET_3',
+  'ND_RESERVED', //  reserved word of a neighbour solicitation or advertisement
+  'MPLS_0', //       outermost label stack entry: label << 12 | tc << 9 | bos << 8 | ttl
+  'MPLS_1',
+  'MPLS_2',
+  'DP_HASH', //      hash that a select group asked the datapath for; 0 before
   'CT_NW_SRC', //    original direction tuple of the connection
   'CT_NW_DST',
   'CT_TP', //        ct_tp_src << 16 | ct_tp_dst
@@ -61,6 +66,14 @@ const KEY = record(
   // ---- translation only from here on ----
   'METADATA_HI',
   'METADATA_LO',
+  'TUN_ID_HI', //    tunnel metadata, packet mark and priority: nothing here has tunnels, but
+  'TUN_ID_LO', //    pipelines use them as registers
+  'TUN_SRC',
+  'TUN_DST',
+  'PKT_MARK',
+  'SKB_PRIORITY',
+  'ACTSET_OUTPUT',
+  'CONJ_ID',
   'REG0',
   'REG1',
   'REG2',
@@ -77,6 +90,22 @@ const KEY = record(
   'REG13',
   'REG14',
   'REG15',
+  'REG16',
+  'REG17',
+  'REG18',
+  'REG19',
+  'REG20',
+  'REG21',
+  'REG22',
+  'REG23',
+  'REG24',
+  'REG25',
+  'REG26',
+  'REG27',
+  'REG28',
+  'REG29',
+  'REG30',
+  'REG31',
 );
 
 /** Word offsets of the flow key's fields. */
@@ -84,7 +113,7 @@ export const FLOW = KEY.at;
 /** Words that a packet carries through the datapath. */
 export const KEY_WORDS = FLOW.METADATA_HI;
 /** Words of a flow while tables are walked. */
-export const FLOW_WORDS = FLOW.REG15 + 1;
+export const FLOW_WORDS = FLOW.REG31 + 1;
 
 /** ct_state bits, as ovs-fields(7) numbers them. */
 export const CS_NEW = 0x01;

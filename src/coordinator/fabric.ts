@@ -10,7 +10,8 @@ import { KEY_WORDS } from '../classifier/flow-key.js';
 import { MegaflowCache } from '../classifier/megaflow.js';
 import { allocatePartition, Partition, PartitionWriter } from '../conntrack/partition.js';
 import type { PacketContext } from '../datapath/context.js';
-import { type CommitRequest, type ControlPlane, Engine } from '../datapath/engine.js';
+import type { CommitRequest, ControlPlane } from '../datapath/control.js';
+import { Engine } from '../datapath/engine.js';
 import { FrameChunk, FrameStore } from '../datapath/frames.js';
 import {
   MAX_PARKED,
@@ -413,7 +414,7 @@ export class Fabric implements ControlPlane {
   /** dpctl/ct-{en,dis}able-tcp-seq-chk; only while no packet is in flight. */
   setSequenceCheck(on: boolean): void {
     Atomics.store(this.ctl, CTL_NO_SEQ_CHECK, on ? 0 : 1);
-    if (this.engine !== null) this.engine.checkSequence = on;
+    if (this.engine !== null) this.engine.tracker.checkSequence = on;
   }
 
   /** Counters of all workers together (see STAT), and of each. */

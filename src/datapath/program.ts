@@ -11,9 +11,18 @@ export const OP_SET = 2;
 /** `OP_PUSH_VLAN tpid<<16|tci` */
 export const OP_PUSH_VLAN = 3;
 export const OP_POP_VLAN = 4;
-/** `OP_CT flags zone mark mark_mask label[4] label_mask[4]` */
+/** `OP_CT flags zone mark mark_mask label[4] label_mask[4] nat nat_min[4] nat_max[4] nat_ports alg`
+ *
+ *  nat: NAT_* bits, 0 for none. Addresses most significant word first, an IPv4 one in the first word.
+ *  nat_ports: first << 16 | last, 0 for none. alg: ALG_*. */
 export const OP_CT = 5;
-export const OP_CT_WORDS = 13;
+export const OP_CT_WORDS = 24;
+/** Words of OP_CT, from its start. */
+export const CT_ARG_NAT = 13;
+export const CT_ARG_NAT_MIN = 14;
+export const CT_ARG_NAT_MAX = 18;
+export const CT_ARG_NAT_PORTS = 22;
+export const CT_ARG_ALG = 23;
 /** `OP_RECIRC id`: a clone of the packet starts a new pass; the packet itself goes on. */
 export const OP_RECIRC = 6;
 export const OP_CT_CLEAR = 7;
@@ -24,6 +33,21 @@ export const CT_COMMIT = 1;
 export const CT_FORCE = 2;
 export const CT_SET_MARK = 4;
 export const CT_SET_LABEL = 8;
+
+/** `nat` was given. Alone: translate what belongs to a translated connection. */
+export const NAT_ON = 1;
+export const NAT_SRC = 2;
+export const NAT_DST = 4;
+export const NAT_IPV6 = 8;
+/** An address was given; else the packet keeps its own. */
+export const NAT_ADDRESS = 16;
+export const NAT_RANDOM = 32;
+export const NAT_HASH = 64;
+export const NAT_PERSISTENT = 128;
+
+export const ALG_NONE = 0;
+export const ALG_FTP = 1;
+export const ALG_TFTP = 2;
 
 /** Why a packet had no output: index into DROP_REASONS. */
 export const DROP_NONE = 0;

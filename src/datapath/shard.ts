@@ -27,7 +27,8 @@ import {
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
 import { type PacketContext, WAIT_NORMAL } from './context.js';
-import { type CommitRequest, type ControlPlane, Engine, PENDING } from './engine.js';
+import { type CommitRequest, type ControlPlane, PENDING } from './control.js';
+import { Engine } from './engine.js';
 import { FrameStore } from './frames.js';
 import { coversMask, MicroflowCache } from './microflow.js';
 import { MAX_PROGRAM_WORDS } from './program.js';
@@ -209,8 +210,8 @@ export class Shard implements ControlPlane {
     engine.partition.refresh();
     const answered = this.takeReplies();
     engine.partition.refresh();
-    engine.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
-    this.microflows.checkSequence = engine.checkSequence;
+    engine.tracker.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
+    this.microflows.checkSequence = engine.tracker.checkSequence;
     let n = 0;
     if (this.nParked < MAX_PARKED) {
       n = this.work.pop(this.slots, Math.min(this.slots.length, this.allowance()));

@@ -95,6 +95,8 @@ export function formatAction(a: Action): string {
     case 'pop_vlan':
     case 'dec_ttl':
       return a.kind;
+    default:
+      throw new Error(`format: ${a.kind}`);
   }
 }
 

@@ -24,6 +24,7 @@ import {
   OFPP_NORMAL,
 } from '../classifier/flow-key.js';
 import {
+  CT_ARG_NAT,
   CT_COMMIT,
   CT_FORCE,
   CT_SET_LABEL,
@@ -37,6 +38,7 @@ import {
   MAX_PROGRAM_WORDS,
   OP_CT,
   OP_CT_CLEAR,
+  OP_CT_WORDS,
   OP_END,
   OP_NORMAL,
   OP_OUTPUT,
@@ -358,6 +360,7 @@ export class Translator {
     ops.push(OP_CT, flags, zone, flow[CT_MARK] & dirty[CT_MARK], dirty[CT_MARK]);
     for (let i = 0; i < 4; i++) ops.push(flow[CT_LABEL_0 + i] & dirty[CT_LABEL_0 + i]);
     for (let i = 0; i < 4; i++) ops.push(dirty[CT_LABEL_0 + i]);
+    for (let i = CT_ARG_NAT; i < OP_CT_WORDS; i++) ops.push(0);
     for (let w = CT_MARK; w < CT_LABEL_0 + 4; w++) dirty[w] = 0;
     if (action.table !== null) ops.push(OP_RECIRC, this.freeze(action.table));
     // ct_* fields exist only in the pass that ct(table=N) starts.

@@ -1,0 +1,102 @@
+/** Changes to a packet's frame. The captured frame is never written to: the first change copies it into
+ *  the worker's frame store (see frames.ts). */
+import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
+import { setWord } from '../wire/rewrite.js';
+import type { PacketContext } from './context.js';
+import {
+  FRAME_DATA_OFF,
+  FRAME_LEN,
+  FRAME_NEXT_CHUNK,
+  FRAME_NEXT_OFF,
+  FRAME_RECORD_BYTES,
+  type FrameStore,
+} from './frames.js';
+
+export class FrameEditor {
+  private readonly frames: FrameStore;
+  private readonly arenaU8: Uint8Array;
+  private readonly arenaView: DataView;
+
+  constructor(frames: FrameStore, arena: SharedArrayBuffer) {
+    this.frames = frames;
+    this.arenaU8 = new Uint8Array(arena);
+    this.arenaView = new DataView(arena);
+  }
+
+  /** Writes header bits of a flow key word. */
+  set(ctx: PacketContext, word: number, value: number, mask: number): void {
+    const { key } = ctx;
+    this.own(ctx);
+    if (setWord(ctx.view, ctx.off, ctx.layout, key, word, value, mask)) ctx.conn = -1;
+    // A ct() further on in this pass goes by what the frame says now.
+    key[word] = (key[word] & ~mask) | value;
+  }
+
+  restoreView(ctx: PacketContext): void {
+    if (ctx.chunk < 0) {
+      ctx.view = this.arenaView;
+      ctx.u8 = this.arenaU8;
+    } else {
+      const chunk = this.frames.chunks[ctx.chunk];
+      ctx.view = chunk.view;
+      ctx.u8 = chunk.u8;
+    }
+  }
+
+  /** Gives the packet a copy of its frame that nothing else refers to. */
+  own(ctx: PacketContext): void {
+    if (!ctx.shared) return;
+    ctx.foldable = false;
+    const { frames } = this;
+    frames.allocate(ctx.len);
+    const chunk = frames.chunks[frames.chunk];
+    const at = frames.record >> 2;
+    const off = chunk.words[at + FRAME_DATA_OFF];
+    chunk.u8.set(ctx.u8.subarray(ctx.off, ctx.off + ctx.len), off);
+    if (ctx.nFrames === 0) {
+      ctx.firstChunk = frames.chunk;
+      ctx.firstRecord = frames.record;
+    } else {
+      const last = this.frames.chunks[ctx.lastChunk].words;
+      last[(ctx.lastRecord >> 2) + FRAME_NEXT_CHUNK] = frames.chunk;
+      last[(ctx.lastRecord >> 2) + FRAME_NEXT_OFF] = frames.record;
+    }
+    ctx.lastChunk = frames.chunk;
+    ctx.lastRecord = frames.record;
+    ctx.frame = ++ctx.nFrames;
+    ctx.chunk = frames.chunk;
+    ctx.record = frames.record;
+    ctx.view = chunk.view;
+    ctx.u8 = chunk.u8;
+    ctx.off = off;
+    ctx.shared = false;
+  }
+
+  pushVlan(ctx: PacketContext, tag: number): void {
+    if (!ctx.shared && ctx.off - 4 < ctx.record + FRAME_RECORD_BYTES) ctx.shared = true; // no room in front
+    this.own(ctx);
+    const off = ctx.off - 4;
+    ctx.u8.copyWithin(off, ctx.off, ctx.off + 12);
+    ctx.view.setInt32(off + 12, tag & ~0x1000);
+    this.resize(ctx, off, 4);
+  }
+
+  popVlan(ctx: PacketContext): void {
+    const type = ctx.view.getUint16(ctx.off + 12);
+    if (ctx.len < 18 || (type !== ETH_TYPE_VLAN && type !== ETH_TYPE_QINQ)) return;
+    this.own(ctx);
+    ctx.u8.copyWithin(ctx.off + 4, ctx.off, ctx.off + 12);
+    this.resize(ctx, ctx.off + 4, -4);
+  }
+
+  private resize(ctx: PacketContext, off: number, by: number): void {
+    ctx.off = off;
+    ctx.len += by;
+    if (ctx.layout.l3 >= 0) ctx.layout.l3 += by;
+    if (ctx.layout.l4 >= 0) ctx.layout.l4 += by;
+    ctx.layout.end += by;
+    const { words } = this.frames.chunks[ctx.chunk];
+    words[(ctx.record >> 2) + FRAME_DATA_OFF] = off;
+    words[(ctx.record >> 2) + FRAME_LEN] = ctx.len;
+  }
+}

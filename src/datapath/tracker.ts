@@ -1,0 +1,416 @@
+/** ct(): finds a packet's connection, runs it through the connection's state machine, and gives the packet
+ *  its conntrack metadata. The only code that changes a connection's mutable state, besides the shortcut in
+ *  microflow.ts. */
+import { CS_EST, CS_INV, CS_NEW, CS_REL, CS_RPL, CS_TRK, FLOW, KEY_WORDS } from '../classifier/flow-key.js';
+import {
+  ConnKey,
+  extractConnKey,
+  FTP_PORT,
+  INVALID_FRAGMENT,
+  INVALID_L4_CHECKSUM,
+  INVALID_NONE,
+  INVALID_NOT_OPENING,
+  INVALID_TCP,
+  INVALID_UNRELATED,
+  TFTP_PORT,
+} from '../conntrack/key.js';
+import type { Partition } from '../conntrack/partition.js';
+import { tcpNew, tcpUpdate, tcpValidNew } from '../conntrack/tcp.js';
+import {
+  ICMP_FIRST_MS,
+  ICMP_REPLY_MS,
+  OTHER_BIDIR_MS,
+  OTHER_FIRST_MS,
+  OTHER_MULTIPLE_MS,
+} from '../conntrack/timeouts.js';
+import { UPDATE_INVALID, UPDATE_NEW, UPDATE_VALID, UPDATE_VALID_NEW } from '../conntrack/verdict.js';
+import { ADDR6, COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
+import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
+import { type PacketContext, WAIT_COMMIT } from './context.js';
+import { CommitRequest, type ControlPlane, PENDING } from './control.js';
+import { CT_COMMIT, CT_FORCE, CT_SET_LABEL, CT_SET_MARK, OP_CT_WORDS } from './program.js';
+import { STAT, statOfState } from './stats.js';
+
+const { CT_STATE, CT_ZONE, CT_MARK, CT_LABEL_0, NW_SRC, NW_DST, NW, TP } = FLOW;
+const { CT_NW_SRC, CT_NW_DST, CT_TP, CT_NW_PROTO, CT_IPV6_SRC_0, IPV6_SRC_0 } = FLOW;
+const { SRC, DST, PORTS, ZONE_PROTO, STATE, EXPIRES, PKTS_0, BYTES_0 } = CONN.at;
+const { MARK, LABEL_0, CARRY } = COLD.at;
+const HOT_SHIFT = CONN.shift;
+const COLD_SHIFT = COLD.shift;
+const ADDR6_SHIFT = ADDR6.shift;
+const EXPIRES_F64 = EXPIRES >> 1;
+
+export class Tracker {
+  /** dpctl/ct-{en,dis}able-tcp-seq-chk. */
+  checkSequence = true;
+  private readonly partition: Partition;
+  private readonly control: ControlPlane;
+  private readonly stats: Float64Array;
+  private readonly ck = new ConnKey();
+  private readonly request = new CommitRequest();
+
+  constructor(partition: Partition, control: ControlPlane, stats: Float64Array) {
+    this.partition = partition;
+    this.control = control;
+    this.stats = stats;
+  }
+
+  /** OP_CT at `pc`. False if it waits for a commit. */
+  track(ctx: PacketContext, pc: number): boolean {
+    const program = ctx.program!;
+    const { key, layout } = ctx;
+    const { partition, stats, ck } = this;
+    const flags = program[pc + 1];
+    const zone = program[pc + 2];
+    stats[STAT.CT]++;
+    if (flags & (CT_FORCE | CT_SET_MARK | CT_SET_LABEL)) ctx.foldable = false;
+
+    // A packet that the last ct() of this zone found a connection for is not run through it again,
+    // except on the control ports of helpers.
+    if (
+      ctx.conn >= 0 &&
+      partition.hot[((ctx.conn >> 1) << HOT_SHIFT) + ZONE_PROTO] >>> 16 === zone &&
+      !(flags & CT_FORCE) &&
+      !onHelperPort(ctx)
+    ) {
+      key[CT_ZONE] = zone;
+      this.readMeta(ctx, ctx.conn >> 1);
+      this.writeMeta(ctx, pc, ctx.conn >> 1);
+      this.note(ctx);
+      return true;
+    }
+
+    const invalid =
+      ctx.sums === 2
+        ? INVALID_L4_CHECKSUM
+        : extractConnKey(ctx.view, ctx.off, layout, key, zone, ctx.sums === 1, partition.seed, ck);
+    if (invalid !== INVALID_NONE) {
+      if (invalid === INVALID_L4_CHECKSUM) ctx.sums = 2;
+      if (invalid === INVALID_FRAGMENT) stats[STAT.FRAGMENTS]++;
+      ctx.foldable = false;
+      this.invalidate(key, invalid);
+      key[CT_ZONE] = zone;
+      key[CT_STATE] |= CS_TRK;
+      clearMeta(key);
+      clearOrigTuple(key);
+      this.note(ctx);
+      return true;
+    }
+    ctx.sums = 1;
+
+    // A new zone starts afresh.
+    if (key[CT_STATE] !== 0 && key[CT_ZONE] !== zone) key[CT_STATE] = 0;
+
+    const now = ctx.now;
+    let found = partition.find(
+      ck.hash,
+      ck.src,
+      ck.dst,
+      ck.ports,
+      ck.zoneProto,
+      ck.zoneProtoReply,
+      ck.ipv6 ? ck.addr6 : null,
+      now,
+    );
+    if (found >= 0 && flags & CT_FORCE && found & 1) {
+      // ct(force) from the other side: the old connection ends here.
+      this.expire(found >> 1, now);
+      found = -1;
+    }
+
+    let create = false;
+    let conn = found;
+    if (found >= 0) {
+      create = this.update(ctx, found);
+      if (create || key[CT_STATE] & (CS_INV | CS_REL)) ctx.foldable = false;
+      else ctx.trace(found, key[CT_STATE] | CS_TRK);
+    } else if (ck.related) {
+      ctx.foldable = false;
+      this.invalidate(key, INVALID_UNRELATED);
+    } else {
+      create = true;
+    }
+
+    if (create) {
+      conn = -1;
+      ctx.foldable = false;
+      if (!this.opens(ctx)) {
+        this.invalidate(key, INVALID_NOT_OPENING);
+      } else {
+        key[CT_STATE] = CS_NEW;
+        if (flags & CT_COMMIT) {
+          this.fillRequest(ctx, zone);
+          const slot = this.control.commit(ctx, this.request);
+          if (slot === PENDING) {
+            ctx.wait = WAIT_COMMIT;
+            return false;
+          }
+          this.committed(ctx, slot);
+          return true;
+        }
+      }
+    }
+    this.finishTracking(ctx, pc, conn, ck.related);
+    return true;
+  }
+
+  /** The coordinator has answered the commit of the OP_CT just before ctx.pc. */
+  committed(ctx: PacketContext, slot: number): void {
+    this.stats[slot >= 0 ? STAT.COMMITS : STAT.COMMITS_FULL]++;
+    this.finishTracking(ctx, ctx.pc - OP_CT_WORDS, slot >= 0 ? slot << 1 : -1, false);
+  }
+
+  /** Conntrack metadata of the packet, and what ct() was asked to set. */
+  private finishTracking(ctx: PacketContext, pc: number, conn: number, related: boolean): void {
+    const { key } = ctx;
+    key[CT_STATE] |= CS_TRK;
+    key[CT_ZONE] = ctx.program![pc + 2];
+    ctx.conn = conn;
+    if (conn >= 0) {
+      this.readMeta(ctx, conn >> 1);
+      this.origTupleOfConn(key, conn >> 1);
+      this.writeMeta(ctx, pc, conn >> 1);
+    } else {
+      clearMeta(key);
+      if (related) this.origTupleOfKey(key);
+      else origTupleOfPacket(key);
+    }
+    this.note(ctx);
+  }
+
+  /** Adds a line to the verdict's `ct`. */
+  private note(ctx: PacketContext): void {
+    const state = ctx.key[CT_STATE];
+    this.stats[statOfState(state)]++;
+    ctx.ct[ctx.nCt++] = ctx.key[CT_ZONE];
+    ctx.ct[ctx.nCt++] = state;
+  }
+
+  private invalidate(key: Int32Array, reason: number): void {
+    key[CT_STATE] = CS_INV;
+    this.stats[STAT.INVALID_0 + reason]++;
+  }
+
+  /** Runs the packet through its connection's state machine. True if it must open a new one. */
+  private update(ctx: PacketContext, found: number): boolean {
+    const { key, layout } = ctx;
+    const { hot, hotF64 } = this.partition;
+    const slot = found >> 1;
+    const reply = found & 1;
+    const { ck } = this;
+    if (ck.related) {
+      key[CT_STATE] |= reply ? CS_REL | CS_RPL : CS_REL;
+      return false;
+    }
+    const c = slot << HOT_SHIFT;
+    let verdict: number;
+    if (ck.proto === IPPROTO_TCP) {
+      const l4 = ctx.off + layout.l4;
+      const payload = layout.end - layout.l4 - ((ctx.view.getUint8(l4 + 12) >>> 4) << 2);
+      verdict = tcpUpdate(hot, hotF64, slot, reply, ctx.view, l4, payload, ctx.now, this.checkSequence);
+    } else {
+      const state = hot[c + STATE];
+      let phase = state & 15;
+      if (hasIcmpStates(ck.proto)) {
+        if (reply) phase = 1;
+        verdict = phase === 0 ? UPDATE_VALID_NEW : UPDATE_VALID;
+        hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + (phase === 0 ? ICMP_FIRST_MS : ICMP_REPLY_MS);
+      } else {
+        if (reply) phase = 2;
+        else if (phase === 0) phase = 1;
+        verdict = phase === 2 ? UPDATE_VALID : UPDATE_VALID_NEW;
+        hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + (phase === 2 ? OTHER_BIDIR_MS : OTHER_MULTIPLE_MS);
+      }
+      hot[c + STATE] = (state & ~15) | phase;
+    }
+    switch (verdict) {
+      case UPDATE_VALID:
+        key[CT_STATE] = (key[CT_STATE] & ~CS_NEW) | (reply ? CS_EST | CS_RPL : CS_EST);
+        break;
+      case UPDATE_VALID_NEW:
+        key[CT_STATE] |= CS_NEW;
+        break;
+      case UPDATE_NEW:
+        this.expire(slot, ctx.now);
+        return true;
+      case UPDATE_INVALID:
+        this.invalidate(key, INVALID_TCP);
+        return false;
+    }
+    this.count(slot, reply, layout.end - layout.l3);
+    return false;
+  }
+
+  private count(slot: number, reply: number, bytes: number): void {
+    const { hot, cold } = this.partition;
+    const c = slot << HOT_SHIFT;
+    hot[c + PKTS_0 + reply] = (hot[c + PKTS_0 + reply] + 1) | 0;
+    const before = hot[c + BYTES_0 + reply];
+    const after = (before + bytes) | 0;
+    hot[c + BYTES_0 + reply] = after;
+    if (after >>> 0 < before >>> 0) cold[(slot << COLD_SHIFT) + CARRY] += reply ? 0x10000 : 1;
+  }
+
+  /** Ends a connection at this packet. The sweeper, which takes only what ended before the oldest packet
+   *  in flight, can't have it before this packet is done. */
+  private expire(slot: number, now: number): void {
+    this.stats[STAT.ENDED]++;
+    this.partition.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = now;
+  }
+
+  /** Whether the packet may open a connection. */
+  private opens(ctx: PacketContext): boolean {
+    const { ck } = this;
+    const l4 = ctx.off + ctx.layout.l4;
+    if (ck.proto === IPPROTO_TCP) return tcpValidNew(ctx.view.getUint8(l4 + 13));
+    if (!hasIcmpStates(ck.proto)) return true;
+    if (ctx.layout.l4 === ctx.layout.end) return false;
+    const type = ctx.view.getUint8(l4);
+    return ck.proto === IPPROTO_ICMPV6 ? type === 128 : type === 8 || type === 13 || type === 15;
+  }
+
+  private fillRequest(ctx: PacketContext, zone: number): void {
+    const { ck, request } = this;
+    const { words, f64 } = request;
+    words.fill(0);
+    words[SRC] = ck.src;
+    words[DST] = ck.dst;
+    words[PORTS] = ck.ports;
+    words[ZONE_PROTO] = (zone << 16) | (ck.zoneProto & 0xffff);
+    request.ipv6 = ck.ipv6;
+    if (ck.ipv6) request.addr6.set(ck.addr6);
+    if (ck.proto === IPPROTO_TCP) {
+      const l4 = ctx.off + ctx.layout.l4;
+      const size = ctx.layout.end - ctx.layout.l4;
+      const payload = size - ((ctx.view.getUint8(l4 + 12) >>> 4) << 2);
+      tcpNew(words, f64, 0, ctx.view, l4, payload, ctx.now);
+    } else {
+      f64[EXPIRES_F64] = ctx.now + (hasIcmpStates(ck.proto) ? ICMP_FIRST_MS : OTHER_FIRST_MS);
+    }
+    words[PKTS_0] = 1;
+    words[BYTES_0] = ctx.layout.end - ctx.layout.l3;
+  }
+
+  private readMeta(ctx: PacketContext, slot: number): void {
+    const { key } = ctx;
+    const { hot, cold } = this.partition;
+    if (hot[(slot << HOT_SHIFT) + STATE] & STATE_HAS_META) {
+      ctx.foldable = false;
+      const m = slot << COLD_SHIFT;
+      key[CT_MARK] = cold[m + MARK];
+      for (let i = 0; i < 4; i++) key[CT_LABEL_0 + i] = cold[m + LABEL_0 + i];
+    } else {
+      clearMeta(key);
+    }
+  }
+
+  /** ct(commit, exec(...)): mark and label of the connection, bit by bit. */
+  private writeMeta(ctx: PacketContext, pc: number, slot: number): void {
+    const program = ctx.program!;
+    const flags = program[pc + 1];
+    if (!(flags & (CT_SET_MARK | CT_SET_LABEL))) return;
+    const { key } = ctx;
+    const { hot, cold } = this.partition;
+    const m = slot << COLD_SHIFT;
+    if (flags & CT_SET_MARK) {
+      key[CT_MARK] = program[pc + 3] | (key[CT_MARK] & ~program[pc + 4]);
+    }
+    if (flags & CT_SET_LABEL) {
+      for (let i = 0; i < 4; i++) {
+        key[CT_LABEL_0 + i] = program[pc + 5 + i] | (key[CT_LABEL_0 + i] & ~program[pc + 9 + i]);
+      }
+    }
+    cold[m + MARK] = key[CT_MARK];
+    let any = key[CT_MARK];
+    for (let i = 0; i < 4; i++) {
+      cold[m + LABEL_0 + i] = key[CT_LABEL_0 + i];
+      any |= key[CT_LABEL_0 + i];
+    }
+    const c = slot << HOT_SHIFT;
+    hot[c + STATE] = any !== 0 ? hot[c + STATE] | STATE_HAS_META : hot[c + STATE] & ~STATE_HAS_META;
+  }
+
+  private origTupleOfConn(key: Int32Array, slot: number): void {
+    const { hot, addr6 } = this.partition;
+    const c = slot << HOT_SHIFT;
+    const zoneProto = hot[c + ZONE_PROTO];
+    const proto = (zoneProto >>> 8) & 0xff;
+    const kind = zoneProto & 0xff;
+    clearOrigTuple(key);
+    key[CT_NW_PROTO] = proto;
+    if (kind & 0x80) {
+      const a = slot << ADDR6_SHIFT;
+      for (let i = 0; i < 8; i++) key[CT_IPV6_SRC_0 + i] = addr6[a + i];
+      key[CT_TP] = proto === IPPROTO_ICMPV6 ? kind << 16 : hot[c + PORTS];
+    } else {
+      key[CT_NW_SRC] = hot[c + SRC];
+      key[CT_NW_DST] = hot[c + DST];
+      key[CT_TP] = proto === IPPROTO_ICMP ? kind << 16 : hot[c + PORTS];
+    }
+  }
+
+  /** The tuple in `ck`: that of the packet inside an ICMP error, turned round. */
+  private origTupleOfKey(key: Int32Array): void {
+    const { ck } = this;
+    clearOrigTuple(key);
+    key[CT_NW_PROTO] = ck.proto;
+    if (ck.ipv6) for (let i = 0; i < 8; i++) key[CT_IPV6_SRC_0 + i] = ck.addr6[i];
+    else {
+      key[CT_NW_SRC] = ck.src;
+      key[CT_NW_DST] = ck.dst;
+    }
+    key[CT_TP] = isIcmp(ck) ? (ck.zoneProto & 0xff) << 16 : ck.ports;
+  }
+}
+
+/** The states of a connection go by its protocol number, also when ICMP comes over the wrong IP version. */
+function hasIcmpStates(proto: number): boolean {
+  return proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6;
+}
+
+/** ICMP over IPv4 or ICMPv6 over IPv6: the tuple has type and code. */
+function isIcmp(ck: ConnKey): boolean {
+  return ck.proto === (ck.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+}
+
+/** FTP and TFTP control ports: the tracker looks at every packet there, helper or not. */
+function onHelperPort(ctx: PacketContext): boolean {
+  const proto = ctx.key[NW] & 0xff;
+  if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP) return false;
+  const l4 = ctx.off + ctx.layout.l4;
+  const dport = ctx.view.getUint16(l4 + 2);
+  if (proto === IPPROTO_UDP) return dport === TFTP_PORT;
+  return dport === FTP_PORT || ctx.view.getUint16(l4) === FTP_PORT;
+}
+
+function clearMeta(key: Int32Array): void {
+  key[CT_MARK] = 0;
+  for (let i = 0; i < 4; i++) key[CT_LABEL_0 + i] = 0;
+}
+
+function clearOrigTuple(key: Int32Array): void {
+  for (let w = CT_NW_SRC; w < KEY_WORDS; w++) key[w] = 0;
+}
+
+export function clearTracking(ctx: PacketContext): void {
+  ctx.conn = -1;
+  ctx.key[CT_STATE] = 0;
+  ctx.key[CT_ZONE] = 0;
+  clearMeta(ctx.key);
+  clearOrigTuple(ctx.key);
+}
+
+/** Packets without a connection show their own tuple. */
+function origTupleOfPacket(key: Int32Array): void {
+  clearOrigTuple(key);
+  const proto = key[NW] & 0xff;
+  key[CT_NW_PROTO] = proto;
+  if (key[NW_SRC] !== 0 || key[NW_DST] !== 0) {
+    key[CT_NW_SRC] = key[NW_SRC];
+    key[CT_NW_DST] = key[NW_DST];
+  } else {
+    for (let i = 0; i < 8; i++) key[CT_IPV6_SRC_0 + i] = key[IPV6_SRC_0 + i];
+  }
+  const ports = proto === IPPROTO_TCP || proto === IPPROTO_UDP || proto === IPPROTO_SCTP;
+  if (ports || proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6) key[CT_TP] = key[TP];
+}
