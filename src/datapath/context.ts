@@ -141,9 +141,7 @@ export class PacketContext {
     if (this.saved === this.stack.length) this.stack.push(new Saved());
     const s = this.stack[this.saved++];
     s.key.set(this.key);
-    s.layout.l3 = this.layout.l3;
-    s.layout.l4 = this.layout.l4;
-    s.layout.end = this.layout.end;
+    s.layout.copy(this.layout);
     s.program = this.program!;
     s.pc = this.pc;
     s.depth = this.depth;
@@ -161,9 +159,7 @@ export class PacketContext {
     if (this.saved === 0) return false;
     const s = this.stack[--this.saved];
     this.key.set(s.key);
-    this.layout.l3 = s.layout.l3;
-    this.layout.l4 = s.layout.l4;
-    this.layout.end = s.layout.end;
+    this.layout.copy(s.layout);
     this.program = s.program;
     this.pc = s.pc;
     this.depth = s.depth;

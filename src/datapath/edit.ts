@@ -1,6 +1,6 @@
 /** Changes to a packet's frame. The captured frame is never written to: the first change copies it into
  *  the worker's frame store (see frames.ts). */
-import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
+import { ETH_TYPE_QINQ, ETH_TYPE_VLAN, isMpls, MPLS_BOS } from '../wire/extract.js';
 import { setWord } from '../wire/rewrite.js';
 import type { PacketContext } from './context.js';
 import {
@@ -73,8 +73,7 @@ export class FrameEditor {
   }
 
   pushVlan(ctx: PacketContext, tag: number): void {
-    if (!ctx.shared && ctx.off - 4 < ctx.record + FRAME_RECORD_BYTES) ctx.shared = true; // no room in front
-    this.own(ctx);
+    this.ownWithRoom(ctx);
     const off = ctx.off - 4;
     ctx.u8.copyWithin(off, ctx.off, ctx.off + 12);
     ctx.view.setInt32(off + 12, tag & ~0x1000);
@@ -89,12 +88,56 @@ export class FrameEditor {
     this.resize(ctx, ctx.off + 4, -4);
   }
 
+  /** Puts a label stack entry in front of the label stack, or behind the VLAN tags if there is none; the
+   *  frame's EtherType becomes `ethType`, one of MPLS. What a later action of this pass changes in the IP
+   *  packet is still changed behind the labels. */
+  pushMpls(ctx: PacketContext, entry: number, ethType: number): void {
+    if (!isMpls(ethType)) return;
+    this.ownWithRoom(ctx);
+    const { layout } = ctx;
+    if (layout.mpls < 0) layout.mpls = layout.l3;
+    const { mpls } = layout;
+    this.setEthType(ctx, ethType);
+    const off = ctx.off - 4;
+    ctx.u8.copyWithin(off, ctx.off, ctx.off + mpls);
+    ctx.view.setInt32(off + mpls, entry);
+    this.resize(ctx, off, 4);
+    layout.mpls = mpls;
+    ctx.conn = -1;
+  }
+
+  /** Takes the outermost label stack entry away and makes `ethType` the frame's EtherType. */
+  popMpls(ctx: PacketContext, ethType: number): void {
+    const { layout } = ctx;
+    const { mpls } = layout;
+    if (mpls < 0 || layout.l3 - mpls < 4) return;
+    this.own(ctx);
+    this.setEthType(ctx, ethType);
+    const bottom = (ctx.view.getInt32(ctx.off + mpls) & MPLS_BOS) !== 0;
+    ctx.u8.copyWithin(ctx.off + 4, ctx.off, ctx.off + mpls);
+    this.resize(ctx, ctx.off + 4, -4);
+    layout.mpls = bottom ? -1 : mpls;
+  }
+
+  /** The EtherType in front of the label stack: the last one of a tagged frame. */
+  private setEthType(ctx: PacketContext, ethType: number): void {
+    const { layout } = ctx;
+    const outer = ctx.view.getUint16(ctx.off + 12);
+    const tagged = outer === ETH_TYPE_VLAN || outer === ETH_TYPE_QINQ;
+    const at = tagged ? (layout.mpls >= 0 ? layout.mpls : layout.l3) - 2 : 12;
+    ctx.view.setUint16(ctx.off + at, ethType);
+  }
+
+  /** `own`, with room in front for four more bytes. */
+  private ownWithRoom(ctx: PacketContext): void {
+    if (!ctx.shared && ctx.off - 4 < ctx.record + FRAME_RECORD_BYTES) ctx.shared = true;
+    this.own(ctx);
+  }
+
   private resize(ctx: PacketContext, off: number, by: number): void {
     ctx.off = off;
     ctx.len += by;
-    if (ctx.layout.l3 >= 0) ctx.layout.l3 += by;
-    if (ctx.layout.l4 >= 0) ctx.layout.l4 += by;
-    ctx.layout.end += by;
+    ctx.layout.move(by);
     const { words } = this.frames.chunks[ctx.chunk];
     words[(ctx.record >> 2) + FRAME_DATA_OFF] = off;
     words[(ctx.record >> 2) + FRAME_LEN] = ctx.len;

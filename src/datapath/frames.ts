@@ -14,7 +14,7 @@ export const FRAME_NEXT_OFF = 1;
 export const FRAME_DATA_OFF = 2;
 export const FRAME_LEN = 3;
 export const FRAME_RECORD_BYTES = 16;
-/** Room for four more VLAN tags in front. */
+/** Room for four more VLAN tags or MPLS labels in front. */
 const HEADROOM = 16;
 const CHUNK_HEADER_BYTES = 64;
 const CHUNK_BYTES = 1 << 20;

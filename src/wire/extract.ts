@@ -7,7 +7,7 @@ import { FLOW, FRAG_ANY, FRAG_LATER } from '../classifier/flow-key.js';
 
 const { ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, ETH_TYPE, VLAN_0, VLAN_1 } = FLOW;
 const { NW_SRC, NW_DST, IPV6_SRC_0, NW, TP, TCP_FLAGS, IPV6_LABEL } = FLOW;
-const { ARP_SHA_HI, ARP_SHA_LO_THA_HI, ARP_THA_LO, ND_TARGET_0, ND_TARGET_3 } = FLOW;
+const { ARP_SHA_HI, ARP_SHA_LO_THA_HI, ARP_THA_LO, ND_TARGET_0, ND_RESERVED, MPLS_0, MPLS_2 } = FLOW;
 
 export const ETH_TYPE_IP = 0x0800;
 export const ETH_TYPE_ARP = 0x0806;
@@ -15,6 +15,8 @@ export const ETH_TYPE_RARP = 0x8035;
 export const ETH_TYPE_IPV6 = 0x86dd;
 export const ETH_TYPE_VLAN = 0x8100;
 export const ETH_TYPE_QINQ = 0x88a8;
+export const ETH_TYPE_MPLS = 0x8847;
+export const ETH_TYPE_MPLS_MCAST = 0x8848;
 /** What eth_type reads for 802.2 frames without a SNAP EtherType (ovs-fields(7), eth_type). */
 export const ETH_TYPE_NONE = 0x05ff;
 const ETH_TYPE_MIN = 0x0600;
@@ -34,14 +36,42 @@ const IPPROTO_DSTOPTS = 60;
 /** VLAN tags that are looked at: other_config:vlan-limit is 1 unless changed (ovs-vswitchd.conf.db(5)). */
 export const VLAN_LIMIT = 1;
 
+/** Bottom-of-stack bit of an MPLS label stack entry (RFC 3032, section 2.1). */
+export const MPLS_BOS = 0x100;
+
+/** Neighbour Discovery options that carry a link-layer address (RFC 4861, section 4.6.1). */
+export const ND_OPT_SLL = 1;
+export const ND_OPT_TLL = 2;
+
 /** Where a frame's layers start, as offsets from the first byte of the frame; -1 where there is none. */
 export class FrameLayout {
-  /** Layer 3 header, set for every frame of at least 14 bytes. */
+  /** MPLS label stack. */
+  mpls = -1;
+  /** Layer 3 header, set for every frame of at least 14 bytes; behind an MPLS label stack. */
   l3 = -1;
   /** Layer 4 header, set only for IPv4 and IPv6 packets that are all there. */
   l4 = -1;
   /** First byte after the IP packet; what follows is Ethernet padding. */
   end = 0;
+
+  copy(from: FrameLayout): void {
+    this.mpls = from.mpls;
+    this.l3 = from.l3;
+    this.l4 = from.l4;
+    this.end = from.end;
+  }
+
+  /** Bytes were inserted in front of everything, or taken away. */
+  move(by: number): void {
+    if (this.mpls >= 0) this.mpls += by;
+    if (this.l3 >= 0) this.l3 += by;
+    if (this.l4 >= 0) this.l4 += by;
+    this.end += by;
+  }
+}
+
+export function isMpls(ethType: number): boolean {
+  return ethType === ETH_TYPE_MPLS || ethType === ETH_TYPE_MPLS_MCAST;
 }
 
 /** Result of walking IPv6 extension headers (one walker a thread; the caller reads it at once). */
@@ -97,7 +127,7 @@ export function walkIpv6(view: DataView, off: number, end: number, proto: number
 
 const walk = new Ipv6Walk();
 
-/** Fills the header words (ETH_DST_HI to ND_TARGET_3) of `key` from the frame of `len` bytes at `off`
+/** Fills the header words (ETH_DST_HI to MPLS_2) of `key` from the frame of `len` bytes at `off`
  *  and says in `layout` where its layers are. The words before and after keep their values. */
 export function extract(
   view: DataView,
@@ -106,7 +136,8 @@ export function extract(
   key: Int32Array,
   layout: FrameLayout,
 ): void {
-  for (let w = ETH_DST_HI; w <= ND_TARGET_3; w++) key[w] = 0;
+  for (let w = ETH_DST_HI; w <= MPLS_2; w++) key[w] = 0;
+  layout.mpls = -1;
   layout.l3 = -1;
   layout.l4 = -1;
   layout.end = len;
@@ -136,6 +167,10 @@ export function extract(
     }
   }
   key[ETH_TYPE] = type;
+  if (isMpls(type)) {
+    layout.mpls = at - off;
+    at = extractMpls(view, at, end, key);
+  }
   layout.l3 = at - off;
 
   let proto: number;
@@ -199,9 +234,21 @@ export function extract(
     const code = view.getUint8(l4 + 1);
     key[TP] = (icmpType << 16) | code;
     if (code === 0 && (icmpType === 135 || icmpType === 136)) {
-      extractNeighbour(view, l4 + 8, l4End, icmpType, key);
+      extractNeighbour(view, l4, l4End, key);
     }
   }
+}
+
+/** The label stack (RFC 3032): the first three entries can be matched, more are skipped, and what the stack
+ *  carries is not looked at. Returns the first byte behind it. */
+function extractMpls(view: DataView, at: number, end: number, key: Int32Array): number {
+  for (let n = 0; end - at >= 4; n++) {
+    const entry = view.getInt32(at);
+    at += 4;
+    if (n < 3) key[MPLS_0 + n] = entry;
+    if (entry & MPLS_BOS) break;
+  }
+  return at;
 }
 
 /** RFC 826, Ethernet and IPv4 only; the opcode is matched by its low 8 bits and only if it has no more. */
@@ -217,21 +264,24 @@ function extractArp(view: DataView, at: number, end: number, key: Int32Array): v
   key[ARP_THA_LO] = view.getInt32(at + 20);
 }
 
-/** Neighbour Discovery target and link-layer address option (RFC 4861, sections 4.3, 4.4 and 4.6.1).
- *  A repeated option makes all of them unmatchable. */
-function extractNeighbour(view: DataView, at: number, end: number, type: number, key: Int32Array): void {
+/** Neighbour Discovery: the reserved word (flags of an advertisement), target, link-layer address options and
+ *  the type of the first of them (RFC 4861, sections 4.3, 4.4 and 4.6.1). An option that comes again makes
+ *  target and addresses unmatchable. */
+function extractNeighbour(view: DataView, l4: number, end: number, key: Int32Array): void {
+  key[ND_RESERVED] = view.getInt32(l4 + 4);
+  let at = l4 + 8;
   if (end - at < 16) return;
   for (let i = 0; i < 4; i++) key[ND_TARGET_0 + i] = view.getInt32(at + i * 4);
   at += 16;
-  const wanted = type === 135 ? 1 : 2;
   while (end - at >= 8) {
     const bytes = view.getUint8(at + 1) * 8;
     if (bytes === 0 || bytes > end - at) return;
-    if (view.getUint8(at) === wanted && bytes === 8) {
+    const type = view.getUint8(at);
+    if ((type === ND_OPT_SLL || type === ND_OPT_TLL) && bytes === 8) {
       const hi = view.getInt32(at + 2);
       const lo = view.getUint16(at + 6);
       const seen =
-        wanted === 1
+        type === ND_OPT_SLL
           ? key[ARP_SHA_HI] !== 0 || key[ARP_SHA_LO_THA_HI] >>> 16 !== 0
           : key[ARP_THA_LO] !== 0 || (key[ARP_SHA_LO_THA_HI] & 0xffff) !== 0;
       if (seen) {
@@ -239,11 +289,12 @@ function extractNeighbour(view: DataView, at: number, end: number, type: number,
         key[ARP_SHA_HI] = key[ARP_SHA_LO_THA_HI] = key[ARP_THA_LO] = 0;
         return;
       }
-      if (wanted === 1) {
+      if (key[TCP_FLAGS] === 0) key[TCP_FLAGS] = type;
+      if (type === ND_OPT_SLL) {
         key[ARP_SHA_HI] = hi;
-        key[ARP_SHA_LO_THA_HI] = lo << 16;
+        key[ARP_SHA_LO_THA_HI] = (lo << 16) | (key[ARP_SHA_LO_THA_HI] & 0xffff);
       } else {
-        key[ARP_SHA_LO_THA_HI] = hi >>> 16;
+        key[ARP_SHA_LO_THA_HI] = (key[ARP_SHA_LO_THA_HI] & 0xffff0000) | (hi >>> 16);
         key[ARP_THA_LO] = (hi << 16) | lo;
       }
     }

@@ -1,7 +1,7 @@
 /** Changes header fields of a frame in place and keeps its checksums right by incremental update, as
  *  the set actions of the userspace datapath do (ovs-actions(7)). The frame must belong to the caller. */
 import { FLOW } from '../classifier/flow-key.js';
-import { sctpChecksum, update16, update32 } from './checksum.js';
+import { checksum, sctpChecksum, sum, update16, update32 } from './checksum.js';
 import {
   ETH_TYPE_ARP,
   ETH_TYPE_IP,
@@ -13,11 +13,14 @@ import {
   IPPROTO_SCTP,
   IPPROTO_TCP,
   IPPROTO_UDP,
+  ND_OPT_SLL,
+  ND_OPT_TLL,
 } from './extract.js';
 
 const { ETH_DST_HI, ETH_SRC_LO, ETH_TYPE, NW_SRC, NW_DST } = FLOW;
 const { IPV6_SRC_0, IPV6_DST_3, NW, TP, IPV6_LABEL } = FLOW;
 const { ARP_SHA_HI, ARP_SHA_LO_THA_HI, ARP_THA_LO, ND_TARGET_0, ND_TARGET_3 } = FLOW;
+const { TCP_FLAGS, ND_RESERVED, MPLS_0 } = FLOW;
 
 /** Sets the bits `mask` of flow key word `word` to `value` in the frame at `off`, whose parse is in `key`
  *  and `layout`. Words that the frame does not carry are left alone. True if the change makes a cached
@@ -34,6 +37,10 @@ export function setWord(
   if (word >= ETH_DST_HI && word <= ETH_SRC_LO) {
     const at = off + ((word - ETH_DST_HI) << 2);
     view.setInt32(at, (view.getInt32(at) & ~mask) | value);
+    return false;
+  }
+  if (word === MPLS_0) {
+    if (layout.mpls >= 0 && layout.l3 - layout.mpls >= 4) put(view, off + layout.mpls, value, mask);
     return false;
   }
   const type = key[ETH_TYPE];
@@ -179,15 +186,74 @@ function setIpv6(
     view.setInt32(l3, (view.getInt32(l3) & ~mask) | value);
   } else if (word === TP) {
     return setPorts(view, l4, l4Size, key[NW] & 0xff, value, mask);
-  } else if (word >= ND_TARGET_0 && word <= ND_TARGET_3) {
-    if (l4Size < 24) return false;
-    const at = l4 + 8 + ((word - ND_TARGET_0) << 2);
-    const from = view.getInt32(at);
-    const to = (from & ~mask) | value;
-    view.setUint16(l4 + 2, update32(view.getUint16(l4 + 2), from, to));
-    view.setInt32(at, to);
+  } else if (l4Size >= ND_BYTES && (key[NW] & 0xff) === IPPROTO_ICMPV6) {
+    setNeighbour(view, l3, l4, l4Size, word, value, mask);
   }
   return false;
+}
+
+/** Neighbour Discovery (RFC 4861, sections 4.3 and 4.4). A link-layer address is written only to the first
+ *  option of either kind. */
+function setNeighbour(
+  view: DataView,
+  l3: number,
+  l4: number,
+  l4Size: number,
+  word: number,
+  value: number,
+  mask: number,
+): void {
+  if (word >= ND_TARGET_0 && word <= ND_TARGET_3) {
+    putSummed(view, l4, l4 + 8 + ((word - ND_TARGET_0) << 2), value, mask);
+  } else if (word === ND_RESERVED || word === TCP_FLAGS) {
+    if (word === ND_RESERVED) put(view, l4 + 4, value, mask);
+    else if (l4Size > ND_BYTES) {
+      view.setUint8(l4 + ND_BYTES, (view.getUint8(l4 + ND_BYTES) & ~mask) | (value & 0xff));
+    }
+    // The checksum is computed anew, over the next header and length that the fixed header tells: with
+    // extension headers in between it comes out wrong, in Open vSwitch as here.
+    view.setUint16(l4 + 2, 0);
+    const pseudo = sum(view, l3 + 8, 32) + view.getUint8(l3 + 6) + view.getUint16(l3 + 4);
+    view.setUint16(l4 + 2, checksum(sum(view, l4, l4Size) + pseudo));
+  } else {
+    const at = firstLinkAddress(view, l4, l4Size);
+    if (at < 0) return;
+    if (view.getUint8(at) === ND_OPT_SLL) {
+      if (word === ARP_SHA_HI) putSummed(view, l4, at + 2, value, mask);
+      else if (word === ARP_SHA_LO_THA_HI) putSummed(view, l4, at + 4, value >>> 16, mask >>> 16);
+    } else if (word === ARP_SHA_LO_THA_HI) putSummed(view, l4, at + 2, value << 16, mask << 16);
+    else if (word === ARP_THA_LO) putSummed(view, l4, at + 4, value, mask);
+  }
+}
+
+/** Neighbour solicitation or advertisement without options. */
+const ND_BYTES = 24;
+
+/** The first link-layer address option, or -1. Options of other kinds are passed over only while the room
+ *  left behind them is more than the next one needs twice: Open vSwitch takes the length of the option that
+ *  it has come to, not of the one it has passed, off what is left. */
+function firstLinkAddress(view: DataView, l4: number, l4Size: number): number {
+  let at = l4 + ND_BYTES;
+  let left = l4Size - ND_BYTES;
+  const end = l4 + l4Size;
+  while (left >= 8 && end - at >= 8) {
+    const units = view.getUint8(at + 1);
+    if (units === 0 || left < units * 8) return -1;
+    const type = view.getUint8(at);
+    if (units === 1 && (type === ND_OPT_SLL || type === ND_OPT_TLL)) return at;
+    at += units * 8;
+    if (end - at < 8) return -1;
+    left -= view.getUint8(at + 1) * 8;
+  }
+  return -1;
+}
+
+/** Changes a word under the checksum of the ICMPv6 message at `l4`. */
+function putSummed(view: DataView, l4: number, at: number, value: number, mask: number): void {
+  const from = view.getInt32(at);
+  const to = (from & ~mask) | value;
+  view.setUint16(l4 + 2, update32(view.getUint16(l4 + 2), from, to));
+  view.setInt32(at, to);
 }
 
 /** Whether the upper-layer checksum was computed with the address in the IPv6 header: Open vSwitch

@@ -75,7 +75,7 @@ function parse(frame: Bytes): Parsed {
     assert.deepEqual(where, layout);
   }
   for (let w = 0; w < KEY_WORDS; w++) {
-    if (w < FLOW.ETH_DST_HI || w > FLOW.ND_TARGET_3)
+    if (w < FLOW.ETH_DST_HI || w > FLOW.MPLS_2)
       assert.equal(key[w], 0x55555555, `word ${w} is not its to write`);
   }
   return { key, layout };
@@ -90,6 +90,19 @@ function fields(frame: Bytes): Record<string, string> {
   for (const f of SHOWN) {
     const value = getField(flow, f);
     if (value !== 0n) out[f.name] = value.toString(16);
+  }
+  // nd_options_type shares a word with the TCP flags.
+  if (['135', '136'].includes(String(key[FLOW.TP] >>> 16)) && out.tcp_flags !== undefined) {
+    out.nd_options_type = out.tcp_flags;
+    delete out.tcp_flags;
+  }
+  for (const [name, word] of Object.entries({
+    nd_reserved: FLOW.ND_RESERVED,
+    mpls_0: FLOW.MPLS_0,
+    mpls_1: FLOW.MPLS_1,
+    mpls_2: FLOW.MPLS_2,
+  })) {
+    if (key[word] !== 0) out[name] = (key[word] >>> 0).toString(16);
   }
   return out;
 }
@@ -108,7 +121,10 @@ const PORTS = { tcp_src: '1388', tcp_dst: '35' };
 const ndSolicit = (options: Bytes) =>
   icmp6({ type: 135, rest: 0, data: cat(unhex('fe80000000000000000000000000000a'), options) });
 const ndAdvert = (options: Bytes) =>
-  icmp6({ type: 136, rest: 0, data: cat(unhex('fe80000000000000000000000000000a'), options) });
+  icmp6({ type: 136, rest: 0xe0000000, data: cat(unhex('fe80000000000000000000000000000a'), options) });
+
+/** Label stack entries 16 to 18, and one at the bottom with traffic class 6 and TTL 255. */
+const LABELS = ['00010040', '00011041', '00012042', '0012d1ff'].map(unhex);
 
 const KNOWN: [string, Bytes, Record<string, string>][] = [
   [
@@ -196,12 +212,41 @@ const KNOWN: [string, Bytes, Record<string, string>][] = [
   [
     'a neighbour solicitation',
     ethernet({}, ipv6({}, ndSolicit(unhex('0101020000000009')))),
-    { ...V6, nw_proto: '3a', tcp_src: '87', nd_target: `fe80${'0'.repeat(27)}a`, arp_sha: '20000000009' },
+    {
+      ...V6,
+      nw_proto: '3a',
+      tcp_src: '87',
+      nd_target: `fe80${'0'.repeat(27)}a`,
+      arp_sha: '20000000009',
+      nd_options_type: '1',
+    },
   ],
   [
     'a neighbour advertisement',
     ethernet({}, ipv6({}, ndAdvert(unhex('0201020000000009')))),
-    { ...V6, nw_proto: '3a', tcp_src: '88', nd_target: `fe80${'0'.repeat(27)}a`, arp_tha: '20000000009' },
+    {
+      ...V6,
+      nw_proto: '3a',
+      tcp_src: '88',
+      nd_target: `fe80${'0'.repeat(27)}a`,
+      arp_tha: '20000000009',
+      nd_options_type: '2',
+      nd_reserved: 'e0000000',
+    },
+  ],
+  [
+    'an advertisement with the options of both kinds: the first tells the type',
+    ethernet({}, ipv6({}, ndAdvert(unhex('01010600000000070201020000000009')))),
+    {
+      ...V6,
+      nw_proto: '3a',
+      tcp_src: '88',
+      nd_target: `fe80${'0'.repeat(27)}a`,
+      arp_sha: '60000000007',
+      arp_tha: '20000000009',
+      nd_options_type: '1',
+      nd_reserved: 'e0000000',
+    },
   ],
   [
     'a solicitation with an option of another kind',
@@ -209,9 +254,9 @@ const KNOWN: [string, Bytes, Record<string, string>][] = [
     { ...V6, nw_proto: '3a', tcp_src: '87', nd_target: `fe80${'0'.repeat(27)}a` },
   ],
   [
-    'a solicitation with the address twice: none of it can be matched',
+    'a solicitation with the address twice: only the type of the option can be matched',
     ethernet({}, ipv6({}, ndSolicit(unhex('01010200000000090101020000000009')))),
-    { ...V6, nw_proto: '3a', tcp_src: '87' },
+    { ...V6, nw_proto: '3a', tcp_src: '87', nd_options_type: '1' },
   ],
   [
     'a solicitation with an option of length 0: reading stops there',
@@ -222,6 +267,16 @@ const KNOWN: [string, Bytes, Record<string, string>][] = [
     'a solicitation with an option beyond the end',
     ethernet({}, ipv6({}, ndSolicit(unhex('0102020000000009')))),
     { ...V6, nw_proto: '3a', tcp_src: '87', nd_target: `fe80${'0'.repeat(27)}a` },
+  ],
+  [
+    'an MPLS label: nothing behind it is looked at',
+    ethernet({}, { type: 0x8847, bytes: cat(LABELS[3], ipv4({}, udp()).bytes) }),
+    { ...L2, eth_type: '8847', mpls_0: '12d1ff' },
+  ],
+  [
+    'three MPLS labels behind a tag',
+    ethernet({ tags: [4] }, { type: 0x8848, bytes: cat(LABELS[0], LABELS[1], LABELS[3]) }),
+    { ...L2, eth_type: '8848', vlan_tci: '1004', mpls_0: '10040', mpls_1: '11041', mpls_2: '12d1ff' },
   ],
   [
     'a solicitation with code 1 is no neighbour discovery',
@@ -322,9 +377,23 @@ test('extract: the layout says where the headers are', () => {
   const { layout } = parse(
     ethernet({ tags: [4], pad: 9 }, ipv4({ options: [1, 1, 1, 1] }, udp({ data: data(5) }))),
   );
-  assert.deepEqual({ ...layout }, { l3: 18, l4: 42, end: 55 });
+  assert.deepEqual({ ...layout }, { mpls: -1, l3: 18, l4: 42, end: 55 });
   const six = parse(ethernet({}, ipv6({ extensions: [{ type: 0 }] }, tcp()))).layout;
-  assert.deepEqual({ ...six }, { l3: 14, l4: 62, end: 82 });
+  assert.deepEqual({ ...six }, { mpls: -1, l3: 14, l4: 62, end: 82 });
+});
+
+test('extract: more than three labels are skipped; without a bottom the stack ends with the frame', () => {
+  const five = [LABELS[0], LABELS[1], LABELS[2], LABELS[2], LABELS[3]];
+  const words = { mpls_0: '10040', mpls_1: '11041', mpls_2: '12042' };
+  const frame = ethernet({}, { type: 0x8847, bytes: cat(...five, ipv4({}, udp()).bytes) });
+  assert.deepEqual(fields(frame), { ...L2, eth_type: '8847', ...words });
+  assert.deepEqual({ ...parse(frame).layout }, { mpls: 14, l3: 34, l4: -1, end: frame.length });
+  const open = ethernet({}, { type: 0x8847, bytes: cat(LABELS[0], LABELS[1], [1, 2, 3]) });
+  assert.deepEqual(fields(open), { ...L2, eth_type: '8847', mpls_0: '10040', mpls_1: '11041' });
+  assert.deepEqual({ ...parse(open).layout }, { mpls: 14, l3: 22, l4: -1, end: 25 });
+  const none = ethernet({}, { type: 0x8847, bytes: Uint8Array.of(1, 2, 3) });
+  assert.deepEqual(fields(none), { ...L2, eth_type: '8847' });
+  assert.deepEqual({ ...parse(none).layout }, { mpls: 14, l3: 14, l4: -1, end: 17 });
 });
 
 /** Only Ethernet and the EtherType: what there is of an IPv4 packet that can't be. */
@@ -448,7 +517,7 @@ test('extract: cut at any byte, a packet shows its Ethernet header and nothing o
             `${name}, cut at ${n}`,
           );
         const rest = Object.keys(got).filter(
-          (k) => !['eth_dst', 'eth_src', 'vlan_tci', 'eth_type'].includes(k),
+          (k) => !['eth_dst', 'eth_src', 'vlan_tci', 'eth_type'].includes(k) && !k.startsWith('mpls'),
         );
         assert.deepEqual(rest, [], `${name}, cut at ${n}`);
       }

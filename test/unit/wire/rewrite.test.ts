@@ -158,6 +158,56 @@ test('rewrite: the target of a neighbour solicitation is under the checksum', ()
   );
 });
 
+test('rewrite: reserved word, link-layer address and option type of neighbour discovery', () => {
+  const target = unhex('fe80000000000000000000000000000a');
+  const make = (rest: number, type: number, mac: string, before = '') =>
+    ethernet({}, ipv6({}, icmp6({ type: 136, rest, data: cat(target, unhex(`${before}0${type}01${mac}`)) })));
+  const frame = make(0x60000000, 2, '020000000009');
+  assert.equal(
+    hex(set(frame, FLOW.ND_RESERVED, 0x80000001 | 0, 0xc0000001 | 0).frame),
+    hex(make(0xa0000001, 2, '020000000009')),
+  );
+  assert.equal(hex(set(frame, FLOW.TCP_FLAGS, 1, 0xff).frame), hex(make(0x60000000, 1, '020000000009')));
+  const steps = (from: Bytes, words: [number, number, number][]) =>
+    words.reduce((got, [word, value, mask]) => set(got, word, value, mask).frame, from);
+  assert.equal(
+    hex(
+      steps(frame, [
+        [FLOW.ARP_SHA_LO_THA_HI, 0x7777abcd, -1],
+        [FLOW.ARP_THA_LO, 0x12345678, -1],
+        [FLOW.ARP_SHA_HI, 0x11111111, -1],
+      ]),
+    ),
+    hex(make(0x60000000, 2, 'abcd12345678')),
+    'the address of the other kind has no place here',
+  );
+  assert.equal(
+    hex(
+      steps(make(0, 1, '020000000009', '0e01000000000000'), [
+        [FLOW.ARP_SHA_HI, 0x0a0b0c0d, -1],
+        [FLOW.ARP_SHA_LO_THA_HI, 0x0e0f7777, -1],
+      ]),
+    ),
+    hex(make(0, 1, '0a0b0c0d0e0f', '0e01000000000000')),
+    'behind an option of another kind',
+  );
+  const bare = ethernet({}, ipv6({}, icmp6({ type: 135, rest: 0, data: target })));
+  for (const word of [FLOW.TCP_FLAGS, FLOW.ARP_SHA_HI, FLOW.ARP_SHA_LO_THA_HI, FLOW.ARP_THA_LO]) {
+    assert.equal(hex(set(bare, word, 2, 0xff).frame), hex(bare), 'no option');
+  }
+});
+
+test('rewrite: the outermost MPLS label stack entry, masked', () => {
+  const make = (...entries: string[]) =>
+    ethernet({ tags: [7] }, { type: 0x8847, bytes: cat(unhex(entries.join('')), ipv4({}, udp()).bytes) });
+  const frame = make('00010040', '00011141');
+  assert.equal(hex(set(frame, FLOW.MPLS_0, 0x12345e3f).frame), hex(make('12345e3f', '00011141')));
+  assert.equal(hex(set(frame, FLOW.MPLS_0, 0x3f, 0xff).frame), hex(make('0001003f', '00011141')));
+  assert.equal(hex(set(frame, FLOW.MPLS_1, 0, -1).frame), hex(frame));
+  const cut = ethernet({}, { type: 0x8847, bytes: Uint8Array.of(1, 2, 3) });
+  assert.equal(hex(set(cut, FLOW.MPLS_0, 0, -1).frame), hex(cut));
+});
+
 test('rewrite: a UDP checksum that comes out as zero is sent as all ones', () => {
   // Data that makes the sum complete: the checksum is then computed as 0.
   const make = (dport: number, filler: number) => ipv4({}, udp({ dport, data: cat(u16(filler)) }));
