@@ -1,11 +1,13 @@
 /** What does the TCP state machine cost a segment? */
 import { tcpNew, tcpUpdate } from '../../src/conntrack/tcp.js';
+import { allocateTimeouts } from '../../src/conntrack/timeouts.js';
 import { UPDATE_INVALID, UPDATE_VALID } from '../../src/conntrack/verdict.js';
 import { CONN } from '../../src/shm/layouts.js';
 import { tcpFrames } from './frames.js';
 import { must, type Variant } from './variant.js';
 
 const CONNECTIONS = 256;
+const TIMEOUTS = new Float64Array(allocateTimeouts());
 const PER_CONNECTION = 8;
 const L4 = 34;
 const PAYLOAD = 46;
@@ -28,7 +30,7 @@ export const TCP: readonly Variant[] = [
       const step = (i: number, payload: number) => {
         const l4 = f.off[i] + L4;
         const reply = f.view.getUint16(l4) < 1024 ? 1 : 0;
-        return tcpUpdate(hot, hotF64, i % CONNECTIONS, reply, f.view, l4, payload, 1, true);
+        return tcpUpdate(hot, hotF64, i % CONNECTIONS, reply, f.view, l4, payload, 1, true, TIMEOUTS);
       };
       for (let c = 0; c < CONNECTIONS; c++) {
         tcpNew(hot, hotF64, c * CONN.words, f.view, f.off[c] + L4, 0, 0);

@@ -19,6 +19,7 @@
  *  `docs/architecture.md` has the argument; `test/` injects delays and removes under load. */
 import { ADDR6, BUCKET_SHIFT, BUCKET_WAYS, COLD, CONN, TAG_FREE, TAG_REMOVED } from '../shm/layouts.js';
 import { tupleHash } from './hash.js';
+import { allocateTimeouts } from './timeouts.js';
 
 const { SRC, DST, PORTS, ZONE_PROTO, EXPIRES } = CONN.at;
 const HOT_SHIFT = CONN.shift;
@@ -39,12 +40,18 @@ export interface PartitionMemory {
   index: SharedArrayBuffer;
   /** Word 0: index level in use. */
   ctl: SharedArrayBuffer;
+  /** Timeout policies (timeouts.ts), the same for all partitions. */
+  timeouts: SharedArrayBuffer;
   capacity: number;
   seed: number;
 }
 
 /** Memory for `capacity` connections. The buffers are zero pages until something is written to them. */
-export function allocatePartition(capacity: number, seed: number): PartitionMemory {
+export function allocatePartition(
+  capacity: number,
+  seed: number,
+  timeouts = allocateTimeouts(),
+): PartitionMemory {
   const levels = levelsFor(capacity);
   const buckets = FIRST_LEVEL_BUCKETS * (2 ** levels - 1);
   return {
@@ -53,6 +60,7 @@ export function allocatePartition(capacity: number, seed: number): PartitionMemo
     addr6: new SharedArrayBuffer(capacity * ADDR6.words * 4),
     index: new SharedArrayBuffer(buckets * 64),
     ctl: new SharedArrayBuffer(64),
+    timeouts,
     capacity,
     seed,
   };
@@ -76,6 +84,7 @@ export class Partition {
   readonly cold: Int32Array;
   readonly coldF64: Float64Array;
   readonly addr6: Int32Array;
+  readonly timeouts: Float64Array;
   readonly seed: number;
   readonly capacity: number;
   protected readonly ctl: Int32Array;
@@ -91,6 +100,7 @@ export class Partition {
     this.cold = new Int32Array(memory.cold);
     this.coldF64 = new Float64Array(memory.cold);
     this.addr6 = new Int32Array(memory.addr6);
+    this.timeouts = new Float64Array(memory.timeouts);
     this.index = new Int32Array(memory.index);
     this.ctl = new Int32Array(memory.ctl);
     this.seed = memory.seed;

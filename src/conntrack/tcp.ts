@@ -5,18 +5,22 @@
  *  All sequence arithmetic is modulo 2^32 (RFC 9293, section 3.4): a - b as an int32 tells the order. */
 import { CONN } from '../shm/layouts.js';
 import {
-  TCP_CLOSED_MS,
-  TCP_CLOSING_MS,
-  TCP_ESTABLISHED_MS,
-  TCP_FIN_WAIT_MS,
-  TCP_OPENING_MS,
-  TCP_SYN_SENT_MS,
+  DEFAULT_TIMEOUTS_MS,
+  TM_TCP_CLOSE,
+  TM_TCP_ESTABLISHED,
+  TM_TCP_FIN_WAIT,
+  TM_TCP_SYN_RECV,
+  TM_TCP_SYN_SENT,
+  TM_TCP_TIME_WAIT,
+  timerBlock,
 } from './timeouts.js';
 import { UPDATE_INVALID, UPDATE_NEW, UPDATE_VALID, UPDATE_VALID_NEW } from './verdict.js';
 
 const { STATE, WINS, SEQLO_0, SEQHI_0, SEQLO_1, SEQHI_1, EXPIRES } = CONN.at;
 const HOT_SHIFT = CONN.shift;
 const EXPIRES_F64 = EXPIRES >> 1;
+const SYN_SENT = TM_TCP_SYN_SENT;
+const FIRST_MS = DEFAULT_TIMEOUTS_MS[TM_TCP_SYN_SENT];
 
 export const TCP_FIN = 0x01;
 export const TCP_SYN = 0x02;
@@ -125,18 +129,19 @@ export function tcpNew(
   hot[c + SEQHI_0] = seqhi | 0;
   hot[c + SEQLO_1] = 0;
   hot[c + SEQHI_1] = 1;
-  hotF64[(c >> 1) + EXPIRES_F64] = now + TCP_SYN_SENT_MS;
+  hotF64[(c >> 1) + EXPIRES_F64] = now + FIRST_MS;
 }
 
-/** How long a connection lives on after a valid segment, in ms, by the states of its ends. */
-export function tcpTimeout(a: number, b: number): number {
-  if (a >= TCPS_FIN_WAIT_2 && b >= TCPS_FIN_WAIT_2) return TCP_CLOSED_MS;
-  if (a >= TCPS_CLOSING && b >= TCPS_CLOSING) return TCP_FIN_WAIT_MS;
-  if (a < TCPS_ESTABLISHED || b < TCPS_ESTABLISHED) return TCP_OPENING_MS;
-  return a >= TCPS_CLOSING || b >= TCPS_CLOSING ? TCP_CLOSING_MS : TCP_ESTABLISHED_MS;
+/** The timer that a valid segment starts anew, by the states of the connection's ends. */
+export function tcpTimer(a: number, b: number): number {
+  if (a >= TCPS_FIN_WAIT_2 && b >= TCPS_FIN_WAIT_2) return TM_TCP_CLOSE;
+  if (a >= TCPS_CLOSING && b >= TCPS_CLOSING) return TM_TCP_TIME_WAIT;
+  if (a < TCPS_ESTABLISHED || b < TCPS_ESTABLISHED) return TM_TCP_SYN_RECV;
+  return a >= TCPS_CLOSING || b >= TCPS_CLOSING ? TM_TCP_FIN_WAIT : TM_TCP_ESTABLISHED;
 }
 
-/** Runs the segment at `l4` with `payload` bytes of data through the connection in `slot`. */
+/** Runs the segment at `l4` with `payload` bytes of data through the connection in `slot`. `timeouts`: as in
+ *  timeouts.ts. */
 export function tcpUpdate(
   hot: Int32Array,
   hotF64: Float64Array,
@@ -147,6 +152,7 @@ export function tcpUpdate(
   payload: number,
   now: number,
   checkSequence: boolean,
+  timeouts: Float64Array,
 ): number {
   const flags = view.getUint8(l4 + 13);
   if (tcpInvalidFlags(flags)) return UPDATE_INVALID;
@@ -195,7 +201,7 @@ export function tcpUpdate(
     }
     if (srcState <= TCPS_SYN_SENT) {
       hot[c + STATE] = reply === 0 ? (state & ~0x0f) | TCPS_SYN_SENT : (state & ~0xf0) | (TCPS_SYN_SENT << 4);
-      hotF64[(c >> 1) + EXPIRES_F64] = now + TCP_SYN_SENT_MS;
+      hotF64[(c >> 1) + EXPIRES_F64] = now + timeouts[timerBlock(hot, c) + SYN_SENT];
       return UPDATE_VALID_NEW;
     }
   }
@@ -276,7 +282,7 @@ export function tcpUpdate(
     }
     if (flags & TCP_RST) srcState = dstState = TCPS_TIME_WAIT;
 
-    expires = now + tcpTimeout(srcState, dstState);
+    expires = now + timeouts[timerBlock(hot, c) + tcpTimer(srcState, dstState)];
   } else if (
     (dstState < TCPS_SYN_SENT || dstState >= TCPS_FIN_WAIT_2 || srcState >= TCPS_FIN_WAIT_2) &&
     ((srcHi + MAX_ACK_WINDOW - end) | 0) >= 0 &&

@@ -9,6 +9,7 @@ import { Piscina } from 'piscina';
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import { MegaflowCache } from '../classifier/megaflow.js';
 import { allocatePartition, Partition, PartitionWriter } from '../conntrack/partition.js';
+import { allocateTimeouts } from '../conntrack/timeouts.js';
 import type { PacketContext } from '../datapath/context.js';
 import type { CommitRequest, ControlPlane } from '../datapath/control.js';
 import { Engine } from '../datapath/engine.js';
@@ -158,8 +159,9 @@ export class Fabric implements ControlPlane {
     // Slots in limbo can't be used yet: as many more as there can be commits before the epoch moves on.
     const capacity = o.maxConns + o.slots + 4 * MAX_PARKED;
     const partitions: PartitionWriter[] = [];
+    const timeouts = allocateTimeouts();
     for (let id = 0; id < homes; id++) {
-      const partition = allocatePartition(capacity, o.seed);
+      const partition = allocatePartition(capacity, o.seed, timeouts);
       const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
       // Inline, nothing is searched for while the coordinator is at work.
       const epoch = o.workers === 0 ? () => ++this.epoch : () => Atomics.load(this.ctl, epochAt);

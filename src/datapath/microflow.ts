@@ -22,12 +22,12 @@ import {
   TCP_SYN,
   TCPS_CLOSING,
   TCPS_SYN_SENT,
-  tcpTimeout,
+  tcpTimer,
   WSCALE_KNOWN,
   WSCALE_SHIFT,
   WSCALE_UNKNOWN,
 } from '../conntrack/tcp.js';
-import { OTHER_BIDIR_MS, OTHER_MULTIPLE_MS } from '../conntrack/timeouts.js';
+import { TM_UDP_MULTIPLE, TM_UDP_SINGLE, timerBlock } from '../conntrack/timeouts.js';
 import { COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
@@ -263,7 +263,8 @@ export class MicroflowCache {
     if (outcome !== expected) return false;
     if (apply) {
       hot[c + C_STATE] = (state & ~15) | phase;
-      hotF64[(c >> 1) + C_EXPIRES_F64] = now + (phase === 2 ? OTHER_BIDIR_MS : OTHER_MULTIPLE_MS);
+      const timer = phase === 2 ? TM_UDP_MULTIPLE : TM_UDP_SINGLE;
+      hotF64[(c >> 1) + C_EXPIRES_F64] = now + this.partition.timeouts[timerBlock(hot, c) + timer];
     }
     return true;
   }
@@ -331,7 +332,8 @@ export class MicroflowCache {
     if (((end - srcLo) | 0) > 0) hot[src] = end;
     const scaled = win << sws;
     if (((ack + scaled - hot[dst + 1]) | 0) >= 0) hot[dst + 1] = (ack + Math.max(scaled, 1)) | 0;
-    this.partition.hotF64[(c >> 1) + C_EXPIRES_F64] = now + tcpTimeout(srcState, dstState);
+    const { hotF64, timeouts } = this.partition;
+    hotF64[(c >> 1) + C_EXPIRES_F64] = now + timeouts[timerBlock(hot, c) + tcpTimer(srcState, dstState)];
     return true;
   }
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */

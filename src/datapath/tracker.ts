@@ -17,11 +17,13 @@ import {
 import type { Partition } from '../conntrack/partition.js';
 import { tcpNew, tcpUpdate, tcpValidNew } from '../conntrack/tcp.js';
 import {
-  ICMP_FIRST_MS,
-  ICMP_REPLY_MS,
-  OTHER_BIDIR_MS,
-  OTHER_FIRST_MS,
-  OTHER_MULTIPLE_MS,
+  DEFAULT_TIMEOUTS_MS,
+  TM_ICMP_FIRST,
+  TM_ICMP_REPLY,
+  TM_UDP_FIRST,
+  TM_UDP_MULTIPLE,
+  TM_UDP_SINGLE,
+  timerBlock,
 } from '../conntrack/timeouts.js';
 import { UPDATE_INVALID, UPDATE_NEW, UPDATE_VALID, UPDATE_VALID_NEW } from '../conntrack/verdict.js';
 import { ADDR6, COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
@@ -194,7 +196,7 @@ export class Tracker {
   /** Runs the packet through its connection's state machine. True if it must open a new one. */
   private update(ctx: PacketContext, found: number): boolean {
     const { key, layout } = ctx;
-    const { hot, hotF64 } = this.partition;
+    const { hot, hotF64, timeouts } = this.partition;
     const slot = found >> 1;
     const reply = found & 1;
     const { ck } = this;
@@ -207,20 +209,23 @@ export class Tracker {
     if (ck.proto === IPPROTO_TCP) {
       const l4 = ctx.off + layout.l4;
       const payload = layout.end - layout.l4 - ((ctx.view.getUint8(l4 + 12) >>> 4) << 2);
-      verdict = tcpUpdate(hot, hotF64, slot, reply, ctx.view, l4, payload, ctx.now, this.checkSequence);
+      const { now } = ctx;
+      verdict = tcpUpdate(hot, hotF64, slot, reply, ctx.view, l4, payload, now, this.checkSequence, timeouts);
     } else {
       const state = hot[c + STATE];
       let phase = state & 15;
+      let timer: number;
       if (hasIcmpStates(ck.proto)) {
         if (reply) phase = 1;
         verdict = phase === 0 ? UPDATE_VALID_NEW : UPDATE_VALID;
-        hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + (phase === 0 ? ICMP_FIRST_MS : ICMP_REPLY_MS);
+        timer = phase === 0 ? TM_ICMP_FIRST : TM_ICMP_REPLY;
       } else {
         if (reply) phase = 2;
         else if (phase === 0) phase = 1;
         verdict = phase === 2 ? UPDATE_VALID : UPDATE_VALID_NEW;
-        hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + (phase === 2 ? OTHER_BIDIR_MS : OTHER_MULTIPLE_MS);
+        timer = phase === 2 ? TM_UDP_MULTIPLE : TM_UDP_SINGLE;
       }
+      hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + timeouts[timerBlock(hot, c) + timer];
       hot[c + STATE] = (state & ~15) | phase;
     }
     switch (verdict) {
@@ -285,7 +290,8 @@ export class Tracker {
       const payload = size - ((ctx.view.getUint8(l4 + 12) >>> 4) << 2);
       tcpNew(words, f64, 0, ctx.view, l4, payload, ctx.now);
     } else {
-      f64[EXPIRES_F64] = ctx.now + (hasIcmpStates(ck.proto) ? ICMP_FIRST_MS : OTHER_FIRST_MS);
+      const timer = hasIcmpStates(ck.proto) ? TM_ICMP_FIRST : TM_UDP_FIRST;
+      f64[EXPIRES_F64] = ctx.now + DEFAULT_TIMEOUTS_MS[timer];
     }
     words[PKTS_0] = 1;
     words[BYTES_0] = ctx.layout.end - ctx.layout.l3;

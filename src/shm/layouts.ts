@@ -53,7 +53,8 @@ export const TAG_FREE = 0;
 export const TAG_REMOVED = 1;
 
 /** Bits of CONN.STATE above the protocol's. */
-export const STATE_HAS_META = 1 << 24; // mark or label is not zero
+export const STATE_HAS_META = 1 << 24; //   mark or label is not zero
+export const STATE_HAS_POLICY = 1 << 25; // it goes by the timeout policy of its zone
 
 /** Low byte of ZONE_PROTO. IPv4 ICMP has its type there (below 0x80), ICMPv6 0x80 or 0x81. */
 export const KIND_IPV4 = 0;

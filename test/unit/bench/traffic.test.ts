@@ -15,11 +15,14 @@ import {
   INVALID_NOT_IP,
 } from '../../../src/conntrack/key.js';
 import { tcpNew, tcpUpdate } from '../../../src/conntrack/tcp.js';
+import { allocateTimeouts } from '../../../src/conntrack/timeouts.js';
 import { UPDATE_VALID, UPDATE_VALID_NEW } from '../../../src/conntrack/verdict.js';
 import { CONN } from '../../../src/shm/layouts.js';
 import { extract, FrameLayout } from '../../../src/wire/extract.js';
 
 const captures = fileURLToPath(new URL('../../../../fixtures/captures/', import.meta.url));
+
+const TIMEOUTS = new Float64Array(allocateTimeouts());
 
 function read(frame: Frame) {
   const view = new DataView(frame.bytes.buffer, 0, frame.length);
@@ -86,7 +89,7 @@ test('traffic: tcp connections are established, and stay valid when replayed in 
         tcpNew(hot, hotF64, (slots.size - 1) * CONN.words, view, layout.l4, payload, 0);
         continue;
       }
-      const got = tcpUpdate(hot, hotF64, slot, reply ? 1 : 0, view, layout.l4, payload, 0, true);
+      const got = tcpUpdate(hot, hotF64, slot, reply ? 1 : 0, view, layout.l4, payload, 0, true, TIMEOUTS);
       assert.ok(got === UPDATE_VALID || got === UPDATE_VALID_NEW, `round ${round}: ${got}`);
     }
   }

@@ -11,12 +11,15 @@ import {
   WSCALE_UNKNOWN,
 } from '../../../src/conntrack/tcp.js';
 import {
-  TCP_CLOSED_MS,
-  TCP_CLOSING_MS,
-  TCP_ESTABLISHED_MS,
-  TCP_FIN_WAIT_MS,
-  TCP_OPENING_MS,
-  TCP_SYN_SENT_MS,
+  allocateTimeouts,
+  DEFAULT_TIMEOUTS_MS,
+  setPolicy,
+  TM_TCP_CLOSE,
+  TM_TCP_ESTABLISHED,
+  TM_TCP_FIN_WAIT,
+  TM_TCP_SYN_RECV,
+  TM_TCP_SYN_SENT,
+  TM_TCP_TIME_WAIT,
 } from '../../../src/conntrack/timeouts.js';
 import {
   UPDATE_INVALID,
@@ -24,12 +27,15 @@ import {
   UPDATE_VALID,
   UPDATE_VALID_NEW,
 } from '../../../src/conntrack/verdict.js';
-import { CONN, STATE_HAS_META } from '../../../src/shm/layouts.js';
+import { CONN, STATE_HAS_META, STATE_HAS_POLICY } from '../../../src/shm/layouts.js';
 import { ACK, data, FIN, PSH, RST, SYN, tcp, URG, view, windowScale } from '../../support/packets.js';
 
 const { STATE, WINS, SEQLO_0, SEQHI_0, SEQLO_1, SEQHI_1, EXPIRES } = CONN.at;
 const VERDICTS = ['valid', 'valid-new', 'new', 'invalid'];
 assert.deepEqual([UPDATE_VALID, UPDATE_VALID_NEW, UPDATE_NEW, UPDATE_INVALID], [0, 1, 2, 3]);
+
+const TIMEOUTS = new Float64Array(allocateTimeouts());
+const left = (timer: number) => DEFAULT_TIMEOUTS_MS[timer];
 
 interface Segment {
   flags: number;
@@ -72,7 +78,7 @@ class Connection {
   send(direction: 0 | 1, s: Segment): string {
     const { v, payload } = this.segment(s);
     return VERDICTS[
-      tcpUpdate(this.hot, this.hotF64, 3, direction, v, 0, payload, this.now, this.checkSequence)
+      tcpUpdate(this.hot, this.hotF64, 3, direction, v, 0, payload, this.now, this.checkSequence, TIMEOUTS)
     ];
   }
 
@@ -111,20 +117,20 @@ class Connection {
 test('tcp: a handshake goes from SYN_SENT to ESTABLISHED on both sides, with the timeouts of each step', () => {
   const c = new Connection().open({ flags: SYN, seq: 100 });
   assert.equal(c.states, 'SYN_SENT/CLOSED');
-  assert.equal(c.left, TCP_SYN_SENT_MS);
+  assert.equal(c.left, left(TM_TCP_SYN_SENT));
   assert.equal(c.send(1, { flags: SYN | ACK, seq: 900, ack: 101 }), 'valid');
   assert.equal(c.states, 'ESTABLISHED/SYN_SENT');
-  assert.equal(c.left, TCP_OPENING_MS);
+  assert.equal(c.left, left(TM_TCP_SYN_RECV));
   assert.equal(c.send(0, { flags: ACK, seq: 101, ack: 901 }), 'valid');
   assert.equal(c.states, 'ESTABLISHED/ESTABLISHED');
-  assert.equal(c.left, TCP_ESTABLISHED_MS);
+  assert.equal(c.left, left(TM_TCP_ESTABLISHED));
 });
 
 test('tcp: a SYN that is sent again is still new, and starts the time anew', () => {
   const c = new Connection().open({ flags: SYN, seq: 100 });
   c.now += 20_000;
   assert.equal(c.send(0, { flags: SYN, seq: 100 }), 'valid-new');
-  assert.equal(c.left, TCP_SYN_SENT_MS);
+  assert.equal(c.left, left(TM_TCP_SYN_SENT));
   assert.equal(c.states, 'SYN_SENT/CLOSED');
 });
 
@@ -138,15 +144,15 @@ test('tcp: a close by FIN from both sides goes through the closing states', () =
   const c = new Connection().handshake();
   assert.equal(c.send(0, { flags: FIN | ACK, seq: 101, ack: 901 }), 'valid');
   assert.equal(c.states, 'CLOSING/ESTABLISHED');
-  assert.equal(c.left, TCP_CLOSING_MS);
+  assert.equal(c.left, left(TM_TCP_FIN_WAIT));
   assert.equal(c.send(1, { flags: ACK, seq: 901, ack: 102 }), 'valid');
   assert.equal(c.states, 'FIN_WAIT_2/ESTABLISHED');
   assert.equal(c.send(1, { flags: FIN | ACK, seq: 901, ack: 102 }), 'valid');
   assert.equal(c.states, 'FIN_WAIT_2/CLOSING');
-  assert.equal(c.left, TCP_FIN_WAIT_MS);
+  assert.equal(c.left, left(TM_TCP_TIME_WAIT));
   assert.equal(c.send(0, { flags: ACK, seq: 102, ack: 902 }), 'valid');
   assert.equal(c.states, 'FIN_WAIT_2/FIN_WAIT_2');
-  assert.equal(c.left, TCP_CLOSED_MS);
+  assert.equal(c.left, left(TM_TCP_CLOSE));
 });
 
 test('tcp: a SYN after both sides have closed starts a new connection', () => {
@@ -168,7 +174,7 @@ test('tcp: a RST in place ends both sides, one elsewhere is invalid', () => {
   assert.equal(c.states, 'ESTABLISHED/ESTABLISHED');
   assert.equal(c.send(1, { flags: RST, seq: 901 }), 'valid');
   assert.equal(c.states, 'TIME_WAIT/TIME_WAIT');
-  assert.equal(c.left, TCP_CLOSED_MS);
+  assert.equal(c.left, left(TM_TCP_CLOSE));
 });
 
 test('tcp: a RST one off the expected sequence number still counts', () => {
@@ -318,4 +324,30 @@ test('tcp: flag combinations that are invalid, and those that may open a connect
     assert.equal(tcpInvalidFlags(flags), invalid, `flags ${flags.toString(2)}`);
     assert.equal(tcpValidNew(flags), opens, `flags ${flags.toString(2)}`);
   }
+});
+
+test('tcp: a connection goes by the timeout policy of its zone while it is flagged, in every state', () => {
+  const zone = 5;
+  setPolicy(
+    TIMEOUTS,
+    zone,
+    new Map([TM_TCP_SYN_SENT, TM_TCP_SYN_RECV, TM_TCP_ESTABLISHED, TM_TCP_CLOSE].map((t) => [t, t + 1])),
+  );
+  const c = new Connection().open({ flags: SYN, seq: 100 });
+  c.hot[c.c + CONN.at.ZONE_PROTO] |= zone << 16;
+  c.hot[c.c + STATE] |= STATE_HAS_POLICY;
+  c.send(0, { flags: SYN, seq: 100 });
+  assert.equal(c.left, 1000);
+  c.send(1, { flags: SYN | ACK, seq: 500, ack: 101 });
+  assert.equal(c.left, 2000);
+  c.send(0, { flags: ACK, seq: 101, ack: 501 });
+  assert.equal(c.left, 3000);
+  c.send(0, { flags: FIN | ACK, seq: 101, ack: 501 });
+  assert.equal(c.left, left(TM_TCP_FIN_WAIT), 'what the policy does not name has its default');
+  c.hot[c.c + STATE] &= ~STATE_HAS_POLICY;
+  c.send(1, { flags: ACK, seq: 501, ack: 102 });
+  assert.equal(c.left, left(TM_TCP_FIN_WAIT));
+  c.hot[c.c + STATE] |= STATE_HAS_POLICY;
+  c.send(0, { flags: RST | ACK, seq: 102, ack: 501 });
+  assert.equal(c.left, 6000);
 });
