@@ -3,8 +3,10 @@ export { Verdict, type VerdictSink, type VerdictTemplate } from './coordinator/c
 export { type ControlEvent, EventError, parseEvents } from './coordinator/events.js';
 export { type PortMap, type ReplayOptions, type ReplayResult, replay } from './coordinator/replay.js';
 export { formatRule } from './openflow/format.js';
+export { type Ordering, orderingOf } from './openflow/order.js';
 export { parseFlows } from './openflow/parser.js';
-export { rewritesTuples, Translator } from './openflow/translate.js';
+export { Pipeline, type PipelineInit } from './openflow/tables.js';
+export { Translator } from './openflow/translate.js';
 export { type FlowProblem, type FlowRule, FlowSyntaxError } from './openflow/types.js';
 export { minSegments, SegmentArena } from './pcap/arena.js';
 export { MergedSource } from './pcap/merge.js';

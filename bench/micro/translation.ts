@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { CS_EST, CS_TRK, FLOW, KEY_WORDS } from '../../src/classifier/flow-key.js';
 import { OP_CT, OP_OUTPUT, OP_RECIRC } from '../../src/datapath/program.js';
 import { parseFlows } from '../../src/openflow/parser.js';
+import { Pipeline } from '../../src/openflow/tables.js';
 import { Translator } from '../../src/openflow/translate.js';
 import { FIREWALL } from '../peers/workloads.js';
 import { must, type Variant } from './variant.js';
@@ -23,7 +24,8 @@ function key(recirc: number, ctState: number): Int32Array {
 }
 
 function translator(): Translator {
-  return new Translator(parseFlows(fs.readFileSync(FIREWALL, 'utf8'), FIREWALL), [1, 2]);
+  const rules = parseFlows(fs.readFileSync(FIREWALL, 'utf8'), FIREWALL);
+  return new Translator(new Pipeline({ rules, ports: [1, 2] }));
 }
 
 const timed = (t: Translator, k: Int32Array) => () => {

@@ -97,20 +97,24 @@ async function main(captures: string[], args: Arguments): Promise<void> {
   const loaded = await load(captures, args);
   const { n } = loaded;
   if (n === 0) throw new Error('the captures hold no packets');
-  const pipeline = loadPipeline({ ...args, captures, out: [] });
-  const { rules, lockstep } = pipeline;
   // Port 2 is what the reference flow tables send to.
-  const ports = [...new Set([...pipeline.ports, 2])];
+  const { pipeline, ports, ordering } = loadPipeline({
+    ...args,
+    ports: [...args.ports, 2],
+    captures,
+    out: [],
+  });
+  const workers = ordering.mode === 'inline' ? 0 : args.workers;
   const fabric = new Fabric({
-    workers: args.workers,
+    workers,
     slots: n,
     arena: loaded.arena,
     ports,
-    translator: new Translator(rules, ports),
+    translator: new Translator(pipeline),
     ...(args.vector === undefined ? {} : { vector: args.vector }),
   });
-  const collector = new Collector(fabric.packets, loaded.arena, args.workers, () => {}, []);
-  const homes = prepare(fabric, loaded, args.workers, lockstep);
+  const collector = new Collector(fabric.packets, loaded.arena, workers, () => {}, []);
+  const homes = prepare(fabric, loaded, workers, ordering.mode !== 'parallel');
   fabric.start(collector);
 
   const { packets } = fabric;
@@ -129,7 +133,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
   };
   const turn = () => {
     fabric.sweep(SWEEP_SLICE);
-    if (args.workers === 0) {
+    if (workers === 0) {
       for (let i = 0; i < BURST; i++) {
         stamp();
         collector.dispatched++;
@@ -195,7 +199,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     packets: done,
     seconds,
     capture_packets: n,
-    workers: args.workers,
+    workers,
     connections,
     upcalls: coordinator.upcalls,
     commits: coordinator.commits,
@@ -207,7 +211,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     cpu: os.cpus()[0]?.model ?? 'unknown',
   };
   // Let the window run empty before the threads stop.
-  while (args.workers > 0 && collector.inFlight > 0) {
+  while (workers > 0 && collector.inFlight > 0) {
     if (!fabric.poll()) fabric.sleep(1);
     collector.drain();
   }

@@ -5,10 +5,11 @@ import cliProgress from 'cli-progress';
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
 import { parseEvents } from '../coordinator/events.js';
 import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
+import { type Ordering, orderingOf } from '../openflow/order.js';
 import { parseFlows } from '../openflow/parser.js';
+import { Pipeline } from '../openflow/tables.js';
 import { refuseTimeouts } from '../openflow/timeouts.js';
-import { rewritesTuples, Translator } from '../openflow/translate.js';
-import type { FlowRule } from '../openflow/types.js';
+import { Translator } from '../openflow/translate.js';
 import { type FileSink, NdjsonSink, PcapngSink, PortSink } from '../output/sinks.js';
 import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
 import { MergedSource } from '../pcap/merge.js';
@@ -50,7 +51,7 @@ const SPARE_SEGMENTS = 32;
  *  exit code 2, anything else for 1. */
 export async function replayCommand(args: ReplayArguments, version: string): Promise<number> {
   checkStandardStreams(args);
-  const { rules, ports, lockstep } = loadPipeline(args);
+  const { pipeline, ports, ordering } = loadPipeline(args);
   const events = args.events === undefined ? [] : parseEvents(readText(args.events), args.events);
   const workers = args.workers === 'auto' ? Math.max(1, availableParallelism() - 1) : args.workers;
 
@@ -75,9 +76,9 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       arena,
       portMap: portMap(args),
       ports,
-      translator: new Translator(rules, ports),
+      translator: new Translator(pipeline),
       workers,
-      lockstep,
+      ordering,
       events,
       sinks,
       maxConns: args.maxConns,
@@ -90,7 +91,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       signal: abort.signal,
     });
     bar?.stop();
-    const stats = statsOf(result, { version, workers, lockstep });
+    const stats = statsOf(result, { version, workers, ordering });
     if (conntrack !== null) for (const line of result.dump()) conntrack.writeText(`${line}\n`);
     statsFile?.writeText(`${JSON.stringify(stats, null, 2)}\n`);
     for (const notice of result.notices) {
@@ -131,9 +132,10 @@ export class InterruptedError extends Error {
 export function loadPipeline(
   args: Pick<ReplayArguments, 'flows' | 'in' | 'out' | 'ports' | 'inside' | 'captures'>,
 ): {
-  rules: FlowRule[];
+  pipeline: Pipeline;
+  /** Without LOCAL. */
   ports: number[];
-  lockstep: boolean;
+  ordering: Ordering;
 } {
   const file = args.flows ?? '<built-in>';
   const text = args.flows === undefined ? DEFAULT_FLOWS : readText(args.flows);
@@ -144,7 +146,12 @@ export function loadPipeline(
   if (args.captures.length > 0) ports.add(1);
   if (args.inside !== undefined) ports.add(1).add(2);
   ports.delete(OFPP_LOCAL);
-  return { rules, ports: [...ports].sort((a, b) => a - b), lockstep: rewritesTuples(rules) };
+  const sorted = [...ports].sort((a, b) => a - b);
+  return {
+    pipeline: new Pipeline({ rules, ports: sorted }),
+    ports: sorted,
+    ordering: orderingOf(rules.map((r) => r.actions)),
+  };
 }
 
 async function openAll(paths: readonly string[], arena: SegmentArena) {

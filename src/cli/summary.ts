@@ -3,11 +3,12 @@
 import { INVALID_REASONS } from '../conntrack/key.js';
 import type { ReplayResult } from '../coordinator/replay.js';
 import { STAT } from '../datapath/stats.js';
+import type { Ordering } from '../openflow/order.js';
 
 export interface RunInfo {
   version: string;
   workers: number;
-  lockstep: boolean;
+  ordering: Ordering;
 }
 
 /** `traffic` depends on input and flow table alone: it is the same for any number of workers. `run` is
@@ -47,7 +48,8 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
     },
     run: {
       workers: info.workers,
-      lockstep: info.lockstep,
+      ordering: info.ordering.mode,
+      ordering_reason: info.ordering.reason,
       seconds,
       mpps: result.packets / seconds / 1e6,
       gbps: (result.bytes * 8) / seconds / 1e9,
@@ -112,7 +114,7 @@ export function summaryText(stats: Stats): string {
     ],
     [
       'threads',
-      run.workers === 0
+      run.workers === 0 || run.ordering === 'inline'
         ? 'none: everything inline'
         : `${plural(run.workers, 'worker')}: ${run.by_worker.map((w) => `${(w.share * 100).toFixed(1)} %`).join(', ')}`,
     ],
@@ -124,10 +126,12 @@ export function summaryText(stats: Stats): string {
   ];
   if (ct.refused > 0)
     rows.splice(6, 0, ['refused', `${plural(ct.refused, 'commit')}: the connection table was full`]);
-  if (run.lockstep && run.workers > 1) {
+  if (run.ordering === 'lockstep' && run.workers > 1) {
+    rows.push(['note', `the flow table ${run.ordering_reason}: all packets went to one home, in order`]);
+  } else if (run.ordering === 'inline' && run.workers > 0) {
     rows.push([
       'note',
-      'the flow table rewrites addresses or ports and tracks: all packets went to one home, in order',
+      `the flow table ${run.ordering_reason}: all packets ran on the main thread, in order`,
     ]);
   }
   return rows.map(([name, value]) => `${name.padEnd(12)} ${value}\n`).join('');

@@ -6,6 +6,7 @@
  *  event is applied, and dispatch goes on. */
 
 import type { ShardInit } from '../datapath/shard.js';
+import type { Ordering } from '../openflow/order.js';
 import type { Translator } from '../openflow/translate.js';
 import type { MergedSource } from '../pcap/merge.js';
 import { newMergedRecord } from '../pcap/merge.js';
@@ -40,8 +41,8 @@ export interface ReplayOptions {
   ports: readonly number[];
   translator: Translator;
   workers: number;
-  /** Everything to one home, in order: for flow tables that need it. */
-  lockstep: boolean;
+  /** What the flow table needs. Inline, `workers` is not looked at. */
+  ordering: Ordering;
   events?: readonly ControlEvent[];
   sinks?: readonly VerdictSink[];
   maxConns?: number;
@@ -98,6 +99,8 @@ export async function replay(options: ReplayOptions): Promise<ReplayResult> {
 class Run {
   readonly fabric: Fabric;
   private readonly options: ReplayOptions;
+  /** Everything to one home, in order. */
+  private readonly lockstep: boolean;
   private readonly collector: Collector;
   private readonly steering: Steering;
   private readonly segments: Int32Array;
@@ -116,10 +119,12 @@ class Run {
 
   constructor(options: ReplayOptions) {
     this.options = options;
+    this.lockstep = options.ordering.mode !== 'parallel';
+    const workers = options.ordering.mode === 'inline' ? 0 : options.workers;
     const slots = options.window ?? DEFAULT_WINDOW;
     const { arena } = options;
     this.fabric = new Fabric({
-      workers: options.workers,
+      workers,
       slots,
       arena: arena.sab,
       translator: options.translator,
@@ -134,11 +139,11 @@ class Run {
     this.collector = new Collector(
       this.fabric.packets,
       arena.sab,
-      options.workers,
+      workers,
       (slot) => arena.release(this.segments[slot]),
       options.sinks ?? [],
     );
-    const homes = options.lockstep ? 1 : Math.max(1, options.workers);
+    const homes = this.lockstep ? 1 : Math.max(1, workers);
     this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
     this.events = options.events ?? [];
   }
@@ -287,7 +292,7 @@ class Run {
     );
     this.segments[slot] = record.segment;
     if (fabric.workers > 0) {
-      if (options.lockstep) packets.hash[slot] = 0;
+      if (this.lockstep) packets.hash[slot] = 0;
       else {
         steering.locate(view, record.off, record.capLen);
         packets.hash[slot] = steering.hash;

@@ -28,6 +28,14 @@ export const OP_RECIRC = 6;
 export const OP_CT_CLEAR = 7;
 /** `OP_NORMAL`: L2 switching; needs the MAC table, so the coordinator answers in input order. */
 export const OP_NORMAL = 8;
+/** `OP_STAT id`: what counts the packet (`StatPoints` of openflow/counted.ts); first op of a program. */
+export const OP_STAT = 9;
+/** `OP_LEARN id`: a learn() that changes the tables (`Pipeline.learn`); before anything but OP_STAT. */
+export const OP_LEARN = 10;
+/** `OP_FIN_TIMEOUT id`: shortens a rule's timeouts (`Pipeline.finTimeout`); where OP_LEARN is. */
+export const OP_FIN_TIMEOUT = 11;
+/** `OP_METER id`: drops the packet, and what is left of the program, if the meter says so. */
+export const OP_METER = 12;
 
 export const CT_COMMIT = 1;
 export const CT_FORCE = 2;
@@ -98,6 +106,7 @@ export function onlySends(program: Int32Array, pc: number): boolean {
         return true;
       case OP_OUTPUT:
       case OP_PUSH_VLAN:
+      case OP_STAT:
         pc += 2;
         break;
       case OP_SET:

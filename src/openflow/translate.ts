@@ -20,7 +20,6 @@ import {
   OFPP_ALL,
   OFPP_FLOOD,
   OFPP_IN_PORT,
-  OFPP_LOCAL,
   OFPP_NORMAL,
 } from '../classifier/flow-key.js';
 import {
@@ -57,10 +56,11 @@ import {
   setSubfield,
 } from './fields.js';
 import { meets } from './match.js';
+import type { Pipeline } from './tables.js';
 import type { Action, FlowRule } from './types.js';
 
 const { IN_PORT, RECIRC_ID, CT_STATE, CT_MARK, CT_LABEL_0, ETH_DST_HI, ETH_TYPE } = FLOW;
-const { VLAN_0, VLAN_1, NW_SRC, NW, TP, ND_TARGET_3, CT_NW_SRC, METADATA_HI } = FLOW;
+const { VLAN_0, VLAN_1, NW, TP, ND_TARGET_3, CT_NW_SRC, METADATA_HI } = FLOW;
 
 /** Bounds on resubmits, as in Open vSwitch: ovs-actions(7), "The resubmit action". */
 const MAX_DEPTH = 64;
@@ -101,8 +101,10 @@ export class Translator {
   private readonly tables = new Map<number, CompiledRule[]>();
   /** Ports of the switch in ascending order, LOCAL last. */
   private readonly ports: number[];
-  /** ct(commit) actions in all rules together: about what a packet can commit. */
-  readonly nCommits: number;
+  private readonly pipeline: Pipeline;
+  /** Of the tables that are compiled. */
+  private generation = 0;
+  private commits = 0;
   private readonly frozen: Frozen[] = [];
   private readonly frozenIds = new Map<string, number>();
 
@@ -119,23 +121,38 @@ export class Translator {
   private resubmits = 0;
   private table = 0;
 
-  constructor(rules: readonly FlowRule[], ports: readonly number[]) {
-    this.ports = [...new Set(ports)].filter((p) => p !== OFPP_LOCAL).sort((a, b) => a - b);
-    this.ports.push(OFPP_LOCAL);
-    for (const rule of rules) {
+  constructor(pipeline: Pipeline) {
+    this.pipeline = pipeline;
+    this.ports = [...pipeline.ports];
+  }
+
+  /** ct(commit) actions in all rules together: about what a packet can commit. */
+  get nCommits(): number {
+    this.refresh();
+    return this.commits;
+  }
+
+  /** Compiles the tables when they have changed. */
+  private refresh(): void {
+    const { pipeline } = this;
+    if (this.generation === pipeline.generation) return;
+    this.generation = pipeline.generation;
+    this.tables.clear();
+    this.commits = 0;
+    for (const rule of pipeline.rules()) {
       let table = this.tables.get(rule.table);
       if (table === undefined) {
         table = [];
         this.tables.set(rule.table, table);
       }
       table.push(compile(rule));
+      for (const action of rule.actions) if (action.kind === 'ct' && action.commit) this.commits++;
     }
-    this.nCommits = rules.flatMap((r) => r.actions).filter((a) => a.kind === 'ct' && a.commit).length;
-    for (const table of this.tables.values()) table.sort((a, b) => b.rule.priority - a.rule.priority);
   }
 
   /** Translates the packet with this key (KEY_WORDS words). */
   translate(key: Int32Array): Translation {
+    this.refresh();
     const { flow, wild, dirty } = this;
     flow.fill(0);
     flow.set(key.subarray(0, KEY_WORDS));
@@ -500,17 +517,4 @@ function addBits(words: Int32Array, field: Field, mask: bigint): void {
 
 function isVlan(field: Field): boolean {
   return field.segments.some((s) => s.word === VLAN_0 || s.word === VLAN_1);
-}
-
-/** Whether a flow table can make packets of one connection leave its home: when it rewrites what
- *  connections are found by and tracks them as well. Such a table runs on one home worker. */
-export function rewritesTuples(rules: readonly FlowRule[]): boolean {
-  const writes = (action: Action): boolean =>
-    (action.kind === 'set' && isTuple(action.field)) || (action.kind === 'move' && isTuple(action.dst.field));
-  const tracks = rules.some((rule) => rule.actions.some((a) => a.kind === 'ct'));
-  return tracks && rules.some((rule) => rule.actions.some(writes));
-}
-
-function isTuple(field: Field): boolean {
-  return field.segments.some((s) => (s.word >= NW_SRC && s.word < NW) || s.word === TP);
 }

@@ -16,7 +16,9 @@ import {
   OP_SET,
 } from '../../src/datapath/program.js';
 import { parseFlows } from '../../src/openflow/parser.js';
+import { Pipeline } from '../../src/openflow/tables.js';
 import { type Translation, Translator } from '../../src/openflow/translate.js';
+import type { FlowRule } from '../../src/openflow/types.js';
 import { extract, FrameLayout } from '../../src/wire/extract.js';
 import { Random, view } from '../support/packets.js';
 import { randomTable } from '../support/random-tables.js';
@@ -78,6 +80,8 @@ const inside = (key: Int32Array, of: Int32Array, mask: Int32Array) => {
   return true;
 };
 
+const translatorOf = (rules: FlowRule[], ports: number[]) => new Translator(new Pipeline({ rules, ports }));
+
 const sameWords = (a: Int32Array, b: Int32Array) => a.length === b.length && a.every((w, i) => w === b[i]);
 
 const show = (key: Int32Array) =>
@@ -91,7 +95,7 @@ test('translation: a packet that falls into the mask of another gets the same pr
   for (let seed = FIRST; seed < FIRST + RUNS; seed++) {
     const r = new Random(seed);
     const flows = randomTable(r, { rules: 4 + r.int(20), rewriteTuples: r.once(3) });
-    const translator = new Translator(parseFlows(flows, 'drawn'), [1, 2, 3, 4]);
+    const translator = translatorOf(parseFlows(flows, 'drawn'), [1, 2, 3, 4]);
     const cache: (Translation & { key: Int32Array })[] = [];
     const ids = [0];
     const first = keysOf(r, 120);
@@ -118,7 +122,7 @@ test('translation: bits outside the mask may come from any other packet (seeded 
   for (let seed = FIRST; seed < FIRST + RUNS; seed++) {
     const r = new Random(seed ^ 0x7e57);
     const flows = randomTable(r, { rules: 4 + r.int(20), rewriteTuples: r.once(3) });
-    const translator = new Translator(parseFlows(flows, 'drawn'), [1, 2, 3, 4]);
+    const translator = translatorOf(parseFlows(flows, 'drawn'), [1, 2, 3, 4]);
     const keys = keysOf(r, 100);
     const ids = [0];
     for (let i = 0; i < 300; i++) {
@@ -142,7 +146,7 @@ test('translation: asking again gives the same answer, and leaves the key alone'
   for (let seed = FIRST; seed < FIRST + 10; seed++) {
     const r = new Random(seed);
     const rules = parseFlows(randomTable(r, { rules: 15 }), 'drawn');
-    const [a, b] = [new Translator(rules, [1, 2, 3, 4]), new Translator(rules, [4, 3, 2, 1])];
+    const [a, b] = [translatorOf(rules, [1, 2, 3, 4]), translatorOf(rules, [4, 3, 2, 1])];
     for (const key of keysOf(r, 60)) {
       const before = key.slice();
       const one = a.translate(key);

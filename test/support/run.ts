@@ -4,8 +4,10 @@ import { statsOf } from '../../src/cli/summary.js';
 import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { parseEvents } from '../../src/coordinator/events.js';
 import { type ReplayResult, replay } from '../../src/coordinator/replay.js';
+import { orderingOf } from '../../src/openflow/order.js';
 import { parseFlows } from '../../src/openflow/parser.js';
-import { rewritesTuples, Translator } from '../../src/openflow/translate.js';
+import { Pipeline } from '../../src/openflow/tables.js';
+import { Translator } from '../../src/openflow/translate.js';
 import { SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource } from '../../src/pcap/merge.js';
 import { type CaptureReader, type PacketRecord, ReadResult } from '../../src/pcap/types.js';
@@ -139,15 +141,15 @@ export async function runSource(
   const rules = parseFlows(o.flows, 'flows.txt');
   const recorder = new Recorder();
   const workers = o.workers ?? 0;
-  const lockstep = rewritesTuples(rules);
+  const ordering = orderingOf(rules.map((r) => r.actions));
   const result = await replay({
     source,
     arena,
     portMap: { portOf },
     ports,
-    translator: new Translator(rules, ports),
+    translator: new Translator(new Pipeline({ rules, ports })),
     workers,
-    lockstep,
+    ordering,
     events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson'),
     sinks: [recorder],
     // The tables are sized by this; tests hold few connections.
@@ -158,7 +160,7 @@ export async function runSource(
     ...(o.jitter === undefined ? {} : { jitter: o.jitter }),
   });
   assert.equal(arena.nFreeSegments, arena.nSegments, 'a packet was never released');
-  const { traffic, run } = statsOf(result, { version: 'test', workers, lockstep });
+  const { traffic, run } = statsOf(result, { version: 'test', workers, ordering });
   const { verdicts, frames } = recorder;
   return { verdicts, frames, dump: result.dump(), traffic, run, result };
 }

@@ -1,0 +1,63 @@
+/** Whether the packets of a pipeline may be shared out among workers.
+ *
+ *  - parallel: every packet's verdict depends on its own connection and what its home knows.
+ *  - lockstep: a packet may come back as another connection, whose home would be elsewhere; all packets go
+ *    to one home, in order.
+ *  - inline: packets change what decides about the next packet, whatever its connection; they run on the
+ *    main thread, which has the tables. */
+import { FLOW } from '../classifier/flow-key.js';
+import type { Field } from './fields.js';
+import type { Action } from './types.js';
+
+const { NW_SRC, NW, TP } = FLOW;
+
+export interface Ordering {
+  mode: 'parallel' | 'lockstep' | 'inline';
+  /** What the flow table does that it has to be so; null: nothing. */
+  reason: string | null;
+}
+
+/** The ordering that a pipeline with these action lists (of rules, buckets, flow-mods to come) needs. */
+export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
+  let rewrites: string | null = null;
+  let tracks = false;
+  let lockstep: string | null = null;
+  for (const list of lists) {
+    for (const action of nested(list)) {
+      switch (action.kind) {
+        case 'learn':
+          return { mode: 'inline', reason: 'learns flows' };
+        case 'fin_timeout':
+          return { mode: 'inline', reason: 'has fin_timeout' };
+        case 'meter':
+          return { mode: 'inline', reason: 'meters' };
+        case 'ct':
+          tracks = true;
+          if (action.nat !== undefined) lockstep ??= 'translates addresses';
+          break;
+        case 'set':
+          if (isTuple(action.field)) rewrites = 'rewrites addresses or ports and tracks';
+          break;
+        case 'move':
+        case 'pop':
+          if (isTuple(action.dst.field)) rewrites = 'rewrites addresses or ports and tracks';
+          break;
+      }
+    }
+  }
+  const reason = lockstep ?? (tracks ? rewrites : null);
+  return reason === null ? { mode: 'parallel', reason } : { mode: 'lockstep', reason };
+}
+
+/** The actions of a list and of the lists in it. */
+function* nested(list: readonly Action[]): Generator<Action> {
+  for (const action of list) {
+    yield action;
+    if (action.kind === 'clone' || action.kind === 'write_actions') yield* nested(action.actions);
+    else if (action.kind === 'ct') yield* nested(action.exec);
+  }
+}
+
+function isTuple(field: Field): boolean {
+  return field.segments.some((s) => (s.word >= NW_SRC && s.word < NW) || s.word === TP);
+}
