@@ -5,6 +5,7 @@
  *  must not serve a packet after. Belongs to the main thread; changed only while no packet is in flight,
  *  or in a packet's turn in a run where packets go one after the other. */
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import { RuleTable } from './classifier.js';
 import { type Counted, Counters, nextUid, StatPoints } from './counted.js';
 import type { Action, Bucket, FlowFlag, FlowRule, Group, Match, Meter, SourcePos } from './types.js';
 
@@ -93,14 +94,15 @@ export interface PipelineInit {
 
 export class Pipeline {
   generation = 1;
+  /** ct(commit) actions in all rules together: about what a packet can commit. */
+  nCommits = 0;
   readonly stats = new StatPoints();
   readonly groups = new Map<number, TableGroup>();
   readonly meters = new Map<number, Meter>();
   /** Ports of the switch in ascending order, LOCAL last. */
   readonly ports: readonly number[];
   private readonly down = new Set<number>();
-  /** Flows by table, highest priority first; of equals the one that was there first. */
-  private readonly tables = new Map<number, TableRule[]>();
+  private readonly tables = new Map<number, RuleTable<TableRule>>();
 
   constructor(init: PipelineInit) {
     const ports = new Set(init.ports);
@@ -111,14 +113,10 @@ export class Pipeline {
     for (const meter of init.meters ?? []) this.meters.set(meter.id, meter);
   }
 
-  /** Flows of a table, highest priority first. */
-  rulesOf(table: number): readonly TableRule[] {
-    return this.tables.get(table) ?? [];
-  }
-
-  /** All flows, by table, highest priority first. */
-  rules(): TableRule[] {
-    return [...this.tables.keys()].sort((a, b) => a - b).flatMap((table) => this.tables.get(table)!);
+  /** The flow of highest priority in the table that matches, or null; adds to `wild` what decided. */
+  lookup(table: number, flow: Int32Array, wild: Int32Array): TableRule | null {
+    const rules = this.tables.get(table);
+    return rules === undefined ? null : rules.lookup(flow, wild);
   }
 
   hasPort(port: number): boolean {
@@ -141,13 +139,11 @@ export class Pipeline {
   private add(rule: TableRule): void {
     let table = this.tables.get(rule.table);
     if (table === undefined) {
-      table = [];
+      table = new RuleTable();
       this.tables.set(rule.table, table);
     }
-    // Flow files have long runs of equal priority, in order.
-    let at = table.length;
-    while (at > 0 && table[at - 1].priority < rule.priority) at--;
-    table.splice(at, 0, rule);
+    table.insert(rule);
+    for (const action of rule.actions) if (action.kind === 'ct' && action.commit) this.nCommits++;
     this.generation++;
   }
 }

@@ -5,9 +5,8 @@
  *  A translation depends on nothing but the key, the tables and the ports, so which worker asks, and
  *  when, changes nothing.
  *
- *  The mask grows by every bit that decided something: all bits of a rule that matched; one differing
- *  bit of each rule of higher priority that did not (a bit that is in the mask already, where there is
- *  one); every bit that an action read. Fields that are only written stay wild, because a write is done
+ *  The mask grows by every bit that decided something: what the classifier looked at to find a rule
+ *  (`classifier.ts`) and every bit that an action read. Fields that are only written stay wild, because a write is done
  *  whatever was there. */
 import {
   CS_EST,
@@ -73,14 +72,6 @@ const TPID_8021Q = 0x8100;
 /** States in which a packet has an original direction tuple. */
 const CT_VALID = CS_NEW | CS_EST | CS_RPL;
 
-/** A rule with the words that it compares. */
-interface CompiledRule {
-  rule: FlowRule;
-  words: Int32Array;
-  values: Int32Array;
-  masks: Int32Array;
-}
-
 /** A pass that begins behind ct(table=N): where, and with which registers. */
 interface Frozen {
   table: number;
@@ -97,14 +88,9 @@ export interface Translation {
 class TranslationError extends Error {}
 
 export class Translator {
-  /** Rules by table, highest priority first. */
-  private readonly tables = new Map<number, CompiledRule[]>();
   /** Ports of the switch in ascending order, LOCAL last. */
   private readonly ports: number[];
   private readonly pipeline: Pipeline;
-  /** Of the tables that are compiled. */
-  private generation = 0;
-  private commits = 0;
   private readonly frozen: Frozen[] = [];
   private readonly frozenIds = new Map<string, number>();
 
@@ -128,31 +114,11 @@ export class Translator {
 
   /** ct(commit) actions in all rules together: about what a packet can commit. */
   get nCommits(): number {
-    this.refresh();
-    return this.commits;
-  }
-
-  /** Compiles the tables when they have changed. */
-  private refresh(): void {
-    const { pipeline } = this;
-    if (this.generation === pipeline.generation) return;
-    this.generation = pipeline.generation;
-    this.tables.clear();
-    this.commits = 0;
-    for (const rule of pipeline.rules()) {
-      let table = this.tables.get(rule.table);
-      if (table === undefined) {
-        table = [];
-        this.tables.set(rule.table, table);
-      }
-      table.push(compile(rule));
-      for (const action of rule.actions) if (action.kind === 'ct' && action.commit) this.commits++;
-    }
+    return this.pipeline.nCommits;
   }
 
   /** Translates the packet with this key (KEY_WORDS words). */
   translate(key: Int32Array): Translation {
-    this.refresh();
     const { flow, wild, dirty } = this;
     flow.fill(0);
     flow.set(key.subarray(0, KEY_WORDS));
@@ -202,37 +168,9 @@ export class Translator {
     // (ovs-ofctl(8), set-frags).
     const ports = flow[TP];
     if (flow[NW] & (FRAG_ANY << 24)) flow[TP] = 0;
-    const rule = this.firstMatch(table);
+    const rule = this.pipeline.lookup(table, flow, this.wild);
     flow[TP] = ports;
     return rule;
-  }
-
-  private firstMatch(table: number): FlowRule | null {
-    const { flow, wild } = this;
-    for (const { rule, words, values, masks } of this.tables.get(table) ?? []) {
-      let firstWord = -1;
-      let firstBits = 0;
-      let decided = false;
-      for (let i = 0; i < words.length; i++) {
-        const bits = (flow[words[i]] ^ values[i]) & masks[i];
-        if (bits === 0) continue;
-        if (firstWord < 0) {
-          firstWord = words[i];
-          firstBits = bits;
-        }
-        if (words[i] >= KEY_WORDS || bits & wild[words[i]]) {
-          decided = true;
-          break;
-        }
-      }
-      if (firstWord < 0) {
-        for (let i = 0; i < words.length; i++) wild[words[i]] |= masks[i];
-        return rule;
-      }
-      // The most significant bit makes prefixes of address mismatches.
-      if (!decided) wild[firstWord] |= 0x80000000 >>> Math.clz32(firstBits);
-    }
-    return null;
   }
 
   private resubmit(table: number, inPort: number): void {
@@ -491,19 +429,6 @@ export class Translator {
     wireVlan[0] = flow[VLAN_0];
     wireVlan[1] = flow[VLAN_1];
   }
-}
-
-function compile(rule: FlowRule): CompiledRule {
-  const words: number[] = [];
-  rule.match.mask.forEach((bits, w) => {
-    if (bits !== 0) words.push(w);
-  });
-  return {
-    rule,
-    words: Int32Array.from(words),
-    values: Int32Array.from(words, (w) => rule.match.value[w]),
-    masks: Int32Array.from(words, (w) => rule.match.mask[w]),
-  };
 }
 
 /** Adds the bits `mask` of a field to words of a flow. */
