@@ -1,6 +1,12 @@
 /** The library: what the command line is made of. Until 1.0 it may change with any minor version. */
 export { Verdict, type VerdictSink, type VerdictTemplate } from './coordinator/collector.js';
-export { type ControlEvent, EventError, parseEvents } from './coordinator/events.js';
+export {
+  type ControlEvent,
+  EventError,
+  type EventOutcome,
+  outcomeJson,
+  parseEvents,
+} from './coordinator/events.js';
 export { type PortMap, type ReplayOptions, type ReplayResult, replay } from './coordinator/replay.js';
 export { formatRule } from './openflow/format.js';
 export { type Ordering, orderingOf } from './openflow/order.js';

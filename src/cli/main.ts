@@ -2,6 +2,7 @@
 /** The command line: arguments in, exit code out. */
 import fs from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
+import { MOST_CONNS } from '../coordinator/appctl.js';
 import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
 import {
@@ -67,7 +68,8 @@ program
     '--flows <FILE>',
     'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)',
   )
-  .option('--events <FILE>', 'NDJSON of control events by capture time')
+  .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
+  .option('--events-log <FILE>', 'NDJSON of what each event printed, or why it was refused')
   .option(
     '--out <PORT=FILE|FILE.pcapng>',
     'what a port sent as pcap, or all ports as pcapng (repeatable)',
@@ -76,10 +78,14 @@ program
   )
   .option('--comments', 'give packets in FILE.pcapng their verdict as a comment')
   .option('--verdicts <FILE>', 'NDJSON, one line a packet')
-  .option('--conntrack <FILE>', 'the connection table at the end, as dpctl/dump-conntrack -m')
+  .option(
+    '--conntrack <FILE>',
+    'the connection table at the end: as dpctl/dump-conntrack -m, or in FILE.ndjson or .json as a line of JSON each',
+  )
   .option('--stats <FILE>', 'statistics as JSON')
   .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
-  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, 20_000_000))
+  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
+  .option('--strict', 'drop packets whose ct(commit) is refused (the table or the zone is full)')
   .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
   .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
   .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))
@@ -119,6 +125,14 @@ function report(error: unknown): number {
     );
     return EXIT_USAGE;
   }
+  if (error instanceof EventError) {
+    process.stderr.write(`${error.message}\n`);
+    const n = error.problems.length;
+    process.stderr.write(
+      `shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the events file; nothing was run\n`,
+    );
+    return EXIT_USAGE;
+  }
   process.stderr.write(`shardtrack: ${error instanceof Error ? error.message : String(error)}\n`);
-  return error instanceof UsageError || error instanceof EventError ? EXIT_USAGE : EXIT_FAILED;
+  return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
 }

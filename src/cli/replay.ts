@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import cliProgress from 'cli-progress';
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
-import { parseEvents } from '../coordinator/events.js';
+import { type EventOutcome, outcomeJson, parseEvents } from '../coordinator/events.js';
 import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';
 import { parseFlows } from '../openflow/parser.js';
@@ -27,12 +27,14 @@ export interface ReplayArguments {
   ports: number[];
   flows?: string;
   events?: string;
+  eventsLog?: string;
   verdicts?: string;
   conntrack?: string;
   stats?: string;
   comments?: boolean;
   workers: number | 'auto';
   maxConns?: number;
+  strict?: boolean;
   rssKey?: Uint8Array;
   window?: number;
   vector?: number;
@@ -52,7 +54,7 @@ const SPARE_SEGMENTS = 32;
 export async function replayCommand(args: ReplayArguments, version: string): Promise<number> {
   checkStandardStreams(args);
   const { pipeline, ports, ordering } = loadPipeline(args);
-  const events = args.events === undefined ? [] : parseEvents(readText(args.events), args.events);
+  const events = args.events === undefined ? [] : parseEvents(readText(args.events), args.events, { ports });
   const workers = args.workers === 'auto' ? Math.max(1, availableParallelism() - 1) : args.workers;
 
   const paths = [...args.captures, ...args.in.map((i) => i.path)];
@@ -71,6 +73,8 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     openSinks(args, ports, sinks);
     const conntrack = open(args.conntrack, files);
     const statsFile = open(args.stats, files);
+    const log = open(args.eventsLog, files);
+    const refusals: string[] = [];
     const result = await replay({
       source,
       arena,
@@ -80,6 +84,11 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       workers,
       ordering,
       events,
+      onEvent: (outcome) => {
+        log?.writeText(`${outcomeJson(outcome)}\n`);
+        if (outcome.error !== null) refusals.push(refusalText(outcome));
+      },
+      strict: args.strict,
       sinks,
       maxConns: args.maxConns,
       rssKey: args.rssKey,
@@ -92,11 +101,15 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     });
     bar?.stop();
     const stats = statsOf(result, { version, workers, ordering });
-    if (conntrack !== null) for (const line of result.dump()) conntrack.writeText(`${line}\n`);
+    if (conntrack !== null) {
+      const json = /\.(ndjson|json)$/i.test(args.conntrack ?? '');
+      for (const line of json ? result.dumpJson() : result.dump()) conntrack.writeText(`${line}\n`);
+    }
     statsFile?.writeText(`${JSON.stringify(stats, null, 2)}\n`);
     for (const notice of result.notices) {
       process.stderr.write(`shardtrack: warning: ${notice.file}: byte ${notice.offset}: ${notice.message}\n`);
     }
+    warnOfRefusals(refusals);
     // Damage ends the input, not the report on what came before; but the outputs are not whole.
     if (result.damage !== null) {
       if (!args.quiet) summaryStream(args).write(summaryText(stats));
@@ -116,6 +129,24 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
+}
+
+/** Refused events that are told one by one; the log has all. */
+const REFUSALS_SHOWN = 10;
+
+function refusalText({ event, error }: EventOutcome): string {
+  const what = Array.isArray(event.argument) ? event.argument.join(' ') : JSON.stringify(event.argument);
+  return `${event.place}: ${event.kind} ${what}: ${(error as string).trim()}`;
+}
+
+function warnOfRefusals(refusals: readonly string[]): void {
+  for (const text of refusals.slice(0, REFUSALS_SHOWN))
+    process.stderr.write(`shardtrack: warning: ${text}\n`);
+  const more = refusals.length - REFUSALS_SHOWN;
+  if (more > 0)
+    process.stderr.write(
+      `shardtrack: warning: ${more} more events were refused; --events-log FILE has all\n`,
+    );
 }
 
 /** SIGINT or SIGTERM. */
@@ -190,7 +221,7 @@ function open(path: string | undefined, files: OutputFile[]): OutputFile | null 
 }
 
 function outputs(args: ReplayArguments): string[] {
-  return [args.verdicts, args.conntrack, args.stats, ...args.out.map((o) => o.path)].filter(
+  return [args.verdicts, args.conntrack, args.stats, args.eventsLog, ...args.out.map((o) => o.path)].filter(
     (p): p is string => p !== undefined,
   );
 }

@@ -40,11 +40,13 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
         invalid_by_reason: invalid,
         fragments: total[STAT.FRAGMENTS],
         commits: result.commits,
-        refused: result.refused,
+        refused: result.refused.tableFull + result.refused.zoneFull,
+        refused_by_reason: { table_full: result.refused.tableFull, zone_limit: result.refused.zoneFull },
         expired: result.expired,
         flushed: result.flushed,
         live: result.connections,
       },
+      events: result.events,
     },
     run: {
       workers: info.workers,
@@ -81,7 +83,7 @@ function plural(n: number, one: string): string {
 }
 
 function counts(rows: Record<string, number>): string {
-  const entries = Object.entries(rows);
+  const entries = Object.entries(rows).filter(([, n]) => n > 0);
   return entries.length === 0 ? 'none' : entries.map(([name, n]) => `${name} ${count(n)}`).join(', ');
 }
 
@@ -124,8 +126,15 @@ export function summaryText(stats: Stats): string {
     ],
     ['memory', `${(run.peak_rss_bytes / 2 ** 20).toFixed(0)} MiB at most`],
   ];
-  if (ct.refused > 0)
-    rows.splice(6, 0, ['refused', `${plural(ct.refused, 'commit')}: the connection table was full`]);
+  if (ct.refused > 0) {
+    const { table_full, zone_limit } = ct.refused_by_reason;
+    const why = { 'the connection table was full': table_full, 'the zone was at its limit': zone_limit };
+    rows.splice(6, 0, ['refused', `${plural(ct.refused, 'commit')}: ${counts(why)}`]);
+  }
+  const { events } = traffic;
+  if (events.done + events.refused > 0) {
+    rows.push(['events', `${count(events.done)} done, ${count(events.refused)} refused`]);
+  }
   if (run.ordering === 'lockstep' && run.workers > 1) {
     rows.push(['note', `the flow table ${run.ordering_reason}: all packets went to one home, in order`]);
   } else if (run.ordering === 'inline' && run.workers > 0) {

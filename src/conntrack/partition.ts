@@ -184,6 +184,8 @@ export class PartitionWriter extends Partition {
   high = 0;
   /** 1 for slots that are published. */
   readonly used: Uint8Array;
+  /** Clock in ms at which each was made. */
+  readonly createdMs: Float64Array;
   private readonly free: number[] = [];
   private readonly limbo: { slot: number; epoch: number }[] = [];
   private readonly epochOf: () => number;
@@ -192,6 +194,7 @@ export class PartitionWriter extends Partition {
   constructor(memory: PartitionMemory, epochOf: () => number) {
     super(memory);
     this.used = new Uint8Array(memory.capacity);
+    this.createdMs = new Float64Array(memory.capacity);
     this.epochOf = epochOf;
   }
 
@@ -211,8 +214,12 @@ export class PartitionWriter extends Partition {
     this.place(this.hashOf(slot), slot, true);
   }
 
+  /** Told of every removal while the record still is what it was. */
+  onRemove: ((slot: number) => void) | null = null;
+
   /** Unpublishes a record; its slot is reused after the worker's current vector. */
   remove(slot: number): void {
+    this.onRemove?.(slot);
     const { index, base, mask } = this;
     const hash = this.hashOf(slot);
     const tag = tagOf(hash);

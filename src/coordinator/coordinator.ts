@@ -7,7 +7,9 @@
  *  the caller sees to that (`mustWait`). */
 import { FLOW, OFPP_LOCAL } from '../classifier/flow-key.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
-import { SHORTEST_TIMEOUT_MS } from '../conntrack/timeouts.js';
+import { firstTimer, SHORTEST_TIMEOUT_MS, TM_SHIFT } from '../conntrack/timeouts.js';
+import { ZoneLimits } from '../conntrack/zone-limits.js';
+import { ZonePolicies } from '../conntrack/zone-policies.js';
 import {
   DROP_NORMAL_NO_PORT,
   DROP_NORMAL_PARTIAL_VLAN,
@@ -15,11 +17,13 @@ import {
   DROP_NORMAL_SAME_PORT,
 } from '../datapath/program.js';
 import type { Translation, Translator } from '../openflow/translate.js';
-import { ADDR6, COLD, CONN } from '../shm/layouts.js';
+import { ADDR6, COLD, CONN, STATE_HAS_POLICY } from '../shm/layouts.js';
 import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
 import { isReserved, MacTable } from './mac-table.js';
 
 const { IN_PORT, ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, ETH_TYPE, VLAN_0 } = FLOW;
+const { ZONE_PROTO, STATE } = CONN.at;
+const EXPIRES_F64 = CONN.at.EXPIRES >> 1;
 const HOT_SHIFT = CONN.shift;
 const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
@@ -34,14 +38,24 @@ export class Coordinator {
   readonly partitions: readonly PartitionWriter[];
   private readonly translator: Translator;
   private readonly ports: readonly number[];
-  private readonly macs = new MacTable();
+  readonly macs = new MacTable();
   /** Counts connections that a packet ended on the spot. */
   private readonly endedByPackets: () => number;
   /** Connections that may exist (dpctl/ct-set-maxconns). */
-  readonly maxConns: number;
+  maxConns: number;
+  readonly limits: ZoneLimits;
+  readonly policies: ZonePolicies;
+  /** Limits that ovs-vsctl has set, by zone or DEFAULT_ZONE. */
+  readonly databaseLimits = new Map<number, number>();
+  /** dpctl/ct-set-sweep-interval; nothing goes by it. */
+  sweepIntervalMs = 20_000;
+  /** No packet leaves a connection with less than this, in ms, except one that ends it on the spot. */
+  private shortest = SHORTEST_TIMEOUT_MS;
   upcalls = 0;
   commits = 0;
+  /** Commits refused: the table was full, or the zone. */
   full = 0;
+  zoneFull = 0;
   expired = 0;
   flushed = 0;
 
@@ -57,6 +71,11 @@ export class Coordinator {
     this.ports = [...ports.filter((p) => p !== OFPP_LOCAL), OFPP_LOCAL];
     this.maxConns = maxConns;
     this.endedByPackets = endedByPackets;
+    this.limits = new ZoneLimits(partitions.length, partitions[0].capacity);
+    this.policies = new ZonePolicies(partitions[0].timeouts);
+    partitions.forEach((p, home) => {
+      p.onRemove = (slot) => this.limits.removed(p.zone(slot), home, slot);
+    });
   }
 
   get connections(): number {
@@ -70,16 +89,25 @@ export class Coordinator {
     return this.translator.translate(key);
   }
 
-  /** Whether a commit now could meet the limit, so that its order matters. `inFlight` packets may each
-   *  have committed ahead of their turn. */
-  nearLimit(inFlight: number): boolean {
-    return this.connections + Math.max(8, this.translator.nCommits) * inFlight >= this.maxConns;
+  /** Whether a commit to `zone` now could meet a limit, so that its order matters. `inFlight` packets may
+   *  each have committed ahead of their turn. */
+  nearLimit(zone: number, inFlight: number): boolean {
+    const coming = Math.max(8, this.translator.nCommits) * inFlight;
+    return this.connections + coming >= this.maxConns || this.limits.room(zone) <= coming;
   }
 
   /** Makes a connection of the `words` (CONN.words) and `addr6` (or null) of a request; `seq` is the
-   *  packet that asks. Returns the slot, or -1 when the table is full. */
+   *  packet that asks. Returns the slot, or -1 when the table is full, or the zone. */
   commit(home: number, words: Int32Array, at: number, addr6At: number, seq: number, clock: number): number {
     const partition = this.partitions[home];
+    const zone = words[at + ZONE_PROTO] >>> 16;
+    if (this.limits.room(zone) <= 0) {
+      this.makeZoneRoom(zone, clock);
+      if (this.limits.room(zone) <= 0) {
+        this.zoneFull++;
+        return -1;
+      }
+    }
     if (this.connections >= this.maxConns) {
       this.makeRoom(clock);
       if (this.connections >= this.maxConns) {
@@ -96,14 +124,38 @@ export class Coordinator {
     const m = slot << COLD_SHIFT;
     for (let i = 0; i < COLD_WORDS; i++) cold[m + i] = 0;
     coldF64[(m >> 1) + CREATED_F64] = seq;
+    partition.createdMs[slot] = clock;
     if (addr6At >= 0) {
       const a = slot << ADDR6_SHIFT;
       for (let i = 0; i < ADDR6.words; i++) addr6[a + i] = words[addr6At + i];
       if (slot >= partition.high6) partition.high6 = slot + 1;
     }
+    if (this.policies.has(zone)) this.followPolicy(partition, c, zone, clock);
     partition.publish(slot);
+    this.limits.added(zone, home, slot);
     this.commits++;
     return slot;
+  }
+
+  /** Puts the new connection at word `c` under its zone's timeout policy. */
+  private followPolicy(partition: PartitionWriter, c: number, zone: number, clock: number): void {
+    const { hot, hotF64, timeouts } = partition;
+    const timer = firstTimer((hot[c + ZONE_PROTO] >>> 8) & 0xff);
+    if (timer < 0) return;
+    hot[c + STATE] |= STATE_HAS_POLICY;
+    hotF64[(c >> 1) + EXPIRES_F64] = clock + timeouts[((zone + 1) << TM_SHIFT) + timer];
+  }
+
+  /** Removes what has ended before `clock` in a zone that is full. */
+  private makeZoneRoom(zone: number, clock: number): void {
+    this.limits.makeRoom(zone, clock, this.endedByPackets(), clock + this.shortest, (home, slot) => {
+      const partition = this.partitions[home];
+      const ends = partition.expires(slot);
+      if (ends >= clock) return ends;
+      partition.remove(slot);
+      this.expired++;
+      return -1;
+    });
   }
 
   /** Removes what has ended before `clock`. A flood asks for this with every packet, so the tables are
@@ -114,7 +166,7 @@ export class Coordinator {
     if (clock <= this.nextExpiry && ended === this.lastEnded) return;
     this.lastEnded = ended;
     this.sweepAll(clock);
-    this.nextExpiry = clock + SHORTEST_TIMEOUT_MS;
+    this.nextExpiry = clock + this.shortest;
     for (const p of this.partitions) this.nextExpiry = Math.min(this.nextExpiry, p.nextExpiry());
   }
   private nextExpiry = -1;
@@ -150,18 +202,52 @@ export class Coordinator {
     return ports.length === 0 ? DROP_NORMAL_NO_PORT : 0;
   }
 
-  /** dpctl/flush-conntrack, all or one zone. Only while no packet is in flight. */
-  flush(zone: number | null, clock: number): void {
+  /** Removes the live connections that `chosen` names. Only while no packet is in flight. */
+  flush(clock: number, chosen: (partition: PartitionWriter, slot: number) => boolean): number {
     // What has ended by itself counts as expired, however far the sweeper has come.
     this.sweepAll(clock + 1);
+    let n = 0;
     for (const p of this.partitions) {
       for (let slot = 0; slot < p.high; slot++) {
-        if (p.used[slot] && (zone === null || p.zone(slot) === zone)) {
-          p.remove(slot);
-          this.flushed++;
-        }
+        if (!p.used[slot] || !chosen(p, slot)) continue;
+        p.remove(slot);
+        n++;
       }
     }
+    this.flushed += n;
+    return n;
+  }
+
+  /** dpctl/ct-set-maxconns. The partitions must have been made with room for so many. */
+  setMaxConns(n: number): void {
+    const { capacity } = this.partitions[0];
+    if (n > capacity)
+      throw new Error(`conntrack: maxconns ${n} is more than the ${capacity} slots that there are`);
+    this.maxConns = n;
+  }
+
+  /** Connections that are live at `clock`. */
+  live(clock: number): number {
+    let n = 0;
+    for (const p of this.partitions) {
+      for (let slot = 0; slot < p.high; slot++) if (p.used[slot] && p.expires(slot) > clock) n++;
+    }
+    return n;
+  }
+
+  /** Gives a zone a timeout policy, or takes it away. Only while no packet is in flight. */
+  setPolicy(zone: number, attributes: ReadonlyMap<string, number> | null): void {
+    if (attributes === null) this.policies.remove(zone);
+    else if (!this.policies.set(zone, attributes)) return;
+    for (const p of this.partitions) {
+      for (let slot = 0; slot < p.high; slot++) {
+        if (p.used[slot] && p.zone(slot) === zone) p.hot[(slot << HOT_SHIFT) + STATE] &= ~STATE_HAS_POLICY;
+      }
+    }
+    this.shortest = Math.min(SHORTEST_TIMEOUT_MS, this.policies.shortest());
+    // What was known about when connections end may come earlier now.
+    this.nextExpiry = -1;
+    this.limits.forgetTimes();
   }
 
   /** Bytes of shared memory that the connections have needed so far, index included. */

@@ -1,6 +1,6 @@
-/** The connection table as text, in the format of `ovs-appctl dpctl/dump-conntrack -m`.
+/** The connection table: as text, in the format of `ovs-appctl dpctl/dump-conntrack`, and as NDJSON.
  *
- *  Reads partitions while no worker runs. Connections come in the order of their creation, which is the
+ *  Reads partitions while no packet is in flight. Connections come in the order of their creation, which is the
  *  same for any number of workers. */
 import type { PartitionWriter } from '../conntrack/partition.js';
 import { TCP_STATE_NAMES, WSCALE_KNOWN, WSCALE_SHIFT, WSCALE_UNKNOWN } from '../conntrack/tcp.js';
@@ -15,8 +15,11 @@ import {
   IPPROTO_UDP,
 } from '../wire/extract.js';
 
-const { SRC, DST, PORTS, ZONE_PROTO, STATE } = CONN.at;
-const { MARK, LABEL_0 } = COLD.at;
+const { SRC, DST, PORTS, ZONE_PROTO, STATE, PKTS_0, BYTES_0 } = CONN.at;
+const { MARK, LABEL_0, CARRY } = COLD.at;
+
+export const IPPROTO_DCCP = 33;
+export const IPPROTO_UDPLITE = 136;
 
 const PROTOCOL_NAMES = new Map([
   [IPPROTO_ICMP, 'icmp'],
@@ -25,8 +28,8 @@ const PROTOCOL_NAMES = new Map([
   [IPPROTO_ICMPV6, 'icmpv6'],
   [IPPROTO_SCTP, 'sctp'],
   [IPPROTO_IGMP, 'igmp'],
-  [33, 'dccp'],
-  [136, 'udplite'],
+  [IPPROTO_DCCP, 'dccp'],
+  [IPPROTO_UDPLITE, 'udplite'],
 ]);
 
 /** Answer to an ICMP type, by its number (see CONN.ZONE_PROTO). */
@@ -41,66 +44,196 @@ const ICMP_ANSWERS = new Map([
   [129, 128],
 ]);
 
-/** One line a live connection. `clock`: tracker clock in ms. */
-export function dumpConntrack(partitions: readonly PartitionWriter[], clock: number): string[] {
-  const rows: { created: number; zone: number; text: string }[] = [];
+/** One direction of a connection. `sport` and `dport` are 0 for protocols without ports; ICMP has `id`, `type` and
+ *  `code` instead. */
+export interface Tuple {
+  src: string;
+  dst: string;
+  sport?: number;
+  dport?: number;
+  id?: number;
+  type?: number;
+  code?: number;
+}
+
+/** A connection as the table has it. */
+export interface Connection {
+  proto: number;
+  ipv6: boolean;
+  orig: Tuple;
+  reply: Tuple;
+  zone: number;
+  mark: number;
+  /** Most significant word first. */
+  label: Int32Array;
+  /** CONN.STATE. */
+  state: number;
+  /** Packets and bytes, original direction first. */
+  packets: [number, number];
+  bytes: [number, number];
+  /** Sequence number, from 0, of the packet that made it, and the clock in ms at that packet. */
+  created: number;
+  createdMs: number;
+  /** Clock in ms. */
+  expiresMs: number;
+}
+
+/** Options of dpctl/dump-conntrack. */
+export interface DumpOptions {
+  /** -m */
+  verbose: boolean;
+  /** -s */
+  statistics: boolean;
+  zone: number | null;
+}
+
+/** Connections that are live at `clock` (ms), in the order of their creation. */
+export function connectionsAt(
+  partitions: readonly PartitionWriter[],
+  clock: number,
+  zone: number | null = null,
+): Connection[] {
+  const rows: Connection[] = [];
   for (const p of partitions) {
     for (let slot = 0; slot < p.high; slot++) {
       if (!p.used[slot] || p.expires(slot) <= clock) continue;
-      rows.push({ created: p.created(slot), zone: p.zone(slot), text: line(p, slot) });
+      if (zone === null || p.zone(slot) === zone) rows.push(connection(p, slot));
     }
   }
-  rows.sort((a, b) => a.created - b.created || a.zone - b.zone || (a.text < b.text ? -1 : 1));
-  return rows.map((row) => row.text);
+  return rows.sort(byCreation);
 }
 
-function line(p: PartitionWriter, slot: number): string {
+/** A packet makes several connections in the order of their ct() actions, which is not known here. */
+function byCreation(a: Connection, b: Connection): number {
+  if (a.created !== b.created) return a.created - b.created;
+  if (a.zone !== b.zone) return a.zone - b.zone;
+  return formatConnection(a, 0, MORE) < formatConnection(b, 0, MORE) ? -1 : 1;
+}
+
+const MORE: DumpOptions = { verbose: true, statistics: false, zone: null };
+
+/** One line a live connection. */
+export function dumpConntrack(
+  partitions: readonly PartitionWriter[],
+  clock: number,
+  options: DumpOptions = MORE,
+): string[] {
+  return connectionsAt(partitions, clock, options.zone).map((c) => formatConnection(c, clock, options));
+}
+
+/** Reads the record in `slot`. */
+export function connection(p: PartitionWriter, slot: number): Connection {
   const { hot, cold, addr6 } = p;
   const c = slot << CONN.shift;
   const m = slot << COLD.shift;
   const zoneProto = hot[c + ZONE_PROTO];
   const proto = (zoneProto >>> 8) & 0xff;
   const kind = zoneProto & 0xff;
-  let src: string;
-  let dst: string;
-  if (kind & 0x80) {
-    const a = slot << ADDR6.shift;
-    src = formatIpv6(addr6, a);
-    dst = formatIpv6(addr6, a + 4);
-  } else {
-    src = formatIpv4(hot[c + SRC]);
-    dst = formatIpv4(hot[c + DST]);
-  }
+  const ipv6 = (kind & 0x80) !== 0;
+  const a = slot << ADDR6.shift;
+  const src = ipv6 ? formatIpv6(addr6, a) : formatIpv4(hot[c + SRC]);
+  const dst = ipv6 ? formatIpv6(addr6, a + 4) : formatIpv4(hot[c + DST]);
   const ports = hot[c + PORTS];
-  // ICMP over the wrong IP version is tracked like any other protocol but printed like ICMP.
-  const icmp = proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6;
-  const right = proto === (kind & 0x80 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
-  const orig = icmp ? icmpPart(ports, right ? kind : 0) : portPart(ports);
-  const reply = icmp
-    ? icmpPart(ports, right ? ICMP_ANSWERS.get(kind)! : 0)
-    : portPart((ports << 16) | (ports >>> 16));
-  let text = `${PROTOCOL_NAMES.get(proto) ?? proto},orig=(src=${src},dst=${dst},${orig}),reply=(src=${dst},dst=${src},${reply}),id=0`;
-  const zone = zoneProto >>> 16;
-  if (zone !== 0) text += `,zone=${zone}`;
-  text += ',status=0';
-  if (cold[m + MARK] !== 0) text += `,mark=${cold[m + MARK] >>> 0}`;
-  const label = labelText(cold, m + LABEL_0);
+  let orig: Tuple;
+  let reply: Tuple;
+  if (proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6) {
+    // ICMP over the wrong IP version is tracked like any other protocol but printed like ICMP.
+    const right = proto === (ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+    const id = ports & 0xffff;
+    orig = { src, dst, id, type: right ? kind : 0, code: 0 };
+    reply = { src: dst, dst: src, id, type: right ? (ICMP_ANSWERS.get(kind) as number) : 0, code: 0 };
+  } else {
+    orig = { src, dst, sport: ports >>> 16, dport: ports & 0xffff };
+    reply = { src: dst, dst: src, sport: ports & 0xffff, dport: ports >>> 16 };
+  }
+  const carry = cold[m + CARRY];
+  return {
+    proto,
+    ipv6,
+    orig,
+    reply,
+    zone: zoneProto >>> 16,
+    mark: cold[m + MARK] >>> 0,
+    label: cold.slice(m + LABEL_0, m + LABEL_0 + 4),
+    state: hot[c + STATE],
+    packets: [hot[c + PKTS_0] >>> 0, hot[c + PKTS_0 + 1] >>> 0],
+    bytes: [
+      (hot[c + BYTES_0] >>> 0) + (carry & 0xffff) * 2 ** 32,
+      (hot[c + BYTES_0 + 1] >>> 0) + (carry >>> 16) * 2 ** 32,
+    ],
+    created: p.created(slot),
+    createdMs: p.createdMs[slot],
+    expiresMs: p.expires(slot),
+  };
+}
+
+/** A line of dpctl/dump-conntrack at `clock`. */
+export function formatConnection(c: Connection, clock: number, o: DumpOptions): string {
+  let text = `${protocolName(c.proto)},orig=(${tupleText(c.orig)}),reply=(${tupleText(c.reply)})`;
+  if (o.verbose) text += ',id=0';
+  if (c.zone !== 0) text += `,zone=${c.zone}`;
+  if (o.verbose) text += ',status=0';
+  if (o.statistics) text += `,timeout=${secondsLeft(c, clock)}`;
+  if (c.mark !== 0) text += `,mark=${c.mark}`;
+  const label = labelText(c.label);
   if (label !== '') text += `,labels=${label}`;
-  if (proto === IPPROTO_TCP) text += `,protoinfo=(${tcpPart(hot[c + STATE])})`;
+  if (c.proto === IPPROTO_TCP) {
+    text += `,protoinfo=(${o.verbose ? tcpPart(c.state) : `state=${TCP_STATE_NAMES[tcpOneState(c.state)]}`})`;
+  }
   return text;
 }
 
-function portPart(ports: number): string {
-  return `sport=${ports >>> 16},dport=${ports & 0xffff}`;
+/** A line of NDJSON. Times in seconds as of the capture; `firstNs` is the time of its first packet. `limit`:
+ *  how many connections the zone may have, or null. */
+export function connectionJson(c: Connection, clock: number, firstNs: bigint, limit: number | null): string {
+  const label = labelText(c.label);
+  return JSON.stringify({
+    protocol: protocolName(c.proto),
+    zone: c.zone,
+    zone_limit: limit,
+    mark: c.mark,
+    labels: label === '' ? '0x0' : label,
+    orig: { ...c.orig, packets: c.packets[0], bytes: c.bytes[0] },
+    reply: { ...c.reply, packets: c.packets[1], bytes: c.bytes[1] },
+    ...(c.proto === IPPROTO_TCP ? { tcp: tcpJson(c.state) } : {}),
+    packet: c.created + 1,
+    created: timeText(firstNs, c.createdMs),
+    expires: timeText(firstNs, c.expiresMs),
+    timeout: secondsLeft(c, clock),
+  });
 }
 
-function icmpPart(ports: number, type: number): string {
-  return `id=${ports & 0xffff},type=${type},code=0`;
+export function protocolName(proto: number): string {
+  return PROTOCOL_NAMES.get(proto) ?? String(proto);
 }
 
-function labelText(words: Int32Array, at: number): string {
+/** The one state that OVS shows without -m: that of the end which is further, as the kernel would name it. */
+export function tcpOneState(state: number): number {
+  const further = Math.max(state & 15, (state >>> 4) & 15);
+  if (further === 9) return 10; // FIN_WAIT_2: TIME_WAIT
+  return further === 3 ? 4 : further; // SYN_RECV: ESTABLISHED
+}
+
+function secondsLeft(c: Connection, clock: number): number {
+  return Math.max(0, Math.floor((c.expiresMs - clock) / 1000));
+}
+
+/** Whole milliseconds behind the first packet, as seconds of the capture. */
+function timeText(firstNs: bigint, ms: number): string {
+  const ns = firstNs + BigInt(Math.floor(ms)) * 1_000_000n;
+  const sec = ns / 1_000_000_000n;
+  return `${sec}.${String(ns % 1_000_000_000n).padStart(9, '0')}`;
+}
+
+function tupleText(t: Tuple): string {
+  const rest =
+    t.id === undefined ? `sport=${t.sport},dport=${t.dport}` : `id=${t.id},type=${t.type},code=${t.code}`;
+  return `src=${t.src},dst=${t.dst},${rest}`;
+}
+
+function labelText(words: Int32Array): string {
   let hex = '';
-  for (let i = 0; i < 4; i++) hex += (words[at + i] >>> 0).toString(16).padStart(8, '0');
+  for (const word of words) hex += (word >>> 0).toString(16).padStart(8, '0');
   hex = hex.replace(/^0+/, '');
   return hex === '' ? '' : `0x${hex}`;
 }
@@ -111,12 +244,23 @@ function tcpPart(state: number): string {
   if (((scales[0] | scales[1]) & WSCALE_SHIFT) !== 0) {
     text += `,wscale_orig=${scales[0] & WSCALE_SHIFT},wscale_reply=${scales[1] & WSCALE_SHIFT}`;
   }
-  return `${text},flags_orig=${tcpFlags(scales[0])},flags_reply=${tcpFlags(scales[1])}`;
+  return `${text},flags_orig=${tcpFlags(scales[0]) || '0'},flags_reply=${tcpFlags(scales[1]) || '0'}`;
+}
+
+function tcpJson(state: number) {
+  const end = (peer: number, scale: number) => ({
+    state: TCP_STATE_NAMES[peer],
+    wscale: scale & WSCALE_KNOWN ? scale & WSCALE_SHIFT : null,
+  });
+  return {
+    orig: end(state & 15, (state >>> 8) & 0xff),
+    reply: end((state >>> 4) & 15, (state >>> 16) & 0xff),
+  };
 }
 
 function tcpFlags(scale: number): string {
   const flags: string[] = [];
   if (scale & WSCALE_KNOWN) flags.push('WINDOW_SCALE');
   if (scale & WSCALE_UNKNOWN) flags.push('BE_LIBERAL');
-  return flags.length === 0 ? '0' : flags.join('|');
+  return flags.join('|');
 }

@@ -1,63 +1,124 @@
-/** Control events: what an administrator would do at given capture times (`--events FILE.ndjson`). Each
- *  line is `{"t": seconds, "appctl": [command, argument…]}`; every packet stamped earlier sees the state
- *  before, every later one the state after.
+/** Control events: what a controller or an administrator would do at given capture times (`--events
+ *  FILE.ndjson`; docs/events.md). Each line is `{"t": seconds, KIND: …}`; every packet stamped earlier sees the
+ *  state before, every later one the state after.
  *
- *  Commands are those of ovs-appctl (ovs-vswitchd(8), "Datapath commands"). */
-import type { Fabric } from './fabric.js';
+ *  A file is read and checked as a whole before anything runs. An event that can't be carried out when its time
+ *  comes is refused: the run goes on, and the log says why. */
+import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import { type Command, CommandRefused, type CommandTarget, maxConnsOf, readAppctl } from './appctl.js';
+import { UsageProblem } from './ct-match.js';
+import { readVsctl } from './vsctl.js';
 
+/** An event, checked. */
 export interface ControlEvent {
   sec: number;
   nsec: number;
   /** Where it stands, for messages: FILE:LINE. */
   place: string;
-  /** Applies it at `clock` (ms); no packet is in flight. */
-  apply(fabric: Fabric, clock: number): void;
+  /** What is done, as the file has it: its kind and the arguments. */
+  kind: string;
+  argument: unknown;
+  /** Acts while no packet is in flight; returns what it prints. Throws CommandRefused. */
+  run: Command;
+  /** Connections that the table must have room for, because this event allows so many. */
+  capacity: number;
 }
 
-/** A mistake in an events file: the message names file, line and remedy. */
+/** What became of an event. */
+export interface EventOutcome {
+  event: ControlEvent;
+  /** What the command printed, if it was done. */
+  result: string | null;
+  /** Why it was refused, if it was. */
+  error: string | null;
+}
+
+/** Mistakes in an events file; each names file, line and remedy. */
 export class EventError extends Error {
   override name = 'EventError';
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
 }
 
-const SUPPORTED = 'dpctl/flush-conntrack [zone=N], dpctl/ct-enable-tcp-seq-chk, dpctl/ct-disable-tcp-seq-chk';
+/** What is known of the switch when the file is read. */
+export interface EventContext {
+  /** Its ports; LOCAL need not be among them. */
+  ports: readonly number[];
+}
 
-/** Parses an events file; the result is in order of time, ties in file order. */
-export function parseEvents(text: string, file: string): ControlEvent[] {
+type Reader = (argument: unknown, context: EventContext) => Command;
+
+/** Reads what follows a kind; throws UsageProblem. */
+const KINDS: Readonly<Record<string, Reader>> = {
+  appctl: (argument) => readAppctl(argumentList('appctl', argument)),
+  vsctl: (argument) => readVsctl(argumentList('vsctl', argument)),
+  port: readPortEvent,
+};
+const EXAMPLE = '{"t": 12.5, "appctl": ["dpctl/flush-conntrack"]}';
+
+/** Parses an events file; the result is in order of time, ties in file order. Throws EventError. */
+export function parseEvents(text: string, file: string, context: EventContext): ControlEvent[] {
   const events: ControlEvent[] = [];
+  const problems: string[] = [];
   text.split('\n').forEach((line, i) => {
     if (line.trim() === '' || line.trimStart().startsWith('#')) return;
     const place = `${file}:${i + 1}`;
-    let value: unknown;
     try {
-      value = JSON.parse(line);
+      events.push(parseEvent(line, place, context));
     } catch (error) {
-      throw new EventError(`${place}: not JSON (${(error as Error).message}); expected one object a line`);
+      if (!(error instanceof UsageProblem)) throw error;
+      problems.push(`${place}: ${error.message}`);
     }
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-      throw new EventError(
-        `${place}: expected an object such as {"t": 12.5, "appctl": ["dpctl/flush-conntrack"]}`,
-      );
-    }
-    const event = value as Record<string, unknown>;
-    const { sec, nsec } = parseTime(line, event.t, place);
-    const extra = Object.keys(event).find((k) => k !== 't' && k !== 'appctl');
-    if (extra !== undefined) {
-      throw new EventError(
-        `${place}: "${extra}" is not supported yet; expected "appctl" with one of ${SUPPORTED}`,
-      );
-    }
-    events.push({ sec, nsec, place, apply: parseCommand(event.appctl, place) });
   });
+  if (problems.length > 0) throw new EventError(problems);
   return events.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
 }
 
-/** Nanoseconds don't survive a JSON number of today's seconds, so the digits are read from the line. */
-function parseTime(line: string, t: unknown, place: string): { sec: number; nsec: number } {
-  const digits = /"t"\s*:\s*"?(-?\d+)(?:\.(\d+))?(?![\d.eE])/.exec(line);
-  if ((typeof t !== 'number' && typeof t !== 'string') || !Number.isFinite(Number(t))) {
-    throw new EventError(
-      `${place}: "t" is ${JSON.stringify(t) ?? 'missing'}; expected seconds, such as 12.5`,
+function parseEvent(line: string, place: string, context: EventContext): ControlEvent {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (error) {
+    throw new UsageProblem(
+      `not JSON (${(error as Error).message}); expected one object a line, such as ${EXAMPLE}`,
     );
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new UsageProblem(`expected an object such as ${EXAMPLE}`);
+  }
+  const { t, note: _note, ...rest } = value as Record<string, unknown>;
+  const time = parseTime(line, t);
+  const keys = Object.keys(rest);
+  const kinds = Object.keys(KINDS).map((k) => `"${k}"`);
+  const unknown = keys.find((k) => !Object.hasOwn(KINDS, k));
+  if (unknown !== undefined) {
+    throw new UsageProblem(`"${unknown}" is not known; expected "t" and one of ${kinds.join(', ')}`);
+  }
+  if (keys.length !== 1) {
+    const found = keys.length === 0 ? 'nothing to do' : `${keys.length} things to do at once`;
+    throw new UsageProblem(`${found}; expected one of ${kinds.join(', ')}, such as ${EXAMPLE}`);
+  }
+  const [kind] = keys;
+  const argument = rest[kind];
+  return {
+    ...time,
+    place,
+    kind,
+    argument,
+    run: KINDS[kind](argument, context),
+    capacity: capacityOf(argument),
+  };
+}
+
+/** Nanoseconds don't survive a JSON number of today's seconds, so the digits are read from the line. */
+function parseTime(line: string, t: unknown): { sec: number; nsec: number } {
+  const digits = /"t"\s*:\s*"?(-?\d+)(?:\.(\d+))?(?![\d.eE])/.exec(line);
+  if ((typeof t !== 'number' && typeof t !== 'string') || t === '' || !Number.isFinite(Number(t))) {
+    throw new UsageProblem(`"t" is ${JSON.stringify(t) ?? 'missing'}; expected seconds, such as 12.5`);
   }
   if (digits === null) {
     const seconds = Number(t);
@@ -69,29 +130,66 @@ function parseTime(line: string, t: unknown, place: string): { sec: number; nsec
   return digits[1].startsWith('-') && nsec > 0 ? { sec: sec - 1, nsec: 1e9 - nsec } : { sec, nsec };
 }
 
-function parseCommand(argv: unknown, place: string): ControlEvent['apply'] {
-  if (!Array.isArray(argv) || argv.length === 0 || !argv.every((a) => typeof a === 'string')) {
-    throw new EventError(`${place}: expected "appctl" with a list of strings, one of ${SUPPORTED}`);
+function argumentList(kind: string, argument: unknown): string[] {
+  if (!Array.isArray(argument) || argument.length === 0 || !argument.every((a) => typeof a === 'string')) {
+    throw new UsageProblem(
+      `"${kind}" is ${JSON.stringify(argument)}; expected a list of strings: command, arguments`,
+    );
   }
-  const [command, ...args] = argv as string[];
-  switch (command) {
-    case 'dpctl/flush-conntrack': {
-      // An optional datapath name comes first; there is only one.
-      const rest = args.filter((a) => !/^(netdev|system|dummy)@/.test(a));
-      const zone = /^zone=(\d+)$/.exec(rest[0] ?? '');
-      if (rest.length === 0) return (fabric, clock) => fabric.coordinator.flush(null, clock);
-      if (rest.length === 1 && zone !== null && Number(zone[1]) <= 0xffff) {
-        return (fabric, clock) => fabric.coordinator.flush(Number(zone[1]), clock);
-      }
-      throw new EventError(
-        `${place}: "${rest.join(' ')}": flushing is by zone=0 to zone=65535, or all, so far`,
-      );
-    }
-    case 'dpctl/ct-enable-tcp-seq-chk':
-      return (fabric) => fabric.setSequenceCheck(true);
-    case 'dpctl/ct-disable-tcp-seq-chk':
-      return (fabric) => fabric.setSequenceCheck(false);
-    default:
-      throw new EventError(`${place}: "${command}" is not supported yet; expected one of ${SUPPORTED}`);
+  return argument as string[];
+}
+
+/** `[3, "down"]` */
+function readPortEvent(argument: unknown, { ports }: EventContext): Command {
+  const [name, state, ...more] = Array.isArray(argument) ? argument : [];
+  const port = name === 'LOCAL' || name === 'local' ? OFPP_LOCAL : name;
+  if (typeof port !== 'number' || !Number.isInteger(port) || more.length > 0) {
+    throw new UsageProblem(
+      `"port" is ${JSON.stringify(argument)}; expected a port and "up" or "down", such as [3, "down"]`,
+    );
   }
+  if (state !== 'up' && state !== 'down') {
+    throw new UsageProblem(`port ${name} can't be ${JSON.stringify(state)}; expected "up" or "down"`);
+  }
+  if (port !== OFPP_LOCAL && !ports.includes(port)) {
+    throw new UsageProblem(
+      `the switch has no port ${port}, only ${[...ports, 'LOCAL'].join(', ')}; expected one of these, or --ports ${port}`,
+    );
+  }
+  return ({ pipeline }) => {
+    pipeline.setPort(port, state === 'up');
+    return '';
+  };
+}
+
+/** Of dpctl/ct-set-maxconns; 0 for all others. */
+function capacityOf(argument: unknown): number {
+  if (!Array.isArray(argument) || argument[0] !== 'dpctl/ct-set-maxconns') return 0;
+  return maxConnsOf(argument.at(-1) as string);
+}
+
+/** Carries an event out. */
+export function runEvent(event: ControlEvent, target: CommandTarget): EventOutcome {
+  try {
+    return { event, result: event.run(target), error: null };
+  } catch (error) {
+    if (!(error instanceof CommandRefused)) throw error;
+    return { event, result: null, error: error.message };
+  }
+}
+
+/** A line of the events log. */
+export function outcomeJson({ event, result, error }: EventOutcome): string {
+  const what = { [event.kind]: event.argument, ...(error === null ? { result } : { error }) };
+  return `{"t":${timeText(event)},${JSON.stringify(what).slice(1)}`;
+}
+
+/** As few digits as say it. */
+function timeText({ sec, nsec }: ControlEvent): string {
+  if (nsec === 0) return String(sec);
+  if (sec >= 0) return `${sec}.${String(nsec).padStart(9, '0').replace(/0+$/, '')}`;
+  const below = String(1e9 - nsec)
+    .padStart(9, '0')
+    .replace(/0+$/, '');
+  return `${sec === -1 ? '-0' : sec + 1}.${below}`;
 }

@@ -60,7 +60,11 @@ export interface FabricOptions {
   translator: Translator;
   ports: readonly number[];
   maxConns?: number;
+  /** Connections that there must be room for: the most that maxConns will be set to. */
+  capacity?: number;
   vector?: number;
+  /** Packets whose commit is refused are dropped. */
+  strict?: boolean;
   /** Key of the tables' hashes. */
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
@@ -142,6 +146,7 @@ export class Fabric implements ControlPlane {
     const o = {
       maxConns: DEFAULT_MAX_CONNS,
       vector: DEFAULT_VECTOR,
+      strict: false,
       seed: (Math.random() * 0x100000000) | 0,
       jitter: 0,
       ...options,
@@ -157,7 +162,7 @@ export class Fabric implements ControlPlane {
     this.ctl = new Int32Array(ctl);
     const homes = Math.max(1, o.workers);
     // Slots in limbo can't be used yet: as many more as there can be commits before the epoch moves on.
-    const capacity = o.maxConns + o.slots + 4 * MAX_PARKED;
+    const capacity = Math.max(o.maxConns, o.capacity ?? 0) + o.slots + 4 * MAX_PARKED;
     const partitions: PartitionWriter[] = [];
     const timeouts = allocateTimeouts();
     for (let id = 0; id < homes; id++) {
@@ -184,6 +189,7 @@ export class Fabric implements ControlPlane {
         templates: WordRing.allocate(TEMPLATE_RING_WORDS),
         port: channel.port2,
         vector: o.vector,
+        strict: o.strict,
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
         fault: id === 0 ? (o.fault ?? null) : null,
       };
@@ -211,6 +217,7 @@ export class Fabric implements ControlPlane {
       this.packets,
       this.stats[0],
     );
+    this.engine.tracker.strict = init.strict;
     this.ctx = this.engine.newContext();
   }
 
@@ -348,7 +355,8 @@ export class Fabric implements ControlPlane {
     const seq = packets.seq[slot];
     const completions = this.completions!;
     if (!inTurn && seq !== completions.turn()) {
-      if (type === MSG_NORMAL || coordinator.nearLimit(completions.inFlight)) {
+      const zone = words[payload + ORDERED_HEADER + CONN.at.ZONE_PROTO] >>> 16;
+      if (type === MSG_NORMAL || coordinator.nearLimit(zone, completions.inFlight)) {
         this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
         return;
       }
@@ -411,6 +419,10 @@ export class Fabric implements ControlPlane {
 
   private quiet(): boolean {
     return this.links.every((l) => l.done.empty() && l.requests.empty() && l.templates.empty());
+  }
+
+  get sequenceCheck(): boolean {
+    return Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
   }
 
   /** dpctl/ct-{en,dis}able-tcp-seq-chk; only while no packet is in flight. */

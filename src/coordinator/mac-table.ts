@@ -1,6 +1,8 @@
 /** MAC learning of the `normal` action (ovs-vswitchd(8)): who was last seen on which port, by VLAN.
  *  Belongs to the coordinator, which asks in input order; times are the tracker's clock in ms. */
 
+import { OFPP_LOCAL } from '../classifier/flow-key.js';
+
 /** other_config:mac-aging-time, ovs-vswitchd.conf.db(5). */
 export const MAC_AGING_MS = 300_000;
 /** other_config:mac-table-size. */
@@ -34,6 +36,25 @@ export class MacTable {
       return -1;
     }
     return entry.port;
+  }
+
+  /** fdb/flush. */
+  clear(): void {
+    this.entries.clear();
+  }
+
+  /** fdb/show: the entry that was used longest ago first. */
+  show(now: number): string {
+    let text = ' Port  VLAN  MAC                Age\n';
+    for (const [key, { port, seen }] of this.entries) {
+      if (now - seen >= MAC_AGING_MS) continue;
+      const [vlan, mac] = key.split('/');
+      const bytes = Number(mac).toString(16).padStart(12, '0').match(/../g) as string[];
+      const age = Math.floor((now - seen) / 1000);
+      const name = port === OFPP_LOCAL ? 'LOCAL' : String(port);
+      text += `${name.padStart(5)}  ${vlan.padStart(4)}  ${bytes.join(':')}  ${String(age).padStart(3)}\n`;
+    }
+    return text;
   }
 }
 

@@ -14,8 +14,8 @@ import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
 import { Collector, type Tally, type VerdictSink } from './collector.js';
-import { dumpConntrack } from './dump.js';
-import type { ControlEvent } from './events.js';
+import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from './dump.js';
+import { type ControlEvent, type EventOutcome, runEvent } from './events.js';
 import { Fabric } from './fabric.js';
 
 /** Packets in flight at most. */
@@ -44,6 +44,10 @@ export interface ReplayOptions {
   /** What the flow table needs. Inline, `workers` is not looked at. */
   ordering: Ordering;
   events?: readonly ControlEvent[];
+  /** Told what became of each event. */
+  onEvent?: (outcome: EventOutcome) => void;
+  /** Packets whose commit is refused are dropped. */
+  strict?: boolean;
   sinks?: readonly VerdictSink[];
   maxConns?: number;
   rssKey?: Uint8Array;
@@ -72,14 +76,17 @@ export interface ReplayResult {
   counters: { total: Float64Array; byWorker: Float64Array[] };
   upcalls: number;
   commits: number;
-  refused: number;
-  /** Connections that ended by timeout up to the last packet. */
+  /** Commits that made no connection, by reason. */
+  refused: { tableFull: number; zoneFull: number };
+  /** Connections that ended by timeout up to the last packet or event. */
   expired: number;
   flushed: number;
   /** Live connections at the end. */
   connections: number;
-  /** Makes the lines of dump-conntrack. */
-  dump: () => string[];
+  events: { done: number; refused: number };
+  /** Makes the lines of dump-conntrack, -m unless told otherwise; or the table as lines of JSON. */
+  dump: (options?: DumpOptions) => string[];
+  dumpJson: () => string[];
   sharedBytes: number;
   notices: CaptureNotice[];
   /** Why the input ended early: the packets before the damage are in this result. */
@@ -115,6 +122,9 @@ class Run {
   private firstSec = 0;
   private firstNsec = 0;
   private clock = 0;
+  /** The clock before the packet just read: of the packets and events before it. */
+  private before = 0;
+  private readonly outcomes = { done: 0, refused: 0 };
   private damage: CaptureError | null = null;
 
   constructor(options: ReplayOptions) {
@@ -130,6 +140,8 @@ class Run {
       translator: options.translator,
       ports: options.ports,
       ...(options.maxConns === undefined ? {} : { maxConns: options.maxConns }),
+      capacity: Math.max(0, ...(options.events ?? []).map((e) => e.capacity)),
+      strict: options.strict ?? false,
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
       ...(options.fault === undefined ? {} : { fault: options.fault }),
@@ -247,6 +259,7 @@ class Run {
       this.firstSec = record.sec;
       this.firstNsec = record.nsec;
     }
+    this.before = Math.max(this.before, this.clock);
     const ms = this.millis(record.sec, record.nsec);
     if (ms > this.clock) this.clock = ms;
   }
@@ -267,9 +280,19 @@ class Run {
   private fence(): boolean {
     const first = this.nextEvent;
     while (this.nextEvent < this.events.length && (this.ended || (this.holding && this.eventDue()))) {
-      this.events[this.nextEvent++].apply(this.fabric, this.clock);
+      this.apply(this.events[this.nextEvent++]);
     }
     return this.nextEvent > first;
+  }
+
+  private apply(event: ControlEvent): void {
+    const { fabric, options } = this;
+    this.before = Math.max(this.before, this.millis(event.sec, event.nsec));
+    const { pipeline } = options.translator;
+    const outcome = runEvent(event, { fabric, pipeline, clock: this.before });
+    if (outcome.error === null) this.outcomes.done++;
+    else this.outcomes.refused++;
+    options.onEvent?.(outcome);
   }
 
   private dispatch(): void {
@@ -306,8 +329,10 @@ class Run {
   private result(seconds: number): ReplayResult {
     const { collector, fabric, options } = this;
     const { coordinator } = fabric;
-    // What ended by the last packet's time is left out, as a lookup at that time would.
-    coordinator.sweep(this.clock + 1, Infinity);
+    // What ended by the time of the last packet or event is left out, as a lookup at that time would.
+    const end = Math.max(this.clock, this.before);
+    coordinator.sweep(end + 1, Infinity);
+    const { partitions } = coordinator;
     collector.settle();
     return {
       packets: collector.head,
@@ -319,11 +344,18 @@ class Run {
       counters: fabric.counters(),
       upcalls: coordinator.upcalls,
       commits: coordinator.commits,
-      refused: coordinator.full,
+      refused: { tableFull: coordinator.full, zoneFull: coordinator.zoneFull },
       expired: coordinator.expired,
       flushed: coordinator.flushed,
       connections: coordinator.connections,
-      dump: () => dumpConntrack(coordinator.partitions, this.clock),
+      events: this.outcomes,
+      dump: (dumpOptions) => dumpConntrack(partitions, end, dumpOptions),
+      dumpJson: () => {
+        const firstNs = BigInt(this.firstSec) * 1_000_000_000n + BigInt(this.firstNsec);
+        return connectionsAt(partitions, end).map((c) =>
+          connectionJson(c, end, firstNs, coordinator.limits.limitOf(c.zone)),
+        );
+      },
       sharedBytes: coordinator.sharedBytes(),
       notices: [...options.source.notices],
       damage: this.damage,

@@ -71,6 +71,7 @@ export const DROP_NORMAL_RESERVED = 9;
 export const DROP_NORMAL_SAME_PORT = 10;
 export const DROP_NORMAL_PARTIAL_VLAN = 11;
 export const DROP_NORMAL_NO_PORT = 12;
+export const DROP_COMMIT_REFUSED = 13;
 /** Stable names, as verdicts and --stats print them. */
 export const DROP_REASONS = [
   null,
@@ -86,6 +87,7 @@ export const DROP_REASONS = [
   'normal-same-port', //      normal learned the destination on the input port
   'normal-partial-vlan', //   normal refuses a cut VLAN tag
   'normal-no-other-port', //  normal had nowhere to flood to
+  'commit-refused', //        --strict: no connection could be made for it
 ] as const;
 
 /** Recirculations that may nest; one more is dropped (the bound of the userspace datapath). */

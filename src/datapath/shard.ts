@@ -71,6 +71,8 @@ export interface ShardInit {
   /** Announces chunks of changed frames. */
   port: MessagePort;
   vector: number;
+  /** Packets whose commit is refused are dropped. */
+  strict: boolean;
   /** Test only: seed of random delays, 0 for none. */
   jitter: number;
   /** Test only: what to do when so many packets have come: nothing at 0. */
@@ -169,6 +171,7 @@ export class Shard implements ControlPlane {
       this.packets,
       this.stats,
     );
+    this.engine.tracker.strict = init.strict;
     this.slots = new Int32Array(init.vector);
     this.queued = new Int32Array(init.vector);
     this.completed = new Int32Array(init.slots);

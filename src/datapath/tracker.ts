@@ -30,7 +30,15 @@ import { ADDR6, COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 import { type PacketContext, WAIT_COMMIT } from './context.js';
 import { CommitRequest, type ControlPlane, PENDING } from './control.js';
-import { CT_COMMIT, CT_FORCE, CT_SET_LABEL, CT_SET_MARK, OP_CT_WORDS } from './program.js';
+import {
+  CT_COMMIT,
+  CT_FORCE,
+  CT_SET_LABEL,
+  CT_SET_MARK,
+  DROP_COMMIT_REFUSED,
+  OP_CT_WORDS,
+  OP_END,
+} from './program.js';
 import { STAT, statOfState } from './stats.js';
 
 const { CT_STATE, CT_ZONE, CT_MARK, CT_LABEL_0, NW_SRC, NW_DST, NW, TP } = FLOW;
@@ -42,9 +50,13 @@ const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
 const EXPIRES_F64 = EXPIRES >> 1;
 
+const REFUSED = Int32Array.of(OP_END, DROP_COMMIT_REFUSED);
+
 export class Tracker {
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */
   checkSequence = true;
+  /** Whether a packet ends where its commit is refused (`--strict`). */
+  strict = false;
   private readonly partition: Partition;
   private readonly control: ControlPlane;
   private readonly stats: Float64Array;
@@ -160,6 +172,10 @@ export class Tracker {
   committed(ctx: PacketContext, slot: number): void {
     this.stats[slot >= 0 ? STAT.COMMITS : STAT.COMMITS_FULL]++;
     this.finishTracking(ctx, ctx.pc - OP_CT_WORDS, slot >= 0 ? slot << 1 : -1, false);
+    if (slot < 0 && this.strict) {
+      ctx.program = REFUSED;
+      ctx.pc = 0;
+    }
   }
 
   /** Conntrack metadata of the packet, and what ct() was asked to set. */

@@ -90,7 +90,7 @@ class TranslationError extends Error {}
 export class Translator {
   /** Ports of the switch in ascending order, LOCAL last. */
   private readonly ports: number[];
-  private readonly pipeline: Pipeline;
+  readonly pipeline: Pipeline;
   private readonly frozen: Frozen[] = [];
   private readonly frozenIds = new Map<string, number>();
 

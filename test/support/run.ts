@@ -150,7 +150,7 @@ export async function runSource(
     translator: new Translator(new Pipeline({ rules, ports })),
     workers,
     ordering,
-    events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson'),
+    events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson', { ports }),
     sinks: [recorder],
     // The tables are sized by this; tests hold few connections.
     maxConns: o.maxConns ?? 100_000,

@@ -59,7 +59,7 @@ test('limit: expired connections make room at once, whatever the window and the 
     for (const window of [1, 2, 4, 64]) {
       const r = await run(packets, { flows, maxConns: 4, workers, window });
       assert.deepEqual(
-        { refused: r.result.refused, made: r.result.commits, live: r.result.connections },
+        { refused: r.traffic.ct.refused, made: r.result.commits, live: r.result.connections },
         { refused: 0, made: 16, live: 4 },
         `workers ${workers}, window ${window}`,
       );
@@ -87,12 +87,18 @@ test('events: packets stamped earlier see the state before, the others the state
 });
 
 test('events: what is left when the input ends is applied, too', async () => {
-  const r = await run([packet(1, 1, there())], {
-    flows: TRACK,
-    events: '{"t": 99, "appctl": ["dpctl/flush-conntrack"]}',
-  });
-  assert.deepEqual(r.dump, []);
-  assert.equal(r.traffic.ct.flushed, 1);
+  for (const [t, flushed] of [
+    [2, 1],
+    [99, 0], // it has expired by then
+  ]) {
+    const r = await run([packet(1, 1, there())], {
+      flows: TRACK,
+      events: `{"t": ${t}, "appctl": ["dpctl/flush-conntrack"]}`,
+    });
+    assert.deepEqual(r.dump, []);
+    assert.equal(r.traffic.ct.flushed, flushed);
+    assert.equal(r.traffic.ct.expired, 1 - flushed);
+  }
 });
 
 test('events: sequence checks can be turned off and on', async () => {
