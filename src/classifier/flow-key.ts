@@ -72,7 +72,7 @@ const KEY = record(
   'TUN_DST',
   'PKT_MARK',
   'SKB_PRIORITY',
-  'ACTSET_OUTPUT',
+  'ACTSET_OUTPUT', // port that the action set outputs to, numbered as in OpenFlow 1.1; 0xfffffff7: none
   'CONJ_ID',
   'REG0',
   'REG1',

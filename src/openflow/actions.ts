@@ -1,27 +1,23 @@
-/** Reads the actions of a flow (ovs-actions(7)) and checks them against its match as ovs-ofctl does
- *  before it sends a flow, and as the switch does when it takes one. */
+/** Reads the actions of a flow or of a bucket (ovs-actions(7)) and checks what of them may stand
+ *  together, as ovs-ofctl does; `consistency.ts` checks them against the match. */
 import {
-  CS_INV,
-  FLOW,
   OFPP_ALL,
+  OFPP_CONTROLLER,
   OFPP_FLOOD,
   OFPP_IN_PORT,
   OFPP_LOCAL,
   OFPP_MAX,
   OFPP_NORMAL,
+  OFPP_TABLE,
 } from '../classifier/flow-key.js';
-import {
-  FIELDS,
-  type Field,
-  fieldByName,
-  isWireName,
-  MOD_TP_DST,
-  MOD_TP_SRC,
-  type Subfield,
-} from './fields.js';
-import { isIp, meets, PREREQ_TEXT } from './match.js';
-import { nearest, type Pair, type Problems, pairs, type Span, slice } from './tokens.js';
-import type { Action, Match } from './types.js';
+import { ctReader, isCtField, writtenField } from './ct-action.js';
+import { type Field, fieldByName, isWireName, MOD_TP_DST, MOD_TP_SRC } from './fields.js';
+import { bundleReader, readMultipath } from './hash-actions.js';
+import { readLearn } from './learn-action.js';
+import type { ListReader, Outer, Placed, Reader } from './placed.js';
+import { arrow, parseDestination, parseSource, parseSubfield, readOnly, unknownField } from './subfields.js';
+import { nearest, type Pair, type Problems, pairs, type Span, slice, words } from './tokens.js';
+import { type Action, CONTROLLER_REASONS, MAX_LEN_ALL, REASON_ACTION } from './types.js';
 import {
   ones,
   PORT_NAMES,
@@ -31,122 +27,49 @@ import {
   parseNumber,
   parsePort,
   parseTable,
-  portText,
   Refusal,
 } from './values.js';
 
-/** An action and the piece of the line that it came from. */
-interface Placed {
-  action: Action;
-  at: Span;
-  /** Spelled set_vlan_vid or set_vlan_pcp, which want a tag, unlike mod_vlan_*. */
-  wantsTag?: boolean;
-  /** Where the source and destination of a move stand, the field of a set. */
-  src?: Span;
-  dst?: Span;
-  exec?: Placed[];
-}
-
-/** Fields of OVS that a flow key has no room for yet. */
-export const UNSUPPORTED_FIELDS: RegExp =
-  /^(dp_hash|recirc_id|packet_type|conj_id|tun_\w+|tunnel_id|in_port_oxm|actset_output|skb_priority|pkt_mark|reg(1[6-9]|2[0-9]|3[01])|xreg([89]|1[0-5])|xxreg[4-7]|mpls_\w+|nd_reserved|nd_options_type|nsh_\w+|nsp|nsi|nshc[1-4])$/;
-const UNSUPPORTED_WIRE =
-  /^(NXM_NX_(DP_HASH|RECIRC_ID|CONJ_ID|TUN_\w+|PKT_MARK|MPLS_TTL|COOKIE)|OXM_OF_(PACKET_TYPE|IN_PORT|ACTSET_OUTPUT|TUNNEL_ID|MPLS_\w+|PKT_REG([89]|1[0-5]))|ONFOXM_ET_ACTSET_OUTPUT|NXOXM_\w+|ERICOXM_\w+)$/;
-
+/** Actions of OVS that this program does not do. */
 const UNSUPPORTED_ACTIONS = new Set([
-  'group',
-  'controller',
-  'enqueue',
-  'bundle',
-  'bundle_load',
-  'push',
-  'pop',
-  'set_mpls_label',
-  'set_mpls_tc',
-  'set_mpls_ttl',
-  'dec_mpls_ttl',
-  'push_mpls',
-  'pop_mpls',
   'dec_nsh_ttl',
   'delete_field',
   'encap',
   'decap',
-  'set_tunnel',
-  'set_tunnel64',
-  'set_queue',
-  'pop_queue',
-  'fin_timeout',
-  'learn',
-  'conjunction',
-  'multipath',
-  'note',
-  'exit',
   'sample',
   'unroll_xlate',
   'output_trunc',
-  'clone',
-  'check_pkt_larger',
   'debug_recirc',
   'debug_slow',
-  'meter',
-  'clear_actions',
-  'write_actions',
-  'write_metadata',
 ]);
 
-type Reader = (p: Pair, problems: Problems) => Placed | undefined;
-
-const PORT_EXPECTED = 'a decimal port number up to 65279, LOCAL, IN_PORT, NORMAL, FLOOD, ALL, or a register';
-
-function names(): string[] {
-  return FIELDS.flatMap((f) => [f.name, ...f.aliases.filter((a) => !isWireName(a))]);
-}
-
-/** Records that `name` is not a field: not yet, or not at all, with the nearest one. */
-export function unknownField(name: Span, expected: string, problems: Problems): void {
-  if (UNSUPPORTED_FIELDS.test(name.text) || UNSUPPORTED_WIRE.test(name.text.replace(/_W$/, ''))) {
-    problems.add(name, `field ${name.text} is not supported yet`, expected);
-    return;
-  }
-  const candidates = isWireName(name.text) ? FIELDS.flatMap((f) => f.aliases.filter(isWireName)) : names();
-  problems.add(name, `unknown field "${name.text}"`, expected, nearest(name.text, candidates));
-}
-
-/** `NAME`, `NAME[]`, `NAME[BIT]` or `NAME[FIRST..LAST]` (ovs-actions(7), "Syntax of actions"). */
-export function parseSubfield(s: Span, problems: Problems): Subfield | undefined {
-  const bracket = s.text.indexOf('[');
-  const name = bracket < 0 ? s : slice(s, 0, bracket);
-  const field = fieldByName(name.text);
-  if (field === undefined) {
-    unknownField(name, 'a field such as NXM_NX_REG0[] or reg0[0..15]', problems);
-    return undefined;
-  }
-  if (bracket < 0) return { field, ofs: 0, bits: field.bits };
-  const range = slice(s, bracket);
-  const parts = /^\[(?:(\d+)(?:\.\.(\d+))?)?\]$/.exec(range.text);
-  if (parts === null) {
-    problems.add(range, `"${range.text}" is not a range of bits`, '[], [BIT] or [FIRST..LAST]');
-    return undefined;
-  }
-  if (parts[1] === undefined) return { field, ofs: 0, bits: field.bits };
-  const first = Number(parts[1]);
-  const last = parts[2] === undefined ? first : Number(parts[2]);
-  if (first > last) {
-    problems.add(range, `first bit ${first} is after last bit ${last}`, `[${last}..${first}]`);
-    return undefined;
-  }
-  if (last >= field.bits) {
-    problems.add(range, `${field.name} is only ${field.bits} bits wide`, `bits from 0 to ${field.bits - 1}`);
-    return undefined;
-  }
-  return { field, ofs: first, bits: last - first + 1 };
-}
+const PORT_EXPECTED = 'a decimal port number up to 65279, a reserved port such as NORMAL, or a register';
+/** Lists in lists that ovs-ofctl takes. */
+const MAX_NESTING = 100;
+/** The highest number that a group can have. */
+export const MAX_GROUP = 0xffffff00;
+/** The highest number that a meter can have. */
+export const MAX_METER = 0xffff0000;
+/** Bytes of an Ethernet header, the shortest that output may cut a packet to. */
+const MIN_OUTPUT_LENGTH = 14;
 
 function bare(action: Action): Reader {
   return (p, problems) => {
     if (p.value.text === '') return { action, at: p.whole };
     problems.add(p.value, `${p.key.text} takes no argument`, `${p.key.text} alone`);
     return undefined;
+  };
+}
+
+function toController(maxLen: number): Action & { kind: 'controller' } {
+  return {
+    kind: 'controller',
+    maxLen,
+    reason: REASON_ACTION,
+    id: 0,
+    userdata: new Uint8Array(),
+    pause: false,
+    meter: 0,
   };
 }
 
@@ -160,22 +83,18 @@ function portAction(port: number, where: Span, problems: Problems): Action | und
       return { kind: 'flood' };
     case OFPP_ALL:
       return { kind: 'all' };
+    case OFPP_CONTROLLER:
+      return toController(MAX_LEN_ALL);
   }
-  if (port < OFPP_MAX || port === OFPP_LOCAL) return { kind: 'output', port };
-  const name = portText(port);
-  if (name === 'TABLE' || name === 'CONTROLLER') {
-    problems.add(where, `output to ${name} is not supported yet`, PORT_EXPECTED);
-  } else {
-    problems.add(where, `${where.text} is not a port to send to`, PORT_EXPECTED);
-  }
+  if (port < OFPP_MAX || port === OFPP_LOCAL || port === OFPP_TABLE) return { kind: 'output', port };
+  problems.add(where, `${where.text} is not a port to send to`, PORT_EXPECTED);
   return undefined;
 }
 
-const readOutput: Reader = (p, problems) => {
+const readOutput: Reader = (p, problems, depth) => {
   const arg = p.value;
   if (arg.text.includes('port') && arg.text.includes('max_len')) {
-    problems.add(p.whole, 'output with max_len is not supported yet', PORT_EXPECTED);
-    return undefined;
+    return readTruncated(p, problems, depth);
   }
   const port = parsePort(arg.text);
   if (port !== undefined) {
@@ -185,7 +104,7 @@ const readOutput: Reader = (p, problems) => {
   if (/^[A-Za-z]\w*(\[|$)/.test(arg.text)) {
     const name = /^\w+/.exec(arg.text)![0];
     if (arg.text.includes('[') || fieldByName(name) !== undefined || isWireName(name)) {
-      const src = parseSubfield(arg, problems);
+      const src = parseSource(arg, problems);
       return src && { action: { kind: 'output_reg', src }, at: p.whole, src: arg };
     }
   }
@@ -207,13 +126,14 @@ const readResubmit: Reader = (p, problems) => {
     parts.push(slice(p.value, from, from + text.length));
     from += text.length + 1;
   }
-  const [portSpan, tableSpan, extra] = parts;
-  if (extra !== undefined) {
-    const ct = extra.text === 'ct';
+  const [portSpan, tableSpan, ctSpan, extra] = parts;
+  const wrong = ctSpan !== undefined && ctSpan.text !== '' && ctSpan.text !== 'ct' ? ctSpan : extra;
+  if (wrong !== undefined) {
+    const where = wrong.text === '' ? p.whole : wrong;
     problems.add(
-      extra.text === '' ? p.whole : extra,
-      ct ? 'ct in resubmit() is not supported yet' : `unknown argument "${extra.text}"`,
-      'resubmit(PORT,TABLE)',
+      where,
+      `unknown argument "${wrong.text}"`,
+      'resubmit(PORT,TABLE) or resubmit(PORT,TABLE,ct)',
     );
     return undefined;
   }
@@ -244,7 +164,9 @@ const readResubmit: Reader = (p, problems) => {
     );
     return undefined;
   }
-  return { action: { kind: 'resubmit', port, table }, at: p.whole };
+  const action: Action = { kind: 'resubmit', port, table };
+  if (ctSpan?.text === 'ct') action.ct = true;
+  return { action, at: p.whole };
 };
 
 const readGoto: Reader = (p, problems) => {
@@ -253,31 +175,6 @@ const readGoto: Reader = (p, problems) => {
     ? undefined
     : { action: { kind: 'goto_table', table }, at: p.whole, src: p.value };
 };
-
-/** Halves of `VALUE->FIELD`. */
-function arrow(p: Pair, problems: Problems): [Span, Span] | undefined {
-  const at = p.value.text.indexOf('->');
-  const form = p.key.text.toLowerCase() === 'move' ? 'SOURCE->DESTINATION' : 'VALUE->FIELD';
-  if (at < 0 || at + 2 === p.value.text.length) {
-    const where = p.value.text === '' ? p.whole : p.value;
-    problems.add(where, at < 0 ? 'missing "->"' : 'missing field after "->"', `${p.key.text}:${form}`);
-    return undefined;
-  }
-  return [slice(p.value, 0, at), slice(p.value, at + 2)];
-}
-
-/** True, and recorded, if actions can't write the field. dl_vlan and dl_vlan_pcp have no code in
- *  OpenFlow: ovs-ofctl refuses one and sends another field for the other. */
-function readOnly(field: Field, where: Span, problems: Problems): boolean {
-  if (field.name === 'dl_vlan' || field.name === 'dl_vlan_pcp') {
-    const instead = field.name === 'dl_vlan' ? 'vlan_vid' : 'vlan_pcp';
-    problems.add(where, `actions can't write ${field.name}`, 'a field with an OXM or NXM name', instead);
-    return true;
-  }
-  if (field.writable) return false;
-  problems.add(where, `${field.name} is read-only`, 'a writable field (see ovs-fields(7), "Access")');
-  return true;
-}
 
 const readSetField: Reader = (p, problems) => {
   const halves = arrow(p, problems);
@@ -326,7 +223,7 @@ const readLoad: Reader = (p, problems) => {
 const readMove: Reader = (p, problems) => {
   const halves = arrow(p, problems);
   if (halves === undefined) return undefined;
-  const src = parseSubfield(halves[0], problems);
+  const src = parseSource(halves[0], problems);
   const dst = parseSubfield(halves[1], problems);
   if (src === undefined || dst === undefined || readOnly(dst.field, halves[1], problems)) return undefined;
   if (src.bits !== dst.bits) {
@@ -396,93 +293,293 @@ const readPushVlan: Reader = (p, problems) => {
 
 const readDecTtl: Reader = (p, problems) => {
   if (p.value.text === '') return { action: { kind: 'dec_ttl' }, at: p.whole };
-  problems.add(p.value, 'controller ids of dec_ttl() are not supported yet', 'dec_ttl alone');
+  const controllers: number[] = [];
+  for (const word of words(p.value, ', ')) {
+    const id = /^\d+$/.test(word.text) ? Number(word.text) : Number.NaN;
+    if (id <= 0xffff) controllers.push(id);
+    else problems.add(word, `"${word.text}" is not a controller id`, 'a decimal number from 0 to 65535');
+  }
+  if (controllers.length > 0) return { action: { kind: 'dec_ttl', controllers }, at: p.whole };
+  problems.add(p.whole, 'dec_ttl() needs controller ids', 'dec_ttl, or dec_ttl(ID,...)');
   return undefined;
 };
 
-const CT_ARGUMENTS = ['commit', 'force', 'zone', 'table', 'exec', 'nat', 'alg'];
-const CT_EXPECTED = 'commit, force, zone=N, table=N or exec(...)';
-
-const readCt: Reader = (p, problems) => {
-  const action: Action & { kind: 'ct' } = {
-    kind: 'ct',
-    commit: false,
-    force: false,
-    zone: 0,
-    table: null,
-    exec: [],
-  };
-  const placed: Placed = { action, at: p.whole, exec: [] };
+const readTruncated: Reader = (p, problems) => {
   const before = problems.found.length;
+  let port: number | undefined;
+  let maxLen: number | undefined;
   for (const arg of pairs(p.value, problems)) {
-    const { value } = arg;
-    const name = arg.key.text;
-    if (name === 'commit' || name === 'force') {
-      if (value.text !== '' || arg.delimiter !== '') {
-        problems.add(arg.whole, `${name} takes no argument`, `${name} alone`);
-      }
-      action[name] = true;
-    } else if (name === 'table') {
-      const table = problems.value(value.text === '' ? arg.whole : value, parseTable(value.text));
-      if (table !== undefined) action.table = table;
-    } else if (name === 'zone') {
-      if (/^\d/.test(value.text) || value.text === '') {
-        const zone = problems.value(
-          value.text === '' ? arg.whole : value,
-          parseNumber(value.text, 16, 'zone'),
+    const where = arg.value.text === '' ? arg.whole : arg.value;
+    if (arg.key.text === 'port') {
+      port = parsePort(arg.value.text);
+      if (port === undefined || (port >= OFPP_MAX && port !== OFPP_LOCAL && port !== OFPP_IN_PORT)) {
+        problems.add(
+          where,
+          `can't cut packets for port "${arg.value.text}"`,
+          'a decimal port number, LOCAL or IN_PORT',
         );
-        // As in OVS, a field stays the zone even if a number follows.
-        if (zone !== undefined && typeof action.zone === 'number') action.zone = Number(zone);
-        continue;
       }
-      const src = parseSubfield(value, problems);
-      if (src === undefined) continue;
-      if (src.bits !== 16) {
-        problems.add(value, `zone is 16 bits wide, this is ${src.bits}`, 'a field or range of 16 bits');
+    } else if (arg.key.text === 'max_len') {
+      maxLen = Number(problems.value(where, parseNumber(arg.value.text, 32, 'max_len')) ?? MIN_OUTPUT_LENGTH);
+      if (maxLen < MIN_OUTPUT_LENGTH) {
+        problems.add(
+          where,
+          `max_len ${maxLen} is shorter than an Ethernet header`,
+          `${MIN_OUTPUT_LENGTH} or more`,
+        );
       }
-      action.zone = src;
-      placed.src = value;
-    } else if (name === 'exec') {
-      for (const inner of readActions(value, problems)) {
-        const dst =
-          inner.action.kind === 'set'
-            ? inner.action.field
-            : inner.action.kind === 'move'
-              ? inner.action.dst.field
-              : undefined;
-        if (dst !== undefined && isCtField(dst)) {
-          action.exec.push(inner.action);
-          placed.exec!.push(inner);
-        } else {
-          problems.add(
-            inner.dst ?? inner.at,
-            'only ct_mark and ct_label can be changed in exec()',
-            'set_field, load or move to ct_mark or ct_label',
-          );
-        }
-      }
-    } else if (name === 'nat' || name === 'alg') {
-      problems.add(arg.whole, `${name} in ct() is not supported yet`, CT_EXPECTED);
     } else {
       problems.add(
         arg.key.text === '' ? arg.whole : arg.key,
-        `unknown argument "${name}" of ct()`,
-        CT_EXPECTED,
-        nearest(name, CT_ARGUMENTS),
+        `unknown argument "${arg.key.text}"`,
+        'port=PORT,max_len=BYTES',
       );
     }
   }
-  if (action.force && !action.commit) {
-    problems.add(p.whole, 'force in ct() needs commit', 'ct(commit,force,...)');
+  if (problems.found.length > before) return undefined;
+  if (port !== undefined && maxLen !== undefined) {
+    return { action: { kind: 'output', port, maxLen }, at: p.whole };
   }
-  if (action.exec.length > 0 && !action.commit) {
-    problems.add(p.whole, 'exec() in ct() needs commit', 'ct(commit,...,exec(...))');
-  }
-  return problems.found.length === before ? placed : undefined;
+  problems.add(p.whole, 'output() needs port and max_len', 'output(port=PORT,max_len=BYTES)');
+  return undefined;
 };
 
-function isCtField(f: Field): boolean {
-  return f.name === 'ct_mark' || f.name === 'ct_label';
+/** Bytes in hexadecimal, with points and spaces between them or without. */
+function parseHex(text: string): Uint8Array | undefined {
+  const bytes = text.match(/[0-9a-fA-F]{2}|[^ .\t]/g) ?? [];
+  if (bytes.some((byte) => byte.length !== 2)) return undefined;
+  return Uint8Array.from(bytes, (byte) => Number.parseInt(byte, 16));
+}
+
+const CONTROLLER_EXPECTED = 'max_len=N, reason=REASON, id=N, userdata=HEX, pause or meter_id=N';
+
+const readController: Reader = (p, problems) => {
+  const { value } = p;
+  const action = toController(MAX_LEN_ALL);
+  if (/^\d*$/.test(value.text)) {
+    if (value.text !== '') {
+      const maxLen = problems.value(value, parseNumber(value.text, 16, 'max_len'));
+      if (maxLen === undefined) return undefined;
+      action.maxLen = Number(maxLen);
+    }
+    return { action, at: p.whole };
+  }
+  const before = problems.found.length;
+  for (const arg of pairs(value, problems)) {
+    const where = arg.value.text === '' ? arg.whole : arg.value;
+    const number = (bits: number): number =>
+      Number(problems.value(where, parseNumber(arg.value.text, bits, arg.key.text)) ?? 0n);
+    switch (arg.key.text) {
+      case 'max_len':
+        action.maxLen = number(16);
+        break;
+      case 'id':
+        action.id = number(16);
+        break;
+      case 'meter_id':
+        action.meter = number(32);
+        break;
+      case 'pause':
+        action.pause = true;
+        break;
+      case 'reason':
+        action.reason = CONTROLLER_REASONS.indexOf(arg.value.text.toLowerCase());
+        if (action.reason < 0) {
+          const close = nearest(arg.value.text, CONTROLLER_REASONS);
+          problems.add(
+            where,
+            `unknown reason "${arg.value.text}"`,
+            `one of: ${CONTROLLER_REASONS.join(' ')}`,
+            close,
+          );
+        }
+        break;
+      case 'userdata': {
+        const bytes = parseHex(arg.value.text);
+        if (bytes !== undefined) action.userdata = bytes;
+        else problems.add(where, 'userdata is not in hexadecimal', 'pairs of digits, such as 00.1f.20');
+        break;
+      }
+      default:
+        problems.add(
+          arg.key.text === '' ? arg.whole : arg.key,
+          `unknown argument "${arg.key.text}" of controller()`,
+          CONTROLLER_EXPECTED,
+          nearest(arg.key.text, ['max_len', 'reason', 'id', 'userdata', 'pause', 'meter_id']),
+        );
+    }
+  }
+  return problems.found.length === before ? { action, at: p.whole } : undefined;
+};
+
+const readEnqueue: Reader = (p, problems) => {
+  const parts = words(p.value, ':q,');
+  if (parts.length !== 2) {
+    problems.add(p.whole, 'enqueue needs a port and a queue', 'enqueue:PORT:QUEUE');
+    return undefined;
+  }
+  const port = parsePort(parts[0].text);
+  const queue = problems.value(parts[1], parseNumber(parts[1].text, 32, 'queue'));
+  if (port === undefined || (port >= OFPP_MAX && port !== OFPP_LOCAL && port !== OFPP_IN_PORT)) {
+    problems.add(
+      parts[0],
+      `"${parts[0].text}" is not a port with queues`,
+      'a decimal port number, LOCAL or IN_PORT',
+    );
+    return undefined;
+  }
+  return queue === undefined
+    ? undefined
+    : { action: { kind: 'enqueue', port, queue: Number(queue) }, at: p.whole };
+};
+
+/** An action with one number. */
+function numbered(
+  bits: number,
+  what: string,
+  make: (n: number) => Action,
+  most = ones(bits),
+  least = 0n,
+): Reader {
+  return (p, problems) => {
+    const where = p.value.text === '' ? p.whole : p.value;
+    const n = problems.value(where, parseNumber(p.value.text, bits, what));
+    if (n === undefined) return undefined;
+    if (n >= least && n <= most) return { action: make(Number(n)), at: p.whole };
+    problems.add(where, `${what} ${p.value.text} does not exist`, `${what}s from ${least} to ${most}`);
+    return undefined;
+  };
+}
+
+const readPushMpls: Reader = (p, problems) => {
+  const where = p.value.text === '' ? p.whole : p.value;
+  const type = problems.value(where, parseNumber(p.value.text, 16, 'MPLS ethertype'));
+  if (type === undefined) return undefined;
+  if (type === 0x8847n || type === 0x8848n) {
+    return { action: { kind: 'push_mpls', ethertype: Number(type) }, at: p.whole };
+  }
+  problems.add(where, `${p.value.text} is not an MPLS ethertype`, '0x8847 or 0x8848');
+  return undefined;
+};
+
+const readSetTunnel: Reader = (p, problems) => {
+  const where = p.value.text === '' ? p.whole : p.value;
+  const tunId = field('tun_id');
+  const value = problems.value(where, parseNumber(p.value.text, 64, 'tunnel id'));
+  if (value === undefined) return undefined;
+  return { action: { kind: 'set', field: tunId, value, mask: tunId.valid, via: 'mod' }, at: p.whole };
+};
+
+const readPush: Reader = (p, problems) => {
+  const src = parseSource(p.value.text === '' ? p.whole : p.value, problems);
+  return src && { action: { kind: 'push', src }, at: p.whole, src: p.value };
+};
+
+const readPop: Reader = (p, problems) => {
+  const dst = parseDestination(p.value.text === '' ? p.whole : p.value, problems);
+  return dst && { action: { kind: 'pop', dst }, at: p.whole, dst: p.value };
+};
+
+const readNote: Reader = (p, problems) => {
+  const bytes = parseHex(p.value.text);
+  if (bytes === undefined) {
+    problems.add(p.value, 'note is not in hexadecimal', 'pairs of digits, such as 00.1f.20');
+    return undefined;
+  }
+  // OpenFlow pads actions to 8 bytes, 10 of which are before the note.
+  const padded = new Uint8Array(6 + 8 * Math.ceil(Math.max(0, bytes.length - 6) / 8));
+  padded.set(bytes);
+  return { action: { kind: 'note', bytes: padded }, at: p.whole };
+};
+
+const readFinTimeout: Reader = (p, problems) => {
+  const action: Action & { kind: 'fin_timeout' } = { kind: 'fin_timeout', idleTimeout: 0, hardTimeout: 0 };
+  const before = problems.found.length;
+  for (const arg of pairs(p.value, problems)) {
+    const where = arg.value.text === '' ? arg.whole : arg.value;
+    const name = arg.key.text;
+    if (name === 'idle_timeout' || name === 'hard_timeout') {
+      const seconds = Number(problems.value(where, parseNumber(arg.value.text, 16, name)) ?? 0n);
+      action[name === 'idle_timeout' ? 'idleTimeout' : 'hardTimeout'] = seconds;
+    } else {
+      const close = nearest(name, ['idle_timeout', 'hard_timeout']);
+      problems.add(
+        name === '' ? arg.whole : arg.key,
+        `unknown argument "${name}" of fin_timeout()`,
+        'idle_timeout=N or hard_timeout=N',
+        close,
+      );
+    }
+  }
+  return problems.found.length === before ? { action, at: p.whole } : undefined;
+};
+
+const MAX_CLAUSES = 64;
+
+const readConjunction: Reader = (p, problems) => {
+  const parts = /^\s*(0[xX][0-9a-fA-F]+|\d+)\s*,\s*(\d+)\s*\/\s*(\d+)\s*$/.exec(p.value.text);
+  const where = p.value.text === '' ? p.whole : p.value;
+  if (parts === null) {
+    problems.add(where, `"${p.value.text}" does not say a clause of a conjunction`, 'conjunction(ID,K/N)');
+    return undefined;
+  }
+  const id = problems.value(where, parseNumber(parts[1], 32, 'conjunction id'));
+  const clause = Number(parts[2]);
+  const nClauses = Number(parts[3]);
+  if (id === undefined) return undefined;
+  if (nClauses < 2 || nClauses > MAX_CLAUSES || clause < 1 || clause > nClauses) {
+    problems.add(
+      where,
+      `there is no clause ${clause} of ${nClauses}`,
+      `K/N with N from 2 to ${MAX_CLAUSES} and K from 1 to N`,
+    );
+    return undefined;
+  }
+  return { action: { kind: 'conjunction', id: Number(id), clause: clause - 1, nClauses }, at: p.whole };
+};
+
+const readCheckPktLarger: Reader = (p, problems) => {
+  let size = p.value;
+  let { target } = p;
+  if (target === undefined) {
+    const halves = arrow(p, problems);
+    if (halves === undefined) return undefined;
+    [size, target] = halves;
+  }
+  const bytes = problems.value(
+    size.text === '' ? p.whole : size,
+    parseNumber(size.text, 16, 'packet length'),
+  );
+  const dst = parseDestination(target.text === '' ? p.whole : target, problems);
+  if (bytes === undefined || dst === undefined) return undefined;
+  if (dst.bits === 1) {
+    return { action: { kind: 'check_pkt_larger', size: Number(bytes), dst }, at: p.whole, dst: target };
+  }
+  problems.add(target, `the result is 1 bit wide, this is ${dst.bits}`, 'one bit, such as reg0[0]');
+  return undefined;
+};
+
+const readWriteMetadata: Reader = (p, problems) => {
+  const where = p.value.text === '' ? p.whole : p.value;
+  const slash = p.value.text.indexOf('/');
+  const head = slash < 0 ? where : slice(p.value, 0, slash);
+  const value = problems.value(head, parseNumber(slash < 0 ? p.value.text : head.text, 64, 'metadata'));
+  let mask: bigint | undefined = ones(64);
+  if (slash >= 0) {
+    const tail = slice(p.value, slash + 1);
+    mask = problems.value(tail, parseNumber(tail.text, 64, 'metadata mask'));
+  }
+  if (value === undefined || mask === undefined) return undefined;
+  return { action: { kind: 'write_metadata', value: value & mask, mask }, at: p.whole };
+};
+
+function nesting(kind: 'clone' | 'write_actions'): Reader {
+  return (p, problems, depth) => {
+    const before = problems.found.length;
+    const inner = readList(p.value, kind, problems, depth + 1);
+    if (problems.found.length > before) return undefined;
+    return { action: { kind, actions: inner.map((one) => one.action) }, at: p.whole, inner };
+  };
 }
 
 const field = (name: string): Field => fieldByName(name)!;
@@ -493,7 +590,7 @@ const READERS: ReadonlyMap<string, Reader> = new Map<string, Reader>([
   ['drop', bare({ kind: 'drop' })],
   ['resubmit', readResubmit],
   ['goto_table', readGoto],
-  ['ct', readCt],
+  ['ct', ctReader((s, outer, problems, depth) => readList(s, outer, problems, depth))],
   ['ct_clear', bare({ kind: 'ct_clear' })],
   ['set_field', readSetField],
   ['load', readLoad],
@@ -516,185 +613,179 @@ const READERS: ReadonlyMap<string, Reader> = new Map<string, Reader>([
   ['pop_vlan', bare({ kind: 'pop_vlan' })],
   ['push_vlan', readPushVlan],
   ['dec_ttl', readDecTtl],
+  ['push_mpls', readPushMpls],
+  ['pop_mpls', numbered(16, 'ethertype', (ethertype) => ({ kind: 'pop_mpls', ethertype }))],
+  ['set_mpls_label', modifyNumber(field('mpls_label'), 'MPLS label')],
+  ['set_mpls_tc', modifyNumber(field('mpls_tc'), 'MPLS traffic class')],
+  ['set_mpls_ttl', modifyNumber(field('mpls_ttl'), 'MPLS TTL')],
+  ['dec_mpls_ttl', bare({ kind: 'dec_mpls_ttl' })],
+  ['set_tunnel', readSetTunnel],
+  ['set_tunnel64', readSetTunnel],
+  ['controller', readController],
+  ['enqueue', readEnqueue],
+  ['set_queue', numbered(32, 'queue', (queue) => ({ kind: 'set_queue', queue }))],
+  ['pop_queue', bare({ kind: 'pop_queue' })],
+  ['group', numbered(32, 'group', (group) => ({ kind: 'group', group }), BigInt(MAX_GROUP))],
+  ['meter', numbered(32, 'meter', (meter) => ({ kind: 'meter', meter }), BigInt(MAX_METER), 1n)],
+  ['push', readPush],
+  ['pop', readPop],
+  ['multipath', readMultipath],
+  ['bundle', bundleReader(false)],
+  ['bundle_load', bundleReader(true)],
+  ['learn', readLearn],
+  ['conjunction', readConjunction],
+  ['check_pkt_larger', readCheckPktLarger],
+  ['fin_timeout', readFinTimeout],
+  ['note', readNote],
+  ['exit', bare({ kind: 'exit' })],
+  ['clone', nesting('clone')],
+  ['write_actions', nesting('write_actions')],
+  ['clear_actions', bare({ kind: 'clear_actions' })],
+  ['write_metadata', readWriteMetadata],
 ]);
 
 const ACTION_EXPECTED = 'an action of ovs-actions(7) or a port';
 
-function readActions(s: Span, problems: Problems): Placed[] {
-  const placed: Placed[] = [];
-  for (const p of pairs(s, problems)) {
-    const name = p.key.text.toLowerCase();
-    const reader = READERS.get(name);
-    const port = reader === undefined ? parsePort(p.key.text) : undefined;
-    if (reader !== undefined) {
-      const one = reader(p, problems);
-      if (one !== undefined) placed.push(one);
-    } else if (UNSUPPORTED_ACTIONS.has(name)) {
-      problems.add(
-        p.whole,
-        `action ${name} is not supported yet`,
-        `one of: ${[...READERS.keys()].join(' ')}`,
-      );
-    } else if (name === 'nat') {
-      problems.add(p.whole, 'nat outside ct() is not an action', 'nat only within ct(...)');
-    } else if (port !== undefined) {
-      if (p.value.text !== '') {
-        problems.add(p.value, `port ${p.key.text} takes no argument`, `${p.key.text} alone`);
-        continue;
-      }
-      const action = portAction(port, p.key, problems);
-      if (action !== undefined) placed.push({ action, at: p.whole });
-    } else {
-      const candidates = [...READERS.keys(), ...[...PORT_NAMES.keys()].map((n) => n.toLowerCase())];
-      const where = p.key.text === '' ? p.whole : p.key;
-      problems.add(where, `unknown action "${p.key.text}"`, ACTION_EXPECTED, nearest(name, candidates));
-    }
+function readOne(p: Pair, problems: Problems, depth: number): Placed | undefined {
+  const name = p.key.text.toLowerCase();
+  const reader = READERS.get(name);
+  if (p.target !== undefined && name !== 'check_pkt_larger') {
+    problems.add(
+      p.target.text === '' ? p.whole : p.target,
+      `${p.key.text}() stands before no "->"`,
+      `${p.key.text}(...)`,
+    );
+    return undefined;
   }
-  return placed;
+  if (reader !== undefined) return reader(p, problems, depth);
+  if (UNSUPPORTED_ACTIONS.has(name)) {
+    problems.add(p.whole, `action ${name} is not supported`, `one of: ${[...READERS.keys()].join(' ')}`);
+    return undefined;
+  }
+  if (name === 'nat') {
+    problems.add(p.whole, 'nat outside ct() is not an action', 'nat only within ct(...)');
+    return undefined;
+  }
+  if (name === 'apply_actions') {
+    problems.add(p.whole, 'apply_actions is what a list of actions does anyway', 'its actions by themselves');
+    return undefined;
+  }
+  const port = parsePort(p.key.text);
+  if (port !== undefined) {
+    if (p.value.text !== '') {
+      problems.add(p.value, `port ${p.key.text} takes no argument`, `${p.key.text} alone`);
+      return undefined;
+    }
+    const action = portAction(port, p.key, problems);
+    return action && { action, at: p.whole };
+  }
+  const candidates = [...READERS.keys(), ...[...PORT_NAMES.keys()].map((n) => n.toLowerCase())];
+  const where = p.key.text === '' ? p.whole : p.key;
+  problems.add(where, `unknown action "${p.key.text}"`, ACTION_EXPECTED, nearest(name, candidates));
+  return undefined;
 }
 
-/** The actions of a flow; an empty list reads as drop. What is wrong goes to `problems`. */
-export function parseActions(s: Span, problems: Problems): Placed[] {
-  const placed = readActions(s, problems);
+/** The actions of a list, drop left out. What is wrong goes to `problems`. */
+const readList: ListReader = (s, outer, problems, depth) => {
+  if (depth > MAX_NESTING) {
+    problems.add(s, 'actions are nested too deeply', `at most ${MAX_NESTING} levels`);
+    return [];
+  }
+  const placed: Placed[] = [];
+  for (const p of pairs(s, problems)) {
+    const one = readOne(p, problems, depth);
+    if (one !== undefined) placed.push(one);
+  }
   const drop = placed.find((a) => a.action.kind === 'drop');
   if (drop !== undefined && placed.some((a) => a.action.kind !== 'drop')) {
     problems.add(drop.at, 'drop must not be accompanied by other actions', 'drop alone');
   }
-  const gotos = placed.filter((a) => a.action.kind === 'goto_table');
-  for (const extra of gotos.slice(1)) {
-    problems.add(extra.at, 'a second goto_table', 'at most one goto_table, at the end');
+  const rest = placed.filter((a) => a.action.kind !== 'drop');
+  if (rest.some((a) => a.action.kind === 'conjunction')) {
+    checkConjunctions(rest, problems);
+  } else {
+    for (const one of rest) checkNesting(one, outer, problems);
+    checkOrder(rest, outer, problems);
   }
-  const last = placed.at(-1);
-  if (gotos.length === 1 && last !== undefined && last !== gotos[0]) {
-    problems.add(gotos[0].at, 'goto_table must come after all other actions', 'goto_table at the end');
+  return rest;
+};
+
+function checkConjunctions(placed: readonly Placed[], problems: Problems): void {
+  for (const { action, at } of placed) {
+    if (action.kind === 'conjunction' || action.kind === 'note') continue;
+    problems.add(at, 'conjunction stands only with note and other conjunctions', 'conjunction(...) alone');
   }
-  for (const one of placed) {
-    const dst =
-      one.action.kind === 'set'
-        ? one.action.field
-        : one.action.kind === 'move'
-          ? one.action.dst.field
-          : undefined;
-    if (dst !== undefined && isCtField(dst)) {
-      problems.add(
-        one.dst ?? one.at,
-        `${dst.name} can only be set by ct()`,
-        `ct(commit,exec(...->${dst.name}))`,
-      );
-    }
-  }
-  if (placed.length === 0) return [{ action: { kind: 'drop' }, at: s }];
-  return drop !== undefined ? [drop] : placed;
 }
 
-/** Checks actions against the match of their flow: prerequisites of the fields that they read and
- *  write, VLAN tags as they come and go, and the direction of goto_table. */
-export function checkActions(
-  placed: readonly Placed[],
-  match: Match,
-  table: number,
-  problems: Problems,
-): void {
-  const tagged = [(match.value[FLOW.VLAN_0] & 0x1000) !== 0, (match.value[FLOW.VLAN_1] & 0x1000) !== 0];
-  // OVS can say these only in OpenFlow 1.0 and push_vlan only in 1.1 and later, so not both in a flow.
-  let onlyOf10: { at: Span; needs: string } | undefined;
-  let of11 = false;
-  const loose = (ok: boolean, at: Span, needs: string): void => {
-    if (!ok) onlyOf10 ??= { at, needs };
-  };
-  const need = (f: Field, at: Span): void => {
-    if (!meets(match, f.prereq, tagged[0])) {
-      problems.add(
-        at,
-        `${f.name} is not in every packet of this match (OFPBAC_MATCH_INCONSISTENT)`,
-        `${PREREQ_TEXT[f.prereq]} in the match`,
-      );
-    }
-  };
-  const check = (one: Placed): void => {
-    const { action } = one;
-    switch (action.kind) {
-      case 'output_reg':
-        need(action.src.field, one.src ?? one.at);
-        break;
-      case 'move':
-        need(action.src.field, one.src ?? one.at);
-        need(action.dst.field, one.dst ?? one.at);
-        break;
-      case 'set':
-        if (action.via === 'mod') {
-          loose(meets(match, action.field.prereq, tagged[0]), one.at, PREREQ_TEXT[action.field.prereq]);
-          break;
-        }
-        need(action.field, one.dst ?? one.at);
-        if (action.field.name === 'vlan_vid' && !tagged[0]) {
-          problems.add(
-            one.dst ?? one.at,
-            'vlan_vid can only be set if there is a tag (OFPBAC_MATCH_INCONSISTENT)',
-            PREREQ_TEXT.vlan,
-          );
-        }
-        if (action.field.name === 'vlan_tci') tagged[0] = (action.value & 0x1000n) !== 0n;
-        break;
-      case 'dec_ttl':
-        loose(isIp(match), one.at, PREREQ_TEXT.ip);
-        break;
-      case 'set_vlan_vid':
-      case 'set_vlan_pcp':
-        loose(tagged[0] || one.wantsTag !== true, one.at, PREREQ_TEXT.vlan);
-        tagged[0] = true;
-        break;
-      case 'push_vlan':
-        if (tagged[1]) {
-          problems.add(one.at, 'there are two VLAN tags already (OFPBAC_BAD_TAG)', 'at most two tags');
-        }
-        of11 = true;
-        tagged[1] = tagged[0];
-        tagged[0] = true;
-        break;
-      case 'pop_vlan':
-        loose(tagged[0], one.at, PREREQ_TEXT.vlan);
-        tagged[0] = tagged[1];
-        tagged[1] = false;
-        break;
-      case 'goto_table':
-        if (action.table <= table) {
-          problems.add(
-            one.src ?? one.at,
-            `goto_table goes back from table ${table}`,
-            `a table after ${table}`,
-          );
-        }
-        break;
-      case 'ct':
-        checkCt(action, one);
-        break;
-    }
-  };
-  const checkCt = (action: Action & { kind: 'ct' }, one: Placed): void => {
-    if (!isIp(match)) {
-      problems.add(
-        one.at,
-        'ct() tracks only IP packets (OFPBAC_MATCH_INCONSISTENT)',
-        'ip or ipv6 in the match, or a protocol over them',
-      );
-    }
-    if (action.commit && (match.value[FLOW.CT_STATE] & CS_INV) !== 0) {
-      problems.add(
-        one.at,
-        'ct(commit) of invalid packets (OFPBAC_MATCH_INCONSISTENT)',
-        'a match without ct_state=+inv',
-      );
-    }
-    if (typeof action.zone !== 'number') need(action.zone.field, one.src ?? one.at);
-    for (const inner of one.exec ?? []) check(inner);
-  };
-  for (const one of placed) check(one);
-  if (of11 && onlyOf10 !== undefined) {
+/** Checks that an action may stand where `outer` is around it. */
+function checkNesting(one: Placed, outer: Outer, problems: Problems): void {
+  const written = writtenField(one.action);
+  const where = one.dst ?? one.at;
+  if (outer === 'ct') {
+    if (written !== undefined && isCtField(written)) return;
     problems.add(
-      onlyOf10.at,
-      'together with push_vlan this needs a narrower match (OFPBAC_MATCH_INCONSISTENT)',
-      onlyOf10.needs,
+      where,
+      'only ct_mark and ct_label can be changed in exec()',
+      'set_field, load or move to ct_mark or ct_label',
     );
+  } else if (written !== undefined && isCtField(written)) {
+    problems.add(where, `${written.name} can only be set by ct()`, `ct(commit,exec(...->${written.name}))`);
+  }
+}
+
+/** Places of the instructions in a flow (ovs-actions(7), "Instructions"); all other actions are one. */
+const ORDER: Readonly<Partial<Record<Action['kind'], number>>> = {
+  meter: 0,
+  clear_actions: 2,
+  write_actions: 3,
+  write_metadata: 4,
+  goto_table: 5,
+};
+const APPLY = 1;
+
+function orderOf(one: Placed): number {
+  return ORDER[one.action.kind] ?? APPLY;
+}
+
+function checkOrder(placed: readonly Placed[], outer: Outer, problems: Problems): void {
+  let previous: Placed | undefined;
+  for (const one of placed) {
+    const { kind } = one.action;
+    const order = orderOf(one);
+    const allowed = outer === 'flow' || order === APPLY || (outer === 'bucket' && kind === 'meter');
+    if (outer !== 'ct' && !allowed) {
+      problems.add(one.at, `${kind} can't stand in ${outer}`, `${kind} only among the actions of a flow`);
+    }
+    if (previous !== undefined && previous.action.kind === kind && order !== APPLY) {
+      problems.add(one.at, `a second ${kind}`, `at most one ${kind}`);
+    } else if (previous !== undefined && order < orderOf(previous)) {
+      if (kind === 'meter') {
+        problems.add(one.at, 'meter must come before all other actions', 'meter at the beginning');
+      } else {
+        const before = previous.action.kind;
+        const after = before === 'goto_table' ? 'all other actions' : order === APPLY ? 'the actions' : kind;
+        problems.add(previous.at, `${before} must come after ${after}`, `${before} behind ${after}`);
+      }
+    }
+    previous = one;
+  }
+}
+
+/** The actions of a flow; an empty list reads as drop. What is wrong goes to `problems`. */
+export function parseActions(s: Span, problems: Problems): Placed[] {
+  const placed = readList(s, 'flow', problems, 0);
+  return placed.length === 0 ? [{ action: { kind: 'drop' }, at: s }] : placed;
+}
+
+/** The actions of a bucket; none for drop. */
+export function parseBucketActions(s: Span, problems: Problems): Placed[] {
+  return readList(s, 'bucket', problems, 0);
+}
+
+/** All actions of a list with those inside them. */
+export function* flattened(placed: readonly Placed[]): Iterable<Placed> {
+  for (const one of placed) {
+    yield one;
+    if (one.inner !== undefined) yield* flattened(one.inner);
   }
 }

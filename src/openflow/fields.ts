@@ -18,6 +18,7 @@ export type Prereq =
   | 'none'
   | 'ethernet'
   | 'vlan'
+  | 'mpls'
   | 'arp'
   | 'ipv4'
   | 'ipv6'
@@ -44,7 +45,9 @@ export type FieldFormat =
   | 'ct_state'
   | 'tcp_flags'
   | 'frag'
-  | 'port';
+  | 'port'
+  /** A port as OpenFlow 1.1 and later number it: 32 bits, reserved ones from 0xffffff00. */
+  | 'port11';
 
 /** One field of ovs-fields(7). */
 export interface Field {
@@ -132,16 +135,41 @@ function field(
 }
 
 // Metadata and registers.
-field('in_port NXM_OF_IN_PORT', 16, part(FLOW.IN_PORT, 0, 16), 'port', 'none', 'w');
+field('dp_hash NXM_NX_DP_HASH NXOXM_ET_DP_HASH', 32, whole(FLOW.DP_HASH, 1), 'hex', 'none', 'm');
+field('recirc_id NXM_NX_RECIRC_ID', 32, whole(FLOW.RECIRC_ID, 1), 'decimal', 'none', '');
+field('conj_id NXM_NX_CONJ_ID', 32, whole(FLOW.CONJ_ID, 1), 'decimal', 'none', '');
+field('tun_id tunnel_id NXM_NX_TUN_ID OXM_OF_TUNNEL_ID', 64, whole(FLOW.TUN_ID_HI, 2), 'hex', 'none', 'mw');
+field('tun_src NXM_NX_TUN_IPV4_SRC', 32, whole(FLOW.TUN_SRC, 1), 'ipv4', 'none', 'mw');
+field('tun_dst NXM_NX_TUN_IPV4_DST', 32, whole(FLOW.TUN_DST, 1), 'ipv4', 'none', 'mw');
+// OpenFlow 1.1's name of the input port has 32 bits; the lower 16 are those of in_port.
+field(
+  'in_port in_port_oxm NXM_OF_IN_PORT OXM_OF_IN_PORT',
+  16,
+  part(FLOW.IN_PORT, 0, 16),
+  'port',
+  'none',
+  'w',
+);
+field(
+  'actset_output ONFOXM_ET_ACTSET_OUTPUT OXM_OF_ACTSET_OUTPUT',
+  32,
+  whole(FLOW.ACTSET_OUTPUT, 1),
+  'port11',
+  'none',
+  '',
+);
+field('pkt_mark NXM_NX_PKT_MARK', 32, whole(FLOW.PKT_MARK, 1), 'hex', 'none', 'mw');
 field('metadata OXM_OF_METADATA', 64, whole(FLOW.METADATA_HI, 2), 'hex', 'none', 'mw');
-for (let i = 0; i < 16; i++) {
-  field(`reg${i} NXM_NX_REG${i}`, 32, whole(FLOW.REG0 + i, 1), 'hex', 'none', 'mw');
+for (let i = 0; i < 32; i++) {
+  const wire = i < 16 ? 'NXM_NX_REG' : 'NXOXM_ET_REG';
+  field(`reg${i} ${wire}${i}`, 32, whole(FLOW.REG0 + i, 1), 'hex', 'none', 'mw');
 }
-for (let i = 0; i < 8; i++) {
+for (let i = 0; i < 16; i++) {
   field(`xreg${i} OXM_OF_PKT_REG${i}`, 64, whole(FLOW.REG0 + 2 * i, 2), 'hex', 'none', 'mw');
 }
-for (let i = 0; i < 4; i++) {
-  field(`xxreg${i} NXM_NX_XXREG${i}`, 128, whole(FLOW.REG0 + 4 * i, 4), 'hex', 'none', 'mw');
+for (let i = 0; i < 8; i++) {
+  const wire = i < 4 ? 'NXM_NX_XXREG' : 'NXOXM_ET_XXREG';
+  field(`xxreg${i} ${wire}${i}`, 128, whole(FLOW.REG0 + 4 * i, 4), 'hex', 'none', 'mw');
 }
 
 // Connection tracking.
@@ -191,6 +219,12 @@ field('vlan_vid OXM_OF_VLAN_VID', 12, part(FLOW.VLAN_0, 0, 13), 'decimal', 'ethe
 });
 field('dl_vlan_pcp', 3, part(FLOW.VLAN_0, 13, 3), 'decimal', 'ethernet', 'w');
 field('vlan_pcp OXM_OF_VLAN_PCP', 3, part(FLOW.VLAN_0, 13, 3), 'decimal', 'vlan', 'w');
+
+// MPLS: the outermost label stack entry.
+field('mpls_label OXM_OF_MPLS_LABEL', 20, part(FLOW.MPLS_0, 12, 20), 'decimal', 'mpls', 'w', { bytes: 4 });
+field('mpls_tc OXM_OF_MPLS_TC', 3, part(FLOW.MPLS_0, 9, 3), 'decimal', 'mpls', 'w');
+field('mpls_bos OXM_OF_MPLS_BOS', 1, part(FLOW.MPLS_0, 8, 1), 'decimal', 'mpls', '');
+field('mpls_ttl NXM_NX_MPLS_TTL', 8, part(FLOW.MPLS_0, 0, 8), 'decimal', 'mpls', 'w');
 
 // IPv4, IPv6.
 field('ip_src nw_src NXM_OF_IP_SRC OXM_OF_IPV4_SRC', 32, whole(FLOW.NW_SRC, 1), 'ipv4', 'ipv4', 'mw');
@@ -276,6 +310,17 @@ field(
   'mw',
 );
 
+field('nd_reserved ERICOXM_OF_ICMPV6_ND_RESERVED', 32, whole(FLOW.ND_RESERVED, 1), 'decimal', 'nd', 'w');
+// Where TCP keeps its flags.
+field(
+  'nd_options_type ERICOXM_OF_ICMPV6_ND_OPTIONS_TYPE',
+  8,
+  part(FLOW.TCP_FLAGS, 0, 8),
+  'decimal',
+  'nd',
+  'w',
+);
+
 /** What mod_tp_src writes: the port of whichever transport protocol the packet has. A name in a flow
  *  never means this field (there, tp_src is tcp_src). */
 export const MOD_TP_SRC: Field = l4Port('tp_src', 16);
@@ -316,7 +361,18 @@ export function fieldByName(name: string): Field | undefined {
 
 /** True for names of the kind NXM_OF_IP_SRC, which OVS takes only where it expects a subfield. */
 export function isWireName(name: string): boolean {
-  return /^(NXM|OXM|NXOXM|ONFOXM)_/.test(name);
+  return /^(NXM|OXM|NXOXM|ONFOXM|ERICOXM)_/.test(name);
+}
+
+/** The name of a field on the wire, as ovs-ofctl prints it; undefined for dl_vlan and dl_vlan_pcp,
+ *  which OpenFlow has no code for. */
+export function wireName(f: Field): string | undefined {
+  return f.aliases.find(isWireName);
+}
+
+/** True for fields whose code is 64 bits wide: learn, multipath and bundle_load don't take those. */
+export function isExperimenter(f: Field): boolean {
+  return /^(NXOXM|ONFOXM)_/.test(wireName(f) ?? '');
 }
 
 const BY_VLAN_WORD = new Set(['vlan_tci', 'dl_vlan', 'vlan_vid', 'dl_vlan_pcp', 'vlan_pcp']);

@@ -17,6 +17,8 @@ import {
   ETH_TYPE_ARP,
   ETH_TYPE_IP,
   ETH_TYPE_IPV6,
+  ETH_TYPE_MPLS,
+  ETH_TYPE_MPLS_MCAST,
   ETH_TYPE_RARP,
   IPPROTO_ICMP,
   IPPROTO_ICMPV6,
@@ -30,7 +32,8 @@ import type { Match } from './types.js';
 const ND_SOLICIT = 135;
 const ND_ADVERT = 136;
 const VLAN_VID_MASK = 0x0fff;
-const VLAN_CFI = 0x1000;
+/** The bit of a VLAN_0 or VLAN_1 word that says that there is a tag. */
+export const VLAN_CFI = 0x1000;
 const VLAN_PCP_MASK = 0xe000;
 
 /** The match of every packet. */
@@ -70,6 +73,10 @@ export function matchField(m: Match, f: Field, value: bigint, mask: bigint): voi
     const { word, shift } = f.segments[0];
     m.value[word] = (m.value[word] & ~(0xffff << shift)) | (tci << shift);
     m.mask[word] |= 0xffff << shift;
+  } else if (f.name === 'nd_options_type') {
+    // As do the 16 bits where TCP flags are.
+    m.value[FLOW.TCP_FLAGS] = tci;
+    m.mask[FLOW.TCP_FLAGS] = 0xffff;
   } else {
     putFieldBits(m.value, f, value & mask);
     putFieldBits(m.mask, f, mask);
@@ -92,6 +99,11 @@ export function isIp(m: Match): boolean {
   return ethType(m) === ETH_TYPE_IP || ethType(m) === ETH_TYPE_IPV6;
 }
 
+/** True if all packets of `m` have an MPLS label stack. */
+export function isMpls(m: Match): boolean {
+  return ethType(m) === ETH_TYPE_MPLS || ethType(m) === ETH_TYPE_MPLS_MCAST;
+}
+
 function isArp(m: Match): boolean {
   return ethType(m) === ETH_TYPE_ARP || ethType(m) === ETH_TYPE_RARP;
 }
@@ -105,7 +117,7 @@ function isNd(m: Match): boolean {
 }
 
 /** True if `m` implies that packets went through conntrack and are not invalid. */
-function isCtValid(m: Match): boolean {
+export function isCtValid(m: Match): boolean {
   const state = m.value[FLOW.CT_STATE];
   const some = CS_NEW | CS_EST | CS_REL | CS_RPL | CS_SNAT | CS_DNAT;
   return (
@@ -122,6 +134,8 @@ export function meets(m: Match, prereq: Prereq, tagged: boolean): boolean {
       return true;
     case 'vlan':
       return tagged;
+    case 'mpls':
+      return isMpls(m);
     case 'arp':
       return isArp(m);
     case 'ipv4':
@@ -158,6 +172,7 @@ export const PREREQ_TEXT: Readonly<Record<Prereq, string>> = {
   none: 'nothing',
   ethernet: 'nothing',
   vlan: 'a VLAN tag (dl_vlan, or vlan_tci=0x1000/0x1000, or push_vlan before)',
+  mpls: 'mpls or mplsm',
   arp: 'arp or rarp',
   ipv4: 'ip',
   ipv6: 'ipv6',
@@ -203,6 +218,8 @@ export function missingForMatch(m: Match, f: Field): string | undefined {
     case 'nd_tll':
       return isArp(m) || (isNd(m) && typeIs(m, ND_ADVERT)) ? undefined : PREREQ_TEXT[f.prereq];
     case 'nd_target':
+    case 'nd_reserved':
+    case 'nd_options_type':
       return isNd(m) ? undefined : PREREQ_TEXT.nd;
   }
   switch (f.prereq) {

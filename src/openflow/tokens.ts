@@ -1,6 +1,6 @@
 /** Cuts a flow line into keys and values as ovs-ofctl(8) does, keeping the place of every piece, and
  *  collects what is wrong with it. */
-import type { FlowProblem } from './types.js';
+import { type FlowProblem, FlowSyntaxError } from './types.js';
 import { Refusal } from './values.js';
 
 /** A piece of the line and the offset of its first character in it. */
@@ -18,6 +18,18 @@ export function slice(s: Span, from: number, to = s.text.length): Span {
 export function trim(s: Span): Span {
   const from = s.text.length - s.text.trimStart().length;
   return slice(s, from, Math.max(from, s.text.trimEnd().length));
+}
+
+/** The pieces of `s` between characters of `separators`, empty ones left out. */
+export function words(s: Span, separators: string): Span[] {
+  const found: Span[] = [];
+  let from = 0;
+  for (let i = 0; i <= s.text.length; i++) {
+    if (i < s.text.length && !separators.includes(s.text[i])) continue;
+    if (i > from) found.push(slice(s, from, i));
+    from = i + 1;
+  }
+  return found;
 }
 
 /** The problems of a file; `line` is the line being read. */
@@ -44,6 +56,13 @@ export class Problems {
     );
   }
 
+  /** Throws a FlowSyntaxError if there are any; `text` is the whole file. */
+  throwIfAny(text: string): void {
+    if (this.found.length === 0) return;
+    this.found.sort((a, b) => a.pos.line - b.pos.line || a.pos.column - b.pos.column);
+    throw new FlowSyntaxError(this.found, text);
+  }
+
   /** `value` itself, or undefined after recording the refusal at its place within `where`. */
   value<T>(where: Span, value: T | Refusal): T | undefined {
     if (!(value instanceof Refusal)) return value;
@@ -59,6 +78,8 @@ export interface Pair {
   key: Span;
   delimiter: '' | '=' | ':' | '(';
   value: Span;
+  /** What follows `->` right behind the parenthesis, as in check_pkt_larger(1500)->reg0[0]. */
+  target?: Span;
   whole: Span;
 }
 
@@ -107,7 +128,14 @@ export function pairs(s: Span, problems: Problems): Pair[] {
     }
     if (unclosed >= 0) problems.add(slice(s, unclosed, unclosed + 1), 'parenthesis is never closed', '")"');
     const valueEnd = after === '(' && unclosed < 0 ? i - 1 : i;
-    found.push({ key, delimiter: after, value: slice(s, valueStart, valueEnd), whole: slice(s, start, i) });
+    const value = slice(s, valueStart, valueEnd);
+    let target: Span | undefined;
+    if (after === '(' && text.startsWith('->', i)) {
+      const from = i + 2;
+      while (i < text.length && !SPACE.includes(text[i])) i++;
+      target = slice(s, from, i);
+    }
+    found.push({ key, delimiter: after, value, target, whole: slice(s, start, i) });
   }
 }
 

@@ -52,6 +52,25 @@ export type HashFields =
   | 'nw_dst'
   | 'symmetric_l3';
 
+/** Priority of a flow that names none. */
+export const DEFAULT_PRIORITY = 0x8000;
+
+/** Why a packet goes to the controller, by OpenFlow number. */
+export const CONTROLLER_REASONS: readonly string[] = [
+  'no_match',
+  'action',
+  'invalid_ttl',
+  'action_set',
+  'group',
+  'packet_out',
+  'explicit_miss',
+  'implicit_miss',
+];
+/** The reason of a controller action that names none. */
+export const REASON_ACTION = 1;
+/** The max_len of a controller action that sends whole packets. */
+export const MAX_LEN_ALL = 0xffff;
+
 /** One OpenFlow action, in the words of ovs-actions(7). */
 export type Action =
   // port: 1 to 0xfeff, or OFPP_LOCAL. maxLen: bytes kept, 0 all; with it port may be a reserved one
@@ -173,9 +192,10 @@ export type FlowFlag =
 /** A change of the flow tables (ovs-ofctl add-flow, mod-flows, del-flows). */
 export interface FlowMod {
   command: 'add' | 'modify' | 'modify_strict' | 'delete' | 'delete_strict';
-  /** For deletions, and only them, table is 255 when all tables are meant. */
+  /** Its table is 255 when all tables are meant, which an addition can't say. Its cookie is the one to
+   *  give to an added flow; for the other commands the one to look for. */
   rule: FlowRule;
-  /** Modify and delete only what has these bits of the cookie. */
+  /** Modify and delete only what has these bits of the rule's cookie. */
   cookieMask: bigint;
   /** Delete only what outputs to this port or group; null: whatever. */
   outPort: number | null;

@@ -1,7 +1,14 @@
 /** Text of field values, in the spellings of ovs-fields(7): numbers, addresses, flags, ports. Knows
  *  nothing of flows or positions: every reader returns its value or a Refusal that says what is wrong
  *  and what would be right; `parser.ts` adds where. */
-import { CT_STATE_NAMES, FRAG_ANY, FRAG_LATER, OFPP_LOCAL, OFPP_NONE } from '../classifier/flow-key.js';
+import {
+  CT_STATE_NAMES,
+  FRAG_ANY,
+  FRAG_LATER,
+  OFPP_LOCAL,
+  OFPP_MAX,
+  OFPP_NONE,
+} from '../classifier/flow-key.js';
 import { type Field, VLAN_NONE } from './fields.js';
 
 /** Why a text is not a value. `ofs` and `length` narrow it down to a part of the text. */
@@ -41,6 +48,9 @@ export const TCP_FLAG_NAMES = [
   '[400]',
   '[800]',
 ] as const;
+
+/** What reserved ports of OpenFlow 1.0 are further on in 1.1 and later. */
+const OFPP11_OFFSET = 0xffff0000;
 
 /** OpenFlow 1.0 reserved ports by name; ovs-ofctl(8) takes them in any case. */
 export const PORT_NAMES: ReadonlyMap<string, number> = new Map([
@@ -97,7 +107,7 @@ export function parsePort(text: string): number | undefined {
   if (!/^[0-9]+$/.test(text)) return undefined;
   const port = Number(text);
   if (port <= 0xffff) return port;
-  return port >= 0xffffff00 && port <= 0xffffffff ? port - 0xffff0000 : undefined;
+  return port >= 0xffffff00 && port <= 0xffffffff ? port - OFPP11_OFFSET : undefined;
 }
 
 /** A table number that a flow can be in. */
@@ -301,6 +311,12 @@ function parseUnchecked(text: string, f: Field): Masked | Refusal {
         ? new Refusal(`"${text}" is not a port`, 'a decimal port number or LOCAL')
         : { value: BigInt(port), mask: ones(16) };
     }
+    case 'port11': {
+      const port = parsePort(text);
+      return port === undefined
+        ? new Refusal(`"${text}" is not a port`, 'a decimal port number, LOCAL or UNSET')
+        : { value: BigInt(port < OFPP_MAX ? port : port + OFPP11_OFFSET), mask: ones(32) };
+    }
   }
 }
 
@@ -368,6 +384,8 @@ export function fieldValueText(f: Field, value: bigint, mask: bigint): string {
       return '*';
     case 'port':
       return portText(Number(value));
+    case 'port11':
+      return portText(value < OFPP_MAX ? Number(value) : Number(value) - OFPP11_OFFSET);
     default: {
       const exact = mask === f.valid;
       const hex = f.format === 'hex' || !exact;

@@ -6,7 +6,7 @@ import { putFieldBits } from '../../../src/openflow/fields.js';
 import { parseFlows } from '../../../src/openflow/parser.js';
 import { type Action, type FlowRule, FlowSyntaxError } from '../../../src/openflow/types.js';
 import { ANSWERS } from './ofctl-answers.js';
-import { CASES, STRICTER } from './ofctl-cases.js';
+import { CASES, STRICTER, UNREADABLE } from './ofctl-cases.js';
 
 const answerOf = new Map(ANSWERS.map((a) => [a.flow, a]));
 
@@ -41,6 +41,9 @@ function effect(a: Action): unknown {
       return { bits, mask };
     case 'ct':
       return { ...a, exec: a.exec.map(effect) };
+    case 'clone':
+    case 'write_actions':
+      return { ...a, actions: a.actions.map(effect) };
     default:
       return a;
   }
@@ -57,7 +60,8 @@ for (const flow of CASES) {
     const match = words.filter((word) => !/^(table|cookie|idle|hard):/.test(word)).join(',');
     assert.deepEqual(parse(`${match},actions=drop`)?.match, rule.match, answer.match);
     // mod_vlan_* where no tag is known is printed with the push_vlan that it may mean.
-    if (answer.actions === undefined || (/mod_vlan/.test(flow) && /push_vlan/.test(answer.actions))) return;
+    if (answer.actions === undefined || UNREADABLE.has(flow)) return;
+    if (/mod_vlan/.test(flow) && /push_vlan/.test(answer.actions)) return;
     const again = parse(`table=${rule.table},${match},actions=${answer.actions}`);
     assert.deepEqual(again?.actions.map(effect), rule.actions.map(effect), answer.actions);
   });

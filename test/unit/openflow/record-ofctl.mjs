@@ -17,7 +17,9 @@ function ask(flow, versions) {
 }
 
 const answers = [...CASES, ...STRICTER].map((flow) => {
-  const { run, printed } = ask(flow, 'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15');
+  let { run, printed } = ask(flow, 'OpenFlow10,OpenFlow11,OpenFlow12,OpenFlow13,OpenFlow14,OpenFlow15');
+  // 1.0, which ovs-ofctl takes first, has no instructions: goto_table goes wrong there behind another.
+  if (printed === undefined) ({ run, printed } = ask(flow, 'OpenFlow15'));
   const answer = { flow, accepted: printed !== undefined };
   if (answer.accepted) {
     answer.match = printed.split(/ ?actions=/)[0];
