@@ -58,7 +58,7 @@ export const TRANSLATION: readonly Variant[] = [
       t.translate(key(0, 0)); // makes recirculation id 1
       const k = key(1, CS_TRK | CS_EST);
       const { program } = t.translate(k);
-      must(program[0] === OP_OUTPUT && program[1] === 2, `program ${program}`);
+      must(program[2] === OP_OUTPUT && program[3] === 2, `program ${program}`);
       return timed(t, k);
     },
   },

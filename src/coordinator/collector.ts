@@ -1,5 +1,8 @@
 /** Puts verdicts back into input order and hands them to whoever writes them down.
  *
+ *  It also counts packets by verdict template, and from that, now and then, for the rules, groups and
+ *  buckets that the packets went by.
+ *
  *  Reads: the VERDICT and FRAME_* columns, verdict templates and changed frames of the workers, after
  *  their completion. Writes: `head`, behind which window slots and frames are free again. */
 import { ctStateText } from '../classifier/flow-key.js';
@@ -11,6 +14,7 @@ import {
   type FrameChunk,
 } from '../datapath/frames.js';
 import { DROP_REASONS } from '../datapath/program.js';
+import type { StatPoints } from '../openflow/counted.js';
 import type { PacketColumns } from '../shm/packets.js';
 import type { Completions } from './fabric.js';
 
@@ -26,9 +30,15 @@ export interface VerdictTemplate {
   readonly reason: string | null;
   /** `"ct":[…],"out":[…],"reason":…` */
   readonly json: string;
-  /** Packets and bytes with this verdict and their captured frame, not yet in the tallies. */
+  /** Whether only the captured frame goes out. */
+  readonly plain: boolean;
+  /** Stat points that the packets went by, and bytes of the frame there beyond the captured ones. */
+  readonly path: Int32Array;
+  /** Packets with this verdict and bytes of their captured frames, not yet in the tallies, and the clock of
+   *  the last. */
   packets: number;
   bytes: number;
+  last: number;
 }
 
 /** One packet's verdict; reused for the next packet. */
@@ -39,7 +49,7 @@ export class Verdict {
   nsec = 0;
   inPort = 0;
   wireLen = 0;
-  template: VerdictTemplate = { ct: [], out: [], frames: [], reason: null, json: '', packets: 0, bytes: 0 };
+  template!: VerdictTemplate;
   /** Bytes of each frame: 0 is the captured one, then the changed copies in order. */
   readonly frameBytes: Uint8Array[] = [];
   readonly frameOff: number[] = [];
@@ -70,6 +80,9 @@ export class Collector implements Completions {
   private readonly release: (slot: number) => void;
   private readonly sinks: readonly VerdictSink[];
   private readonly templates: VerdictTemplate[][];
+  /** Templates that have packets which are not in the tallies. */
+  private dirty: VerdictTemplate[] = [];
+  private readonly stats: StatPoints;
   private readonly chunks: FrameChunk[][];
   /** Worker + 1 of completed packets, by slot. */
   private readonly done: Uint16Array;
@@ -78,14 +91,16 @@ export class Collector implements Completions {
   private turnSeq = 0;
   private readonly v = new Verdict();
 
-  /** `release` gives the arena space of a slot's packet back. */
+  /** `release` gives the arena space of a slot's packet back; `stats` says what counts at a stat point. */
   constructor(
     packets: PacketColumns,
     arena: SharedArrayBuffer,
     workers: number,
     release: (slot: number) => void,
     sinks: readonly VerdictSink[],
+    stats: StatPoints,
   ) {
+    this.stats = stats;
     this.packets = packets;
     this.arenaU8 = new Uint8Array(arena);
     this.release = release;
@@ -152,11 +167,10 @@ export class Collector implements Completions {
   private emit(worker: number, slot: number): void {
     const { packets, v } = this;
     const template = this.templates[worker][packets.verdict[slot]];
-    if (this.sinks.length === 0 && packets.frameChunk[slot] < 0) {
-      template.packets++;
-      template.bytes += packets.capLen[slot];
-      return;
-    }
+    if (template.packets++ === 0) this.dirty.push(template);
+    template.bytes += packets.capLen[slot];
+    template.last = packets.clock[slot];
+    if (this.sinks.length === 0 && packets.frameChunk[slot] < 0) return;
     v.packet = packets.seq[slot] + 1;
     v.sec = packets.sec[slot];
     v.nsec = packets.nsec[slot];
@@ -166,7 +180,6 @@ export class Collector implements Completions {
     v.frameBytes[0] = this.arenaU8;
     v.frameOff[0] = packets.off[slot];
     v.frameLen[0] = packets.capLen[slot];
-    this.bytes += v.frameLen[0];
     let n = 1;
     let id = packets.frameChunk[slot];
     let record = packets.frameOff[slot];
@@ -180,9 +193,8 @@ export class Collector implements Completions {
       id = words[w + FRAME_NEXT_CHUNK];
       record = words[w + FRAME_NEXT_OFF];
     }
-    const { out, frames, reason } = template;
-    for (let i = 0; i < out.length; i++) this.tally(out[i], 1, v.frameLen[frames[i]]);
-    if (reason !== null) this.drops.set(reason, (this.drops.get(reason) ?? 0) + 1);
+    const { out, frames, plain } = template;
+    if (!plain) for (let i = 0; i < out.length; i++) this.tally(out[i], 1, v.frameLen[frames[i]]);
     for (const sink of this.sinks) sink.verdict(v);
     if (n > 1) this.releaseFrames(worker, slot);
   }
@@ -197,15 +209,19 @@ export class Collector implements Completions {
     tally.bytes += bytes;
   }
 
-  /** Brings `drops`, `outByPort` and `bytes` up to date. */
+  /** Brings `drops`, `outByPort` and `bytes` up to date, and the counters of rules, groups and buckets. */
   settle(): void {
-    for (const template of this.templates.flat()) {
-      const { packets, bytes, out, reason } = template;
-      for (const port of out) this.tally(port, packets, bytes);
-      if (reason !== null && packets > 0) this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
+    for (const template of this.dirty) {
+      const { packets, bytes, last, out, plain, path, reason } = template;
+      if (plain) for (const port of out) this.tally(port, packets, bytes);
+      if (reason !== null) this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
       this.bytes += bytes;
+      for (let i = 0; i < path.length; i += 2) {
+        this.stats.credit(path[i], packets, bytes + path[i + 1] * packets, last);
+      }
       template.packets = template.bytes = 0;
     }
+    this.dirty = [];
   }
 
   private releaseFrames(worker: number, slot: number): void {
@@ -233,7 +249,8 @@ function decode(words: Int32Array): VerdictTemplate {
     out.push(words[at]);
     frames.push(words[at + 1]);
   }
-  const reason = DROP_REASONS[words[at]];
+  const reason = DROP_REASONS[words[at++]];
   const json = JSON.stringify({ ct, out, reason }).slice(1, -1);
-  return { ct, out, frames, reason, json, packets: 0, bytes: 0 };
+  const plain = frames.every((frame) => frame === 0);
+  return { ct, out, frames, reason, json, plain, path: words.slice(at), packets: 0, bytes: 0, last: 0 };
 }

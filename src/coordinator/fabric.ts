@@ -25,6 +25,7 @@ import {
 } from '../datapath/shard.js';
 import { STAT, STAT_WORDS } from '../datapath/stats.js';
 import { VerdictTable } from '../datapath/verdicts.js';
+import type { Pipeline } from '../openflow/tables.js';
 import type { Translator } from '../openflow/translate.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
 import {
@@ -33,6 +34,7 @@ import {
   CTL_ASLEEP,
   CTL_BELL,
   CTL_EPOCH,
+  CTL_GENERATION,
   CTL_LINE,
   CTL_MAIN_ASLEEP,
   CTL_MAIN_BELL,
@@ -119,6 +121,7 @@ interface Ordered {
 export class Fabric implements ControlPlane {
   readonly packets: PacketColumns;
   readonly coordinator: Coordinator;
+  readonly pipeline: Pipeline;
   readonly workers: number;
   /** Set when a worker has failed; the run can't go on. */
   failure: Error | null = null;
@@ -140,6 +143,8 @@ export class Fabric implements ControlPlane {
   private ctx: PacketContext | null = null;
   private verdicts = new VerdictTable();
   private epoch = 0;
+  /** Generation of the tables that caches know of. */
+  private generation: number;
   private completions: Completions | null = null;
 
   constructor(options: FabricOptions) {
@@ -152,6 +157,8 @@ export class Fabric implements ControlPlane {
       ...options,
     };
     this.workers = o.workers;
+    this.pipeline = o.translator.pipeline;
+    this.generation = this.pipeline.generation;
     this.failed = new Promise((resolve) => {
       this.fail = resolve;
     });
@@ -403,6 +410,16 @@ export class Fabric implements ControlPlane {
     return any;
   }
 
+  /** Makes caches forget what they have of older tables, if the tables have changed. With workers only
+   *  while no packet is in flight. */
+  revalidate(): void {
+    const { generation } = this.pipeline;
+    if (generation === this.generation) return;
+    this.generation = generation;
+    Atomics.store(this.ctl, CTL_GENERATION, generation);
+    this.engine?.megaflows.clear();
+  }
+
   /** A slice of the sweep. */
   sweep(budget: number): void {
     this.coordinator.sweep(this.completions!.clock, budget);
@@ -496,6 +513,15 @@ export class Fabric implements ControlPlane {
     ctx.answerPorts.length = 0;
     ctx.answer = this.coordinator.normal(ctx.key, ctx.now, ctx.answerPorts);
     return true;
+  }
+
+  change(ctx: PacketContext, id: number): void {
+    this.pipeline.execute(id, ctx.now);
+    this.revalidate();
+  }
+
+  meter(ctx: PacketContext, id: number): boolean {
+    return this.pipeline.meter(id, ctx.len, ctx.now);
   }
 
   // ---- test only ----

@@ -115,7 +115,7 @@ class Run {
   private readonly record = newMergedRecord();
   private readonly events: readonly ControlEvent[];
   private nextEvent = 0;
-  /** A packet has been read that an event must come before. */
+  /** A packet has been read that an event or the end of a flow must come before. */
   private holding = false;
   private ended = false;
   private starved = false;
@@ -154,7 +154,9 @@ class Run {
       workers,
       (slot) => arena.release(this.segments[slot]),
       options.sinks ?? [],
+      options.translator.pipeline.stats,
     );
+    options.translator.pipeline.fold = () => this.collector.settle();
     const homes = this.lockstep ? 1 : Math.max(1, workers);
     this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
     this.events = options.events ?? [];
@@ -226,8 +228,8 @@ class Run {
         }
         this.tick();
       }
-      // An event due before this packet waits until all packets before it are done.
-      this.holding = this.eventDue();
+      // What is due before this packet waits until all packets before it are done.
+      this.holding = this.eventDue() || fabric.pipeline.nextDeadline < this.clock;
       if (this.holding) {
         if (collector.inFlight > 0) break;
         this.fence();
@@ -276,19 +278,23 @@ class Run {
     return event.sec < record.sec || (event.sec === record.sec && event.nsec <= record.nsec);
   }
 
-  /** Applies what is due, or what is left at the end; no packet is in flight. True if anything was. */
+  /** Applies what is due, or what is left at the end; no packet is in flight. False if nothing was. */
   private fence(): boolean {
+    const { fabric } = this;
     const first = this.nextEvent;
     while (this.nextEvent < this.events.length && (this.ended || (this.holding && this.eventDue()))) {
       this.apply(this.events[this.nextEvent++]);
     }
-    return this.nextEvent > first;
+    if (this.holding) fabric.pipeline.expire(this.clock);
+    fabric.revalidate();
+    return this.holding || this.nextEvent > first;
   }
 
   private apply(event: ControlEvent): void {
     const { fabric, options } = this;
     this.before = Math.max(this.before, this.millis(event.sec, event.nsec));
     const { pipeline } = options.translator;
+    pipeline.expire(this.before);
     const outcome = runEvent(event, { fabric, pipeline, clock: this.before });
     if (outcome.error === null) this.outcomes.done++;
     else this.outcomes.refused++;

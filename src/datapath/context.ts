@@ -70,6 +70,10 @@ export class PacketContext {
   /** Port and frame ordinal of each output: the first `nOuts` elements. */
   readonly outs: number[] = [];
   nOuts = 0;
+  /** Stat point of each pass, and by how many bytes its frame was longer than the captured one: the first
+   *  `nPath` elements. */
+  readonly path: number[] = [];
+  nPath = 0;
 
   // Trace for the microflow cache.
   foldable = false;
@@ -119,6 +123,7 @@ export class PacketContext {
     this.reason = 0;
     this.nCt = 0;
     this.nOuts = 0;
+    this.nPath = 0;
     this.wait = WAIT_NONE;
     this.saved = 0;
     this.foldable = true;

@@ -24,4 +24,8 @@ export interface ControlPlane {
   commit(ctx: PacketContext, request: CommitRequest): number;
   /** Fills ctx.answerPorts and sets ctx.answer to a drop reason; false: pending. */
   normal(ctx: PacketContext): boolean;
+  /** Executes change `id` of the tables (OP_LEARN, OP_FIN_TIMEOUT); inline only. */
+  change(ctx: PacketContext, id: number): void;
+  /** Whether meter `id` lets the packet pass; inline only. */
+  meter(ctx: PacketContext, id: number): boolean;
 }

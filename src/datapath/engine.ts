@@ -13,6 +13,7 @@ import type { ControlPlane } from './control.js';
 import { FrameEditor } from './edit.js';
 import type { FrameStore } from './frames.js';
 import {
+  DROP_METER,
   DROP_NO_OUTPUT,
   DROP_RECIRC_LIMIT,
   DROP_TOO_SHORT,
@@ -21,12 +22,16 @@ import {
   OP_CT_CLEAR,
   OP_CT_WORDS,
   OP_END,
+  OP_FIN_TIMEOUT,
+  OP_LEARN,
+  OP_METER,
   OP_NORMAL,
   OP_OUTPUT,
   OP_POP_VLAN,
   OP_PUSH_VLAN,
   OP_RECIRC,
   OP_SET,
+  OP_STAT,
 } from './program.js';
 import { STAT } from './stats.js';
 import { clearTracking, Tracker } from './tracker.js';
@@ -102,6 +107,11 @@ export class Engine {
           if (!ctx.pop()) return true;
           this.editor.restoreView(ctx);
           break;
+        case OP_STAT:
+          ctx.pc = pc + 2;
+          ctx.path[ctx.nPath++] = program[pc + 1];
+          ctx.path[ctx.nPath++] = ctx.len - this.packets.capLen[ctx.slot];
+          break;
         case OP_OUTPUT:
           ctx.pc = pc + 2;
           this.output(ctx, program[pc + 1]);
@@ -155,6 +165,18 @@ export class Engine {
             return false;
           }
           this.switched(ctx);
+          break;
+        case OP_LEARN:
+        case OP_FIN_TIMEOUT:
+          ctx.pc = pc + 2;
+          this.control.change(ctx, program[pc + 1]);
+          break;
+        case OP_METER:
+          ctx.pc = pc + 2;
+          if (this.control.meter(ctx, program[pc + 1])) break;
+          ctx.reason = DROP_METER;
+          if (!ctx.pop()) return true;
+          this.editor.restoreView(ctx);
           break;
         default:
           throw new Error(`datapath: program has opcode ${program[pc]} at ${pc}`);

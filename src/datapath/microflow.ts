@@ -162,6 +162,14 @@ export class MicroflowCache {
     this.l3Sizes = new Int32Array(vector);
   }
 
+  /** Forgets everything; nothing may be staged. */
+  clear(): void {
+    this.entries = new Int32Array(FIRST_ENTRIES << SHIFT);
+    this.mask = FIRST_ENTRIES - 1;
+    this.nEntries = 0;
+    this.version++;
+  }
+
   /** Stages 1 to 3 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */
   stage(slots: Int32Array, n: number): void {
     this.parse(slots, n);

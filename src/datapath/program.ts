@@ -72,6 +72,7 @@ export const DROP_NORMAL_SAME_PORT = 10;
 export const DROP_NORMAL_PARTIAL_VLAN = 11;
 export const DROP_NORMAL_NO_PORT = 12;
 export const DROP_COMMIT_REFUSED = 13;
+export const DROP_METER = 14;
 /** Stable names, as verdicts and --stats print them. */
 export const DROP_REASONS = [
   null,
@@ -88,6 +89,7 @@ export const DROP_REASONS = [
   'normal-partial-vlan', //   normal refuses a cut VLAN tag
   'normal-no-other-port', //  normal had nowhere to flood to
   'commit-refused', //        --strict: no connection could be made for it
+  'meter', //                 over the rate of a meter
 ] as const;
 
 /** Recirculations that may nest; one more is dropped (the bound of the userspace datapath). */

@@ -19,6 +19,7 @@ import {
   CTL_ASLEEP,
   CTL_BELL,
   CTL_EPOCH,
+  CTL_GENERATION,
   CTL_LINE,
   CTL_MAIN_ASLEEP,
   CTL_MAIN_BELL,
@@ -144,6 +145,8 @@ export class Shard implements ControlPlane {
   /** Chains that wait for a translation behind the one that is under way. */
   private misses: Chain[] = [];
   private upcallPending = false;
+  /** Generation of the tables that the caches are of. */
+  private generation = 0;
   private random: number;
 
   constructor(init: ShardInit) {
@@ -218,6 +221,7 @@ export class Shard implements ControlPlane {
     let n = 0;
     if (this.nParked < MAX_PARKED) {
       n = this.work.pop(this.slots, Math.min(this.slots.length, this.allowance()));
+      this.revalidate();
       if (n > 0) this.runVector(this.slots, n);
     }
     const flushed = this.flush();
@@ -225,6 +229,16 @@ export class Shard implements ControlPlane {
     // whose connections the sweeper leaves alone.
     Atomics.add(this.ctl, this.ownLine + CTL_EPOCH, 1);
     return n > 0 || answered || flushed;
+  }
+
+  /** Drops what was cached of older tables. They change only while no packet is in flight, so it is enough
+   *  to look after packets have been taken from the ring. */
+  private revalidate(): void {
+    const generation = Atomics.load(this.ctl, CTL_GENERATION);
+    if (generation === this.generation) return;
+    this.generation = generation;
+    this.microflows.clear();
+    this.engine.megaflows.clear();
   }
 
   /** How many packets may be taken so that at most MAX_PARKED wait. */
@@ -456,6 +470,14 @@ export class Shard implements ControlPlane {
     this.requests.words[at + 1] = ctx.isLastRequest ? 1 : 0;
     this.requests.words.set(ctx.key, at + ORDERED_HEADER);
     return false;
+  }
+
+  change(): void {
+    throw new Error('datapath: a program for the main thread has come to a worker');
+  }
+
+  meter(): boolean {
+    throw new Error('datapath: a program for the main thread has come to a worker');
   }
 
   // ---- publishing ----

@@ -1,7 +1,9 @@
 /** Verdict templates: what a verdict says apart from the packet. Many packets share one, so a worker
  *  numbers them, tells the collector each one once, and then writes only the number per packet.
  *
- *  A template as words: n, n times (zone, ct_state), m, m times (port, frame ordinal), drop reason. */
+ *  A template as words: n, n times (zone, ct_state), m, m times (port, frame ordinal), drop reason; then,
+ *  to the end, the stat points that the packet went by: (stat point, bytes of its frame beyond the captured
+ *  ones). */
 import type { PacketContext } from './context.js';
 import { STAT, statOfState } from './stats.js';
 
@@ -54,8 +56,8 @@ export class VerdictTable {
   }
 
   private encode(ctx: PacketContext): number {
-    const { ct, outs, nCt, nOuts } = ctx;
-    const n = nCt + nOuts + 3;
+    const { ct, outs, path, nCt, nOuts, nPath } = ctx;
+    const n = nCt + nOuts + 3 + nPath;
     if (n > this.scratch.length) this.scratch = new Int32Array(n * 2);
     const { scratch } = this;
     let at = 0;
@@ -64,6 +66,7 @@ export class VerdictTable {
     scratch[at++] = nOuts >> 1;
     for (let i = 0; i < nOuts; i++) scratch[at++] = outs[i];
     scratch[at++] = nOuts === 0 ? ctx.reason : 0;
+    for (let i = 0; i < nPath; i++) scratch[at++] = path[i];
     return n;
   }
 }

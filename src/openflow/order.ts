@@ -7,6 +7,7 @@
  *    main thread, which has the tables. */
 import { FLOW } from '../classifier/flow-key.js';
 import type { Field } from './fields.js';
+import { nestedActions } from './rules.js';
 import type { Action } from './types.js';
 
 const { NW_SRC, NW, TP } = FLOW;
@@ -23,7 +24,7 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
   let tracks = false;
   let lockstep: string | null = null;
   for (const list of lists) {
-    for (const action of nested(list)) {
+    for (const action of nestedActions(list)) {
       switch (action.kind) {
         case 'learn':
           return { mode: 'inline', reason: 'learns flows' };
@@ -47,15 +48,6 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
   }
   const reason = lockstep ?? (tracks ? rewrites : null);
   return reason === null ? { mode: 'parallel', reason } : { mode: 'lockstep', reason };
-}
-
-/** The actions of a list and of the lists in it. */
-function* nested(list: readonly Action[]): Generator<Action> {
-  for (const action of list) {
-    yield action;
-    if (action.kind === 'clone' || action.kind === 'write_actions') yield* nested(action.actions);
-    else if (action.kind === 'ct') yield* nested(action.exec);
-  }
 }
 
 function isTuple(field: Field): boolean {

@@ -44,8 +44,10 @@ import {
   OP_PUSH_VLAN,
   OP_RECIRC,
   OP_SET,
+  OP_STAT,
 } from '../datapath/program.js';
 import { ETH_TYPE_IP, ETH_TYPE_IPV6 } from '../wire/extract.js';
+import type { Counted } from './counted.js';
 import {
   type Field,
   getField,
@@ -55,8 +57,8 @@ import {
   setSubfield,
 } from './fields.js';
 import { meets } from './match.js';
-import type { Pipeline } from './tables.js';
-import type { Action, FlowRule } from './types.js';
+import type { Pipeline, TableRule } from './tables.js';
+import type { Action } from './types.js';
 
 const { IN_PORT, RECIRC_ID, CT_STATE, CT_MARK, CT_LABEL_0, ETH_DST_HI, ETH_TYPE } = FLOW;
 const { VLAN_0, VLAN_1, NW, TP, ND_TARGET_3, CT_NW_SRC, METADATA_HI } = FLOW;
@@ -101,6 +103,7 @@ export class Translator {
   private readonly dirty = new Int32Array(FLOW_WORDS); // bits written since they were last committed
   private readonly wireVlan = new Int32Array(2); // tags on the frame as committed
   private ops: number[] = [];
+  private counted: Counted[] = []; // rules that were hit
   private nOutputs = 0;
   private reason = 0;
   private depth = 0;
@@ -129,6 +132,7 @@ export class Translator {
     this.wireVlan[0] = flow[VLAN_0];
     this.wireVlan[1] = flow[VLAN_1];
     this.ops = [];
+    this.counted = [];
     this.nOutputs = 0;
     this.reason = DROP_NO_OUTPUT;
     this.depth = 0;
@@ -147,22 +151,24 @@ export class Translator {
       // Open vSwitch drops a packet whose translation fails, whatever the actions before.
       this.ops = [OP_END, DROP_RESUBMIT_DEPTH];
     }
-    return { program: Int32Array.from(this.ops), mask: wild.slice(0, KEY_WORDS) };
+    const stat = this.pipeline.stats.point(this.counted);
+    return { program: Int32Array.of(OP_STAT, stat, ...this.ops), mask: wild.slice(0, KEY_WORDS) };
   }
 
-  private runRule(table: number, rule: FlowRule | null): void {
+  private runRule(table: number, rule: TableRule | null): void {
     if (rule === null) {
       this.drop(DROP_TABLE_MISS);
       return;
     }
     const outer = this.table;
     this.table = table;
+    this.counted.push(rule);
     this.actions(rule.actions);
     this.table = outer;
   }
 
   /** The rule of highest priority that the flow matches. */
-  private classify(table: number): FlowRule | null {
+  private classify(table: number): TableRule | null {
     const { flow } = this;
     // Fragments match as if they had no ports: the switch's fragment handling is "normal"
     // (ovs-ofctl(8), set-frags).

@@ -68,6 +68,8 @@ export const CTL_MAIN_BELL = 0;
 export const CTL_MAIN_ASLEEP = 1;
 /** … and settings: 1 while TCP sequence checks are off (dpctl/ct-disable-tcp-seq-chk). */
 export const CTL_NO_SEQ_CHECK = 2;
+/** … and the generation of the tables: what a worker has cached of an older one serves no more. */
+export const CTL_GENERATION = 3;
 /** Line 2n + 1 is written by the others for worker n … */
 export const CTL_BELL = 0;
 export const CTL_STOP = 1;

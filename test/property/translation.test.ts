@@ -14,6 +14,7 @@ import {
   OP_PUSH_VLAN,
   OP_RECIRC,
   OP_SET,
+  OP_STAT,
 } from '../../src/datapath/program.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import { Pipeline } from '../../src/openflow/tables.js';
@@ -30,6 +31,7 @@ const FIRST = Number(process.env.SHARDTRACK_PROPERTY_SEED ?? 1);
 const WORDS = new Map([
   [OP_END, 2],
   [OP_OUTPUT, 2],
+  [OP_STAT, 2],
   [OP_SET, 4],
   [OP_PUSH_VLAN, 2],
   [OP_POP_VLAN, 1],
