@@ -40,8 +40,12 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
         invalid_by_reason: invalid,
         fragments: total[STAT.FRAGMENTS],
         commits: result.commits,
-        refused: result.refused.tableFull + result.refused.zoneFull,
-        refused_by_reason: { table_full: result.refused.tableFull, zone_limit: result.refused.zoneFull },
+        refused: result.refused.tableFull + result.refused.zoneFull + result.refused.noTuple,
+        refused_by_reason: {
+          table_full: result.refused.tableFull,
+          zone_limit: result.refused.zoneFull,
+          nat_exhausted: result.refused.noTuple,
+        },
         expired: result.expired,
         flushed: result.flushed,
         live: result.connections,
@@ -127,8 +131,12 @@ export function summaryText(stats: Stats): string {
     ['memory', `${(run.peak_rss_bytes / 2 ** 20).toFixed(0)} MiB at most`],
   ];
   if (ct.refused > 0) {
-    const { table_full, zone_limit } = ct.refused_by_reason;
-    const why = { 'the connection table was full': table_full, 'the zone was at its limit': zone_limit };
+    const { table_full, zone_limit, nat_exhausted } = ct.refused_by_reason;
+    const why = {
+      'the connection table was full': table_full,
+      'the zone was at its limit': zone_limit,
+      'no address and port was left to translate to': nat_exhausted,
+    };
     rows.splice(6, 0, ['refused', `${plural(ct.refused, 'commit')}: ${counts(why)}`]);
   }
   const { events } = traffic;

@@ -110,6 +110,17 @@ function replyType6(type: number): number {
   return type === ICMP6_ECHO_REPLY ? ICMP6_ECHO : -1;
 }
 
+/** CONN.ZONE_PROTO as the replies of a connection say it: ICMP queries have answers of another type. */
+export function replyZoneProto(zoneProto: number): number {
+  const proto = (zoneProto >>> 8) & 0xff;
+  const kind = zoneProto & 0xff;
+  if (proto === IPPROTO_ICMP && !(kind & 0x80)) return (zoneProto & ~0xff) | replyType(kind);
+  if (proto === IPPROTO_ICMPV6 && kind & 0x80 && kind !== KIND_IPV6) {
+    return (zoneProto & ~0xff) | replyType6(kind);
+  }
+  return zoneProto;
+}
+
 function isIcmpError(type: number): boolean {
   // Destination unreachable, source quench, redirect, time exceeded, parameter problem.
   return type === 3 || type === 4 || type === 5 || type === 11 || type === 12;
@@ -209,12 +220,15 @@ export function extractConnKey(
   return INVALID_NONE;
 }
 
+/** Words that stand for the IPv6 addresses in `key`. */
+export function fold(key: ConnKey, seed: number): void {
+  const a = key.addr6;
+  key.src = fold6(seed, a[0], a[1], a[2], a[3]);
+  key.dst = fold6(seed, a[4], a[5], a[6], a[7]);
+}
+
 function finish(key: ConnKey, zone: number, kind: number, kindReply: number, seed: number): void {
-  if (key.ipv6) {
-    const a = key.addr6;
-    key.src = fold6(seed, a[0], a[1], a[2], a[3]);
-    key.dst = fold6(seed, a[4], a[5], a[6], a[7]);
-  }
+  if (key.ipv6) fold(key, seed);
   const zoneProto = (zone << 16) | (key.proto << 8);
   key.zoneProto = zoneProto | kind;
   key.zoneProtoReply = zoneProto | kindReply;

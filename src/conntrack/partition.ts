@@ -12,19 +12,42 @@
  *    search that began before the removal can still hold the slot.
  *  - Only connections that ended before the oldest packet in flight are removed (`sweep`), so nothing
  *    that a worker still has to do can want the record, and removal shows in no result.
+ *  - A translated connection has two entries, one for the tuple of each direction; each is published and
+ *    removed by itself. Both name the same record, so the argument is the same for either.
  *  - Growth: the coordinator builds an index of twice the size beside the old one and publishes its
  *    level; the worker reads the level at the start of each vector, after it has popped the replies that
  *    could name records of the new one. The old index is never changed again.
  *
  *  `docs/architecture.md` has the argument; `test/` injects delays and removes under load. */
-import { ADDR6, BUCKET_SHIFT, BUCKET_WAYS, COLD, CONN, TAG_FREE, TAG_REMOVED } from '../shm/layouts.js';
+import {
+  ADDR6,
+  BUCKET_SHIFT,
+  BUCKET_WAYS,
+  COLD,
+  CONN,
+  NAT,
+  PARENT,
+  STATE_CHILD,
+  STATE_FTP,
+  STATE_TFTP,
+  STATE_TRANSLATED,
+  TAG_FREE,
+  TAG_REMOVED,
+} from '../shm/layouts.js';
 import { tupleHash } from './hash.js';
+import { type ConnKey, replyZoneProto } from './key.js';
 import { allocateTimeouts } from './timeouts.js';
 
-const { SRC, DST, PORTS, ZONE_PROTO, EXPIRES } = CONN.at;
+const { SRC, DST, PORTS, ZONE_PROTO, STATE, EXPIRES } = CONN.at;
 const HOT_SHIFT = CONN.shift;
 const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
+const NAT_SHIFT = NAT.shift;
+const NAT_ADDR6 = NAT.at.SRC6_0;
+const REPLY_SRC = NAT.at.SRC;
+const REPLY_DST = NAT.at.DST;
+const REPLY_PORTS = NAT.at.PORTS;
+const TRANSLATED = STATE_TRANSLATED;
 const EXPIRES_F64 = EXPIRES >> 1;
 const CREATED_F64 = COLD.at.CREATED >> 1;
 
@@ -37,8 +60,10 @@ export interface PartitionMemory {
   hot: SharedArrayBuffer;
   cold: SharedArrayBuffer;
   addr6: SharedArrayBuffer;
+  nat: SharedArrayBuffer;
+  parent: SharedArrayBuffer;
   index: SharedArrayBuffer;
-  /** Word 0: index level in use. */
+  /** Word 0: index level in use. Word 1: 1 once a connection has been translated. */
   ctl: SharedArrayBuffer;
   /** Timeout policies (timeouts.ts), the same for all partitions. */
   timeouts: SharedArrayBuffer;
@@ -52,12 +77,15 @@ export function allocatePartition(
   seed: number,
   timeouts = allocateTimeouts(),
 ): PartitionMemory {
-  const levels = levelsFor(capacity);
+  // All of them could be translated.
+  const levels = levelsFor(2 * capacity);
   const buckets = FIRST_LEVEL_BUCKETS * (2 ** levels - 1);
   return {
     hot: new SharedArrayBuffer(capacity * CONN.words * 4),
     cold: new SharedArrayBuffer(capacity * COLD.words * 4),
     addr6: new SharedArrayBuffer(capacity * ADDR6.words * 4),
+    nat: new SharedArrayBuffer(capacity * NAT.words * 4),
+    parent: new SharedArrayBuffer(capacity * PARENT.words * 4),
     index: new SharedArrayBuffer(buckets * 64),
     ctl: new SharedArrayBuffer(64),
     timeouts,
@@ -66,9 +94,9 @@ export function allocatePartition(
   };
 }
 
-function levelsFor(capacity: number): number {
+function levelsFor(entries: number): number {
   let levels = 1;
-  while (FIRST_LEVEL_BUCKETS * 2 ** (levels - 1) * MAX_LOAD < capacity) levels++;
+  while (FIRST_LEVEL_BUCKETS * 2 ** (levels - 1) * MAX_LOAD < entries) levels++;
   return levels;
 }
 
@@ -84,6 +112,8 @@ export class Partition {
   readonly cold: Int32Array;
   readonly coldF64: Float64Array;
   readonly addr6: Int32Array;
+  readonly nat: Int32Array;
+  readonly parent: Int32Array;
   readonly timeouts: Float64Array;
   readonly seed: number;
   readonly capacity: number;
@@ -93,6 +123,8 @@ export class Partition {
   /** First word of the index level in use, and its bucket mask. */
   base = 0;
   mask = 0;
+  /** Whether any connection has been translated: then a tuple can belong to more than one. */
+  protected translates = false;
 
   constructor(memory: PartitionMemory) {
     this.hot = new Int32Array(memory.hot);
@@ -100,6 +132,8 @@ export class Partition {
     this.cold = new Int32Array(memory.cold);
     this.coldF64 = new Float64Array(memory.cold);
     this.addr6 = new Int32Array(memory.addr6);
+    this.nat = new Int32Array(memory.nat);
+    this.parent = new Int32Array(memory.parent);
     this.timeouts = new Float64Array(memory.timeouts);
     this.index = new Int32Array(memory.index);
     this.ctl = new Int32Array(memory.ctl);
@@ -111,6 +145,7 @@ export class Partition {
   /** Takes notice of a grown index. Once a vector, after the replies have been popped. */
   refresh(): void {
     const level = Atomics.load(this.ctl, 0);
+    this.translates = this.ctl[1] !== 0;
     if (level === this.level) return;
     this.level = level;
     this.base = (FIRST_LEVEL_BUCKETS * (2 ** level - 1)) << BUCKET_SHIFT;
@@ -119,7 +154,10 @@ export class Partition {
 
   /** Finds a live connection: `slot << 1 | reply`, or -1. `kindReply` is ZONE_PROTO as the original
    *  direction would have it if this packet were a reply (it differs for ICMP). `addr6` holds source and
-   *  destination of an IPv6 packet. */
+   *  destination of an IPv6 packet.
+   *
+   *  Translation can give a tuple to two connections (the client of a virtual address may also speak with
+   *  the server behind it): then the younger one has it, as in Open vSwitch. */
   find(
     hash: number,
     src: number,
@@ -133,37 +171,118 @@ export class Partition {
     const { index, hot, hotF64, base, mask } = this;
     const tag = tagOf(hash);
     const swapped = (ports << 16) | (ports >>> 16);
+    let best = -1;
     for (let bucket = hash & mask; ; bucket = (bucket + 1) & mask) {
       const b = base + (bucket << BUCKET_SHIFT);
       for (let way = 0; way < BUCKET_WAYS; way++) {
         const t = index[b + way];
         if (t === tag) {
-          const slot = index[b + BUCKET_WAYS + way];
+          const entry = index[b + BUCKET_WAYS + way];
+          const slot = entry >>> 1;
           const c = slot << HOT_SHIFT;
           if (hotF64[(c >> 1) + EXPIRES_F64] <= now) continue;
-          if (
+          let found = -1;
+          if (entry & 1) {
+            if (hot[c + ZONE_PROTO] === zoneProtoReply && this.isReply(slot, src, dst, ports, addr6)) {
+              found = entry;
+            }
+          } else if (
             hot[c + SRC] === src &&
             hot[c + DST] === dst &&
             hot[c + PORTS] === ports &&
             hot[c + ZONE_PROTO] === zoneProto &&
             (addr6 === null || this.sameAddr6(slot, addr6, 0))
           ) {
-            return slot << 1;
-          }
-          if (
+            found = entry;
+          } else if (
             hot[c + SRC] === dst &&
             hot[c + DST] === src &&
             hot[c + PORTS] === swapped &&
             hot[c + ZONE_PROTO] === zoneProtoReply &&
+            !(hot[c + STATE] & TRANSLATED) &&
             (addr6 === null || this.sameAddr6(slot, addr6, 4))
           ) {
-            return (slot << 1) | 1;
+            found = entry | 1;
           }
+          if (found < 0) continue;
+          if (!this.translates) return found;
+          if (best < 0 || this.created(found >> 1) > this.created(best >> 1)) best = found;
         } else if (t === TAG_FREE) {
-          return -1;
+          return best;
         }
       }
     }
+  }
+
+  /** Whether this is the tuple of the replies of the translated connection in `slot`. */
+  private isReply(slot: number, src: number, dst: number, ports: number, addr6: Int32Array | null): boolean {
+    const { nat } = this;
+    const n = slot << NAT_SHIFT;
+    if (nat[n + REPLY_SRC] !== src || nat[n + REPLY_DST] !== dst || nat[n + REPLY_PORTS] !== ports) {
+      return false;
+    }
+    if (addr6 !== null) {
+      for (let i = 0; i < 8; i++) if (nat[n + NAT_ADDR6 + i] !== addr6[i]) return false;
+    }
+    return true;
+  }
+
+  /** Fills `key` with the tuple that the connection's packets have in the original direction (`reply` 0) or
+   *  the other. */
+  load(slot: number, reply: number, key: ConnKey): void {
+    const { hot, addr6, nat } = this;
+    const c = slot << HOT_SHIFT;
+    const a = slot << ADDR6_SHIFT;
+    const n = slot << NAT_SHIFT;
+    const zoneProto = hot[c + ZONE_PROTO];
+    key.ipv6 = (zoneProto & 0x80) !== 0;
+    key.proto = (zoneProto >>> 8) & 0xff;
+    key.related = false;
+    if (reply === 0) {
+      key.src = hot[c + SRC];
+      key.dst = hot[c + DST];
+      key.ports = hot[c + PORTS];
+      key.zoneProto = zoneProto;
+      key.zoneProtoReply = replyZoneProto(zoneProto);
+      if (key.ipv6) for (let i = 0; i < 8; i++) key.addr6[i] = addr6[a + i];
+    } else {
+      key.zoneProto = replyZoneProto(zoneProto);
+      key.zoneProtoReply = zoneProto;
+      if (hot[c + STATE] & TRANSLATED) {
+        key.src = nat[n + REPLY_SRC];
+        key.dst = nat[n + REPLY_DST];
+        key.ports = nat[n + REPLY_PORTS];
+        if (key.ipv6) for (let i = 0; i < 8; i++) key.addr6[i] = nat[n + NAT_ADDR6 + i];
+      } else {
+        const ports = hot[c + PORTS];
+        key.src = hot[c + DST];
+        key.dst = hot[c + SRC];
+        key.ports = (ports << 16) | (ports >>> 16);
+        if (key.ipv6) for (let i = 0; i < 8; i++) key.addr6[i] = addr6[a + (i ^ 4)];
+      }
+    }
+    key.hash = tupleHash(this.seed, key.src, key.dst, key.ports, zoneProto);
+  }
+
+  /** Fills `key` with the original tuple of the connection's parent. */
+  loadParent(slot: number, key: ConnKey): void {
+    const { parent } = this;
+    const p = slot << PARENT.shift;
+    key.src = parent[p + PARENT.at.SRC];
+    key.dst = parent[p + PARENT.at.DST];
+    key.ports = parent[p + PARENT.at.PORTS];
+    key.zoneProto = parent[p + PARENT.at.ZONE_PROTO];
+    key.zoneProtoReply = replyZoneProto(key.zoneProto);
+    key.proto = (key.zoneProto >>> 8) & 0xff;
+    key.ipv6 = (key.zoneProto & 0x80) !== 0;
+    key.related = false;
+    if (key.ipv6) for (let i = 0; i < 8; i++) key.addr6[i] = parent[p + PARENT.at.SRC6_0 + i];
+    key.hash = tupleHash(this.seed, key.src, key.dst, key.ports, key.zoneProto);
+  }
+
+  /** Number of the packet that committed the connection. */
+  created(slot: number): number {
+    return this.coldF64[((slot << COLD_SHIFT) >> 1) + CREATED_F64];
   }
 
   /** Whether the record's addresses are the packet's, which start at word `from` (0) or cross (4). */
@@ -208,11 +327,20 @@ export class PartitionWriter extends Partition {
 
   /** Publishes the filled record in `slot`. */
   publish(slot: number): void {
-    if (this.count >= (this.mask + 1) * MAX_LOAD) this.grow();
+    const translated = (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) !== 0;
+    if (translated && !this.translates) {
+      this.translates = true;
+      Atomics.store(this.ctl, 1, 1);
+    }
+    if (this.entries >= (this.mask + 1) * MAX_LOAD) this.grow();
     this.used[slot] = 1;
     this.count++;
-    this.place(this.hashOf(slot), slot, true);
+    this.entries += translated ? 2 : 1;
+    this.place(this.hashOf(slot), slot << 1, true);
+    if (translated) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
   }
+  /** Ways in use. */
+  private entries = 0;
 
   /** Told of every removal while the record still is what it was. */
   onRemove: ((slot: number) => void) | null = null;
@@ -220,33 +348,32 @@ export class PartitionWriter extends Partition {
   /** Unpublishes a record; its slot is reused after the worker's current vector. */
   remove(slot: number): void {
     this.onRemove?.(slot);
-    const { index, base, mask } = this;
-    const hash = this.hashOf(slot);
-    const tag = tagOf(hash);
-    for (let bucket = hash & mask; ; bucket = (bucket + 1) & mask) {
-      const b = base + (bucket << BUCKET_SHIFT);
-      let full = true;
-      let found = -1;
-      for (let way = 0; way < BUCKET_WAYS; way++) {
-        const t = index[b + way];
-        if (t === TAG_FREE) {
-          full = false;
-          break;
-        }
-        if (t === tag && index[b + BUCKET_WAYS + way] === slot) found = way;
-      }
-      if (found >= 0) {
-        this.clear(b, found);
-        break;
-      }
-      if (!full) throw new Error(`conntrack: slot ${slot} is not in the index`);
-    }
+    const translated = (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) !== 0;
+    this.unplace(this.hashOf(slot), slot << 1);
+    if (translated) this.unplace(this.replyHashOf(slot), (slot << 1) | 1);
     // Flow-cache entries that still name the slot find it expired.
     this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = 0;
     this.used[slot] = 0;
     this.count--;
+    this.entries -= translated ? 2 : 1;
     this.limbo.push({ slot, epoch: this.epochOf() });
     if (this.limbo.length >= 64) this.drainLimbo();
+  }
+
+  private unplace(hash: number, entry: number): void {
+    const { index, base, mask } = this;
+    const tag = tagOf(hash);
+    for (let bucket = hash & mask; ; bucket = (bucket + 1) & mask) {
+      const b = base + (bucket << BUCKET_SHIFT);
+      for (let way = 0; way < BUCKET_WAYS; way++) {
+        const t = index[b + way];
+        if (t === TAG_FREE) throw new Error(`conntrack: slot ${entry >>> 1} is not in the index`);
+        if (t === tag && index[b + BUCKET_WAYS + way] === entry) {
+          this.clear(b, way);
+          return;
+        }
+      }
+    }
   }
 
   /** Removes up to `budget` slots' worth of connections that ended before `clock` (ms), which must not
@@ -280,10 +407,6 @@ export class PartitionWriter extends Partition {
     return this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64];
   }
 
-  created(slot: number): number {
-    return this.coldF64[((slot << COLD_SHIFT) >> 1) + CREATED_F64];
-  }
-
   zone(slot: number): number {
     return this.hot[(slot << HOT_SHIFT) + ZONE_PROTO] >>> 16;
   }
@@ -291,15 +414,36 @@ export class PartitionWriter extends Partition {
   /** Bytes of the slabs and of the index levels that have been written to. */
   usedBytes(): number {
     const indexBytes = FIRST_LEVEL_BUCKETS * (2 ** (this.level + 1) - 1) * 64;
-    return this.high * (CONN.words + COLD.words) * 4 + this.high6 * ADDR6.words * 4 + indexBytes + 64;
+    const words =
+      this.high * (CONN.words + COLD.words) +
+      this.high6 * ADDR6.words +
+      this.highNat * NAT.words +
+      this.highChild * PARENT.words;
+    return words * 4 + indexBytes + 64;
   }
-  /** Slots below this one have had an IPv6 connection. */
+  /** Slots below these have had an IPv6 connection, one that is translated or has a helper, a child. */
   high6 = 0;
+  private highNat = 0;
+  private highChild = 0;
+
+  /** Takes note of which slabs the record in `slot` uses. */
+  noteUse(slot: number): void {
+    const state = this.hot[(slot << HOT_SHIFT) + STATE];
+    if (state & (STATE_TRANSLATED | STATE_FTP | STATE_TFTP) && slot >= this.highNat) this.highNat = slot + 1;
+    if (state & STATE_CHILD && slot >= this.highChild) this.highChild = slot + 1;
+  }
 
   private hashOf(slot: number): number {
     const c = slot << HOT_SHIFT;
     const { hot } = this;
     return tupleHash(this.seed, hot[c + SRC], hot[c + DST], hot[c + PORTS], hot[c + ZONE_PROTO]);
+  }
+
+  private replyHashOf(slot: number): number {
+    const n = slot << NAT_SHIFT;
+    const { hot, nat } = this;
+    const zoneProto = hot[(slot << HOT_SHIFT) + ZONE_PROTO];
+    return tupleHash(this.seed, nat[n + REPLY_SRC], nat[n + REPLY_DST], nat[n + REPLY_PORTS], zoneProto);
   }
 
   /** Empties a way of the bucket at word `b`. A search ends at the first free way, so a way becomes free
@@ -312,13 +456,13 @@ export class PartitionWriter extends Partition {
     for (; way >= 0 && index[b + way] === TAG_REMOVED; way--) Atomics.store(index, b + way, TAG_FREE);
   }
 
-  private place(hash: number, slot: number, published: boolean): void {
+  private place(hash: number, entry: number, published: boolean): void {
     const { index, base, mask } = this;
     for (let bucket = hash & mask; ; bucket = (bucket + 1) & mask) {
       const b = base + (bucket << BUCKET_SHIFT);
       for (let way = 0; way < BUCKET_WAYS; way++) {
         if (index[b + way] === TAG_FREE || index[b + way] === TAG_REMOVED) {
-          index[b + BUCKET_WAYS + way] = slot;
+          index[b + BUCKET_WAYS + way] = entry;
           if (published) Atomics.store(index, b + way, tagOf(hash));
           else index[b + way] = tagOf(hash);
           return;
@@ -337,7 +481,11 @@ export class PartitionWriter extends Partition {
     this.base = base;
     this.mask = FIRST_LEVEL_BUCKETS * 2 ** next - 1;
     for (let slot = 0; slot < this.high; slot++) {
-      if (this.used[slot]) this.place(this.hashOf(slot), slot, false);
+      if (!this.used[slot]) continue;
+      this.place(this.hashOf(slot), slot << 1, false);
+      if (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) {
+        this.place(this.replyHashOf(slot), (slot << 1) | 1, false);
+      }
     }
     Atomics.store(this.ctl, 0, next);
   }

@@ -6,10 +6,24 @@
  *  of the input (`normal`; commits close to the limit) is asked only when every earlier packet is done;
  *  the caller sees to that (`mustWait`). */
 import { FLOW, OFPP_LOCAL } from '../classifier/flow-key.js';
+import { Binder, NAT_DST, NAT_SRC } from '../conntrack/nat.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
 import { firstTimer, SHORTEST_TIMEOUT_MS, TM_SHIFT } from '../conntrack/timeouts.js';
 import { ZoneLimits } from '../conntrack/zone-limits.js';
 import { ZonePolicies } from '../conntrack/zone-policies.js';
+import {
+  CHILD_ADDRESS,
+  CHILD_END,
+  CHILD_META,
+  CHILD_PARENT,
+  COMMIT_CHILD,
+  COMMIT_CONN,
+  COMMIT_IPV6,
+  COMMIT_NAT,
+  commitPart,
+  NO_ENTRY,
+  NO_TUPLE,
+} from '../datapath/control.js';
 import {
   DROP_NORMAL_NO_PORT,
   DROP_NORMAL_PARTIAL_VLAN,
@@ -17,7 +31,18 @@ import {
   DROP_NORMAL_SAME_PORT,
 } from '../datapath/program.js';
 import type { Translation, Translator } from '../openflow/translate.js';
-import { ADDR6, COLD, CONN, STATE_HAS_POLICY } from '../shm/layouts.js';
+import {
+  ADDR6,
+  COLD,
+  CONN,
+  NAT,
+  PARENT,
+  STATE_CHILD,
+  STATE_HAS_META,
+  STATE_HAS_POLICY,
+  STATE_SPECIAL,
+  STATE_TRANSLATED,
+} from '../shm/layouts.js';
 import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
 import { isReserved, MacTable } from './mac-table.js';
 
@@ -29,6 +54,8 @@ const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
 const COLD_WORDS = COLD.words;
 const CREATED_F64 = COLD.at.CREATED >> 1;
+/** Mark and label, the first words of COLD. */
+const META_WORDS = 5;
 const VLAN_PRESENT = 0x1000;
 
 /** Words of a `normal` request: what the L2 switch looks at. */
@@ -39,6 +66,7 @@ export class Coordinator {
   private readonly translator: Translator;
   private readonly ports: readonly number[];
   readonly macs = new MacTable();
+  private readonly binder = new Binder();
   /** Counts connections that a packet ended on the spot. */
   private readonly endedByPackets: () => number;
   /** Connections that may exist (dpctl/ct-set-maxconns). */
@@ -56,6 +84,8 @@ export class Coordinator {
   /** Commits refused: the table was full, or the zone. */
   full = 0;
   zoneFull = 0;
+  /** Commits that found no tuple to translate to. */
+  exhausted = 0;
   expired = 0;
   flushed = 0;
 
@@ -96,41 +126,73 @@ export class Coordinator {
     return this.connections + coming >= this.maxConns || this.limits.room(zone) <= coming;
   }
 
-  /** Makes a connection of the `words` (CONN.words) and `addr6` (or null) of a request; `seq` is the
-   *  packet that asks. Returns the slot, or -1 when the table is full, or the zone. */
-  commit(home: number, words: Int32Array, at: number, addr6At: number, seq: number, clock: number): number {
+  /** Makes the connection that the request at word `at` asks for (see control.ts); `seq` is the packet that
+   *  asks. Returns the slot, or why there is none. */
+  commit(home: number, words: Int32Array, at: number, seq: number, clock: number): number {
     const partition = this.partitions[home];
-    const zone = words[at + ZONE_PROTO] >>> 16;
+    const record = at + COMMIT_CONN;
+    const zone = words[record + ZONE_PROTO] >>> 16;
     if (this.limits.room(zone) <= 0) {
       this.makeZoneRoom(zone, clock);
       if (this.limits.room(zone) <= 0) {
         this.zoneFull++;
-        return -1;
+        return NO_ENTRY;
       }
     }
     if (this.connections >= this.maxConns) {
       this.makeRoom(clock);
       if (this.connections >= this.maxConns) {
         this.full++;
-        return -1;
+        return NO_ENTRY;
+      }
+    }
+    const addresses = commitPart(words, at, COMMIT_IPV6);
+    const ask = commitPart(words, at, COMMIT_NAT);
+    const child = commitPart(words, at, COMMIT_CHILD);
+    const { binder } = this;
+    let action = 0;
+    if (ask >= 0 && child >= 0) {
+      // A helper has promised the data connection an address: nothing is left to choose.
+      const end = words[child + CHILD_END];
+      action = end === 1 ? NAT_SRC : NAT_DST;
+      binder.promise(words, record, addresses, end, child + CHILD_ADDRESS, partition);
+    } else if (ask >= 0) {
+      action = words[ask] & (NAT_SRC | NAT_DST);
+      if (!binder.choose(partition, words, record, addresses, ask, seq, clock)) {
+        this.exhausted++;
+        return NO_TUPLE;
       }
     }
     const slot = partition.allocate();
     if (slot < 0)
       throw new Error(`conntrack: partition ${home} has no slot below the limit of ${this.maxConns}`);
     const c = slot << HOT_SHIFT;
-    const { hot, cold, coldF64, addr6 } = partition;
-    for (let i = 0; i < CONN.words; i++) hot[c + i] = words[at + i];
+    const { hot, cold, coldF64, addr6, nat, parent } = partition;
+    for (let i = 0; i < CONN.words; i++) hot[c + i] = words[record + i];
     const m = slot << COLD_SHIFT;
     for (let i = 0; i < COLD_WORDS; i++) cold[m + i] = 0;
     coldF64[(m >> 1) + CREATED_F64] = seq;
     partition.createdMs[slot] = clock;
-    if (addr6At >= 0) {
+    if (addresses >= 0) {
       const a = slot << ADDR6_SHIFT;
-      for (let i = 0; i < ADDR6.words; i++) addr6[a + i] = words[addr6At + i];
+      for (let i = 0; i < ADDR6.words; i++) addr6[a + i] = words[addresses + i];
       if (slot >= partition.high6) partition.high6 = slot + 1;
     }
     if (this.policies.has(zone)) this.followPolicy(partition, c, zone, clock);
+    if (hot[c + STATE] & STATE_SPECIAL || ask >= 0) nat.fill(0, slot << NAT.shift, (slot + 1) << NAT.shift);
+    if (ask >= 0) {
+      hot[c + STATE] |= STATE_TRANSLATED;
+      binder.store(slot, action);
+    }
+    if (child >= 0) {
+      hot[c + STATE] |= STATE_CHILD;
+      let any = 0;
+      for (let i = 0; i < META_WORDS; i++) any |= cold[m + i] = words[child + CHILD_META + i];
+      if (any !== 0) hot[c + STATE] |= STATE_HAS_META;
+      const p = slot << PARENT.shift;
+      for (let i = 0; i < PARENT.words; i++) parent[p + i] = words[child + CHILD_PARENT + i];
+    }
+    partition.noteUse(slot);
     partition.publish(slot);
     this.limits.added(zone, home, slot);
     this.commits++;

@@ -2,9 +2,10 @@
  *
  *  Reads partitions while no packet is in flight. Connections come in the order of their creation, which is the
  *  same for any number of workers. */
+import { ConnKey } from '../conntrack/key.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
 import { TCP_STATE_NAMES, WSCALE_KNOWN, WSCALE_SHIFT, WSCALE_UNKNOWN } from '../conntrack/tcp.js';
-import { ADDR6, COLD, CONN } from '../shm/layouts.js';
+import { COLD, CONN, STATE_CHILD, STATE_FTP, STATE_TFTP } from '../shm/layouts.js';
 import { formatIpv4, formatIpv6 } from '../wire/address.js';
 import {
   IPPROTO_ICMP,
@@ -15,7 +16,7 @@ import {
   IPPROTO_UDP,
 } from '../wire/extract.js';
 
-const { SRC, DST, PORTS, ZONE_PROTO, STATE, PKTS_0, BYTES_0 } = CONN.at;
+const { STATE, PKTS_0, BYTES_0 } = CONN.at;
 const { MARK, LABEL_0, CARRY } = COLD.at;
 
 export const IPPROTO_DCCP = 33;
@@ -30,18 +31,6 @@ const PROTOCOL_NAMES = new Map([
   [IPPROTO_IGMP, 'igmp'],
   [IPPROTO_DCCP, 'dccp'],
   [IPPROTO_UDPLITE, 'udplite'],
-]);
-
-/** Answer to an ICMP type, by its number (see CONN.ZONE_PROTO). */
-const ICMP_ANSWERS = new Map([
-  [8, 0],
-  [0, 8],
-  [13, 14],
-  [14, 13],
-  [15, 16],
-  [16, 15],
-  [128, 129],
-  [129, 128],
 ]);
 
 /** One direction of a connection. `sport` and `dport` are 0 for protocols without ports; ICMP has `id`, `type` and
@@ -62,6 +51,9 @@ export interface Connection {
   ipv6: boolean;
   orig: Tuple;
   reply: Tuple;
+  helper: 'ftp' | 'tftp' | null;
+  /** Original tuple of the connection that a helper read when it expected this one. */
+  parent: Tuple | null;
   zone: number;
   mark: number;
   /** Most significant word first. */
@@ -123,39 +115,30 @@ export function dumpConntrack(
 
 /** Reads the record in `slot`. */
 export function connection(p: PartitionWriter, slot: number): Connection {
-  const { hot, cold, addr6 } = p;
+  const { hot, cold } = p;
   const c = slot << CONN.shift;
   const m = slot << COLD.shift;
-  const zoneProto = hot[c + ZONE_PROTO];
-  const proto = (zoneProto >>> 8) & 0xff;
-  const kind = zoneProto & 0xff;
-  const ipv6 = (kind & 0x80) !== 0;
-  const a = slot << ADDR6.shift;
-  const src = ipv6 ? formatIpv6(addr6, a) : formatIpv4(hot[c + SRC]);
-  const dst = ipv6 ? formatIpv6(addr6, a + 4) : formatIpv4(hot[c + DST]);
-  const ports = hot[c + PORTS];
-  let orig: Tuple;
-  let reply: Tuple;
-  if (proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6) {
-    // ICMP over the wrong IP version is tracked like any other protocol but printed like ICMP.
-    const right = proto === (ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
-    const id = ports & 0xffff;
-    orig = { src, dst, id, type: right ? kind : 0, code: 0 };
-    reply = { src: dst, dst: src, id, type: right ? (ICMP_ANSWERS.get(kind) as number) : 0, code: 0 };
-  } else {
-    orig = { src, dst, sport: ports >>> 16, dport: ports & 0xffff };
-    reply = { src: dst, dst: src, sport: ports & 0xffff, dport: ports >>> 16 };
+  const state = hot[c + STATE];
+  let parent: Tuple | null = null;
+  if (state & STATE_CHILD) {
+    p.loadParent(slot, key);
+    parent = tupleOf(key);
   }
+  p.load(slot, 1, key);
+  const reply = tupleOf(key);
+  p.load(slot, 0, key);
   const carry = cold[m + CARRY];
   return {
-    proto,
-    ipv6,
-    orig,
+    proto: key.proto,
+    ipv6: key.ipv6,
+    orig: tupleOf(key),
     reply,
-    zone: zoneProto >>> 16,
+    helper: state & STATE_FTP ? 'ftp' : state & STATE_TFTP ? 'tftp' : null,
+    parent,
+    zone: p.zone(slot),
     mark: cold[m + MARK] >>> 0,
     label: cold.slice(m + LABEL_0, m + LABEL_0 + 4),
-    state: hot[c + STATE],
+    state,
     packets: [hot[c + PKTS_0] >>> 0, hot[c + PKTS_0 + 1] >>> 0],
     bytes: [
       (hot[c + BYTES_0] >>> 0) + (carry & 0xffff) * 2 ** 32,
@@ -165,6 +148,20 @@ export function connection(p: PartitionWriter, slot: number): Connection {
     createdMs: p.createdMs[slot],
     expiresMs: p.expires(slot),
   };
+}
+
+const key = new ConnKey();
+
+function tupleOf(k: ConnKey): Tuple {
+  const { ipv6, proto, ports } = k;
+  const src = ipv6 ? formatIpv6(k.addr6, 0) : formatIpv4(k.src);
+  const dst = ipv6 ? formatIpv6(k.addr6, 4) : formatIpv4(k.dst);
+  if (proto !== IPPROTO_ICMP && proto !== IPPROTO_ICMPV6) {
+    return { src, dst, sport: ports >>> 16, dport: ports & 0xffff };
+  }
+  // ICMP over the wrong IP version is tracked like any other protocol but printed like ICMP.
+  const right = proto === (ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+  return { src, dst, id: ports >>> 16, type: right ? k.zoneProto & 0xff : 0, code: 0 };
 }
 
 /** A line of dpctl/dump-conntrack at `clock`. */
@@ -180,6 +177,8 @@ export function formatConnection(c: Connection, clock: number, o: DumpOptions): 
   if (c.proto === IPPROTO_TCP) {
     text += `,protoinfo=(${o.verbose ? tcpPart(c.state) : `state=${TCP_STATE_NAMES[tcpOneState(c.state)]}`})`;
   }
+  if (c.helper !== null) text += `,helper=${c.helper}`;
+  if (c.parent !== null) text += `,parent=(${tupleText(c.parent)})`;
   return text;
 }
 
@@ -196,6 +195,8 @@ export function connectionJson(c: Connection, clock: number, firstNs: bigint, li
     orig: { ...c.orig, packets: c.packets[0], bytes: c.bytes[0] },
     reply: { ...c.reply, packets: c.packets[1], bytes: c.bytes[1] },
     ...(c.proto === IPPROTO_TCP ? { tcp: tcpJson(c.state) } : {}),
+    ...(c.helper === null ? {} : { helper: c.helper }),
+    ...(c.parent === null ? {} : { parent: c.parent }),
     packet: c.created + 1,
     created: timeText(firstNs, c.createdMs),
     expires: timeText(firstNs, c.expiresMs),

@@ -11,7 +11,7 @@ import { MegaflowCache } from '../classifier/megaflow.js';
 import { allocatePartition, Partition, PartitionWriter } from '../conntrack/partition.js';
 import { allocateTimeouts } from '../conntrack/timeouts.js';
 import type { PacketContext } from '../datapath/context.js';
-import type { CommitRequest, ControlPlane } from '../datapath/control.js';
+import { COMMIT_CONN, COMMIT_NAT, type CommitRequest, type ControlPlane } from '../datapath/control.js';
 import { Engine } from '../datapath/engine.js';
 import { FrameChunk, FrameStore } from '../datapath/frames.js';
 import {
@@ -29,7 +29,6 @@ import type { Pipeline } from '../openflow/tables.js';
 import type { Translator } from '../openflow/translate.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
 import {
-  ADDR6,
   CONN,
   CTL_ASLEEP,
   CTL_BELL,
@@ -362,18 +361,19 @@ export class Fabric implements ControlPlane {
     const seq = packets.seq[slot];
     const completions = this.completions!;
     if (!inTurn && seq !== completions.turn()) {
-      const zone = words[payload + ORDERED_HEADER + CONN.at.ZONE_PROTO] >>> 16;
-      if (type === MSG_NORMAL || coordinator.nearLimit(zone, completions.inFlight)) {
+      // What a connection is translated to depends on those before it.
+      const request = payload + ORDERED_HEADER;
+      const translates = type === MSG_COMMIT && (words[request] & COMMIT_NAT) !== 0;
+      const zone = words[request + COMMIT_CONN + CONN.at.ZONE_PROTO] >>> 16;
+      if (type === MSG_NORMAL || translates || coordinator.nearLimit(zone, completions.inFlight)) {
         this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
         return;
       }
     }
     if (type === MSG_COMMIT) {
       const at = payload + ORDERED_HEADER;
-      const ipv6 = words[m] >= MESSAGE_HEADER + ORDERED_HEADER + CONN.words + ADDR6.words;
-      const addr6At = ipv6 ? at + CONN.words : -1;
       // In turn, no packet before this one looks a connection up any more.
-      const got = coordinator.commit(worker, words, at, addr6At, seq, packets.clock[slot]);
+      const got = coordinator.commit(worker, words, at, seq, packets.clock[slot]);
       const r = replies.begin(MSG_COMMIT, token, 1);
       replies.words[r] = got;
     } else {
@@ -494,17 +494,7 @@ export class Fabric implements ControlPlane {
   }
 
   commit(ctx: PacketContext, request: CommitRequest): number {
-    const words = new Int32Array(CONN.words + ADDR6.words);
-    words.set(request.words);
-    words.set(request.addr6, CONN.words);
-    const slot = this.coordinator.commit(
-      0,
-      words,
-      0,
-      request.ipv6 ? CONN.words : -1,
-      this.packets.seq[ctx.slot],
-      ctx.now,
-    );
+    const slot = this.coordinator.commit(0, request.words, 0, this.packets.seq[ctx.slot], ctx.now);
     this.engine!.partition.refresh();
     return slot;
   }

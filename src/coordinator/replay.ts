@@ -77,7 +77,7 @@ export interface ReplayResult {
   upcalls: number;
   commits: number;
   /** Commits that made no connection, by reason. */
-  refused: { tableFull: number; zoneFull: number };
+  refused: { tableFull: number; zoneFull: number; noTuple: number };
   /** Connections that ended by timeout up to the last packet or event. */
   expired: number;
   flushed: number;
@@ -350,7 +350,11 @@ class Run {
       counters: fabric.counters(),
       upcalls: coordinator.upcalls,
       commits: coordinator.commits,
-      refused: { tableFull: coordinator.full, zoneFull: coordinator.zoneFull },
+      refused: {
+        tableFull: coordinator.full,
+        zoneFull: coordinator.zoneFull,
+        noTuple: coordinator.exhausted,
+      },
       expired: coordinator.expired,
       flushed: coordinator.flushed,
       connections: coordinator.connections,

@@ -1,6 +1,7 @@
 /** Everything that one packet needs on its way through the datapath, so that it can be put aside at any
  *  action and taken up again. Contexts are pooled; one thread owns each. */
 import { KEY_WORDS } from '../classifier/flow-key.js';
+import type { Expectation } from '../conntrack/expectations.js';
 import { FrameLayout } from '../wire/extract.js';
 import { MAX_PASSES, MAX_RECIRC_DEPTH, onlySends } from './program.js';
 
@@ -18,6 +19,7 @@ class Saved {
   pc = 0;
   depth = 0;
   conn = -1;
+  related = false;
   frame = 0;
   chunk = -1;
   record = 0;
@@ -51,8 +53,12 @@ export class PacketContext {
   lastChunk = -1;
   lastRecord = 0;
 
-  /** `slot << 1 | reply` of the connection that the last ct() found, or -1. */
+  /** `slot << 1 | reply` of the connection that the last ct() found, or -1; and whether the packet is an
+   *  ICMP error about it. */
   conn = -1;
+  related = false;
+  /** What expected the connection that the ct() under way opens. */
+  expectation: Expectation | null = null;
   /** Checksums: 0 not looked at, 1 right, 2 wrong. */
   sums = 0;
 
@@ -115,6 +121,8 @@ export class PacketContext {
     this.firstChunk = -1;
     this.lastChunk = -1;
     this.conn = -1;
+    this.related = false;
+    this.expectation = null;
     this.sums = 0;
     this.program = null;
     this.pc = 0;
@@ -151,6 +159,7 @@ export class PacketContext {
     s.pc = this.pc;
     s.depth = this.depth;
     s.conn = this.conn;
+    s.related = this.related;
     s.frame = this.frame;
     s.chunk = this.chunk;
     s.record = this.record;
@@ -169,6 +178,7 @@ export class PacketContext {
     this.pc = s.pc;
     this.depth = s.depth;
     this.conn = s.conn;
+    this.related = s.related;
     this.frame = s.frame;
     this.chunk = s.chunk;
     this.record = s.record;

@@ -43,12 +43,12 @@ export class FrameEditor {
     }
   }
 
-  /** Gives the packet a copy of its frame that nothing else refers to. */
-  own(ctx: PacketContext): void {
+  /** Gives the packet a copy of its frame that nothing else refers to, with `room` bytes left behind. */
+  own(ctx: PacketContext, room = 0): void {
     if (!ctx.shared) return;
     ctx.foldable = false;
     const { frames } = this;
-    frames.allocate(ctx.len);
+    frames.allocate(ctx.len + room);
     const chunk = frames.chunks[frames.chunk];
     const at = frames.record >> 2;
     const off = chunk.words[at + FRAME_DATA_OFF];
@@ -70,6 +70,19 @@ export class FrameEditor {
     ctx.u8 = chunk.u8;
     ctx.off = off;
     ctx.shared = false;
+  }
+
+  /** Puts `text` in the place of the `size` bytes that begin `at` bytes into the frame. */
+  splice(ctx: PacketContext, at: number, size: number, text: string): void {
+    const by = text.length - size;
+    if (by > 0) ctx.shared = true; // no room behind
+    this.own(ctx, Math.max(by, 0));
+    const { u8, off } = ctx;
+    u8.copyWithin(off + at + text.length, off + at + size, off + ctx.len);
+    for (let i = 0; i < text.length; i++) u8[off + at + i] = text.charCodeAt(i);
+    ctx.len += by;
+    ctx.layout.end += by;
+    this.frames.chunks[ctx.chunk].words[(ctx.record >> 2) + FRAME_LEN] = ctx.len;
   }
 
   pushVlan(ctx: PacketContext, tag: number): void {

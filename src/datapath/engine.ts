@@ -61,8 +61,8 @@ export class Engine {
     this.partition = partition;
     this.megaflows = megaflows;
     this.control = control;
-    this.tracker = new Tracker(partition, control, stats);
     this.editor = new FrameEditor(frames, arena);
+    this.tracker = new Tracker(partition, control, this.editor, stats);
     this.arenaU8 = new Uint8Array(arena);
     this.arenaView = new DataView(arena);
     this.packets = packets;

@@ -9,8 +9,8 @@
  *  overlap: parse and verify checksums; touch the entries; compare them and touch the connections. The
  *  last stage, in the shard, is in packet order and is the only one that changes anything.
  *
- *  Entries cover TCP and UDP over IPv4, not fragmented, through at most two connections without mark or
- *  label, with frames left as they are. Private to its thread. */
+ *  Entries cover TCP and UDP over IPv4, not fragmented, through at most two connections without mark,
+ *  label, translation or helper, with frames left as they are. Private to its thread. */
 import { CS_EST, CS_NEW, CS_RPL, CS_TRK, FLOW, KEY_WORDS } from '../classifier/flow-key.js';
 import { FTP_PORT, TFTP_PORT } from '../conntrack/key.js';
 import type { Partition } from '../conntrack/partition.js';
@@ -28,7 +28,7 @@ import {
   WSCALE_UNKNOWN,
 } from '../conntrack/tcp.js';
 import { TM_UDP_MULTIPLE, TM_UDP_SINGLE, timerBlock } from '../conntrack/timeouts.js';
-import { COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
+import { COLD, CONN, STATE_SPECIAL } from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
 import { checksum, sum } from '../wire/checksum.js';
@@ -244,7 +244,7 @@ export class MicroflowCache {
   private owns(c: number, reply: number, zoneProto: number, e: number): boolean {
     const { entries } = this;
     const { hot } = this.partition;
-    if (hot[c + C_ZONE_PROTO] !== zoneProto || hot[c + C_STATE] & STATE_HAS_META) return false;
+    if (hot[c + C_ZONE_PROTO] !== zoneProto || hot[c + C_STATE] & STATE_SPECIAL) return false;
     const ports = entries[e + TP];
     if (reply === 0) {
       return (

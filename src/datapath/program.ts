@@ -2,6 +2,17 @@
  *  (`openflow/translate.ts`), run by the engine (`datapath/engine.ts`). The datapath actions of
  *  ovs-actions(7), "Datapath actions", in the order in which they apply. */
 
+export {
+  NAT_ADDRESS,
+  NAT_DST,
+  NAT_HASH,
+  NAT_IPV6,
+  NAT_ON,
+  NAT_PERSISTENT,
+  NAT_RANDOM,
+  NAT_SRC,
+} from '../conntrack/nat.js';
+
 /** `OP_END reason`: why the packet went nowhere, if it did. */
 export const OP_END = 0;
 /** `OP_OUTPUT port` */
@@ -41,17 +52,6 @@ export const CT_COMMIT = 1;
 export const CT_FORCE = 2;
 export const CT_SET_MARK = 4;
 export const CT_SET_LABEL = 8;
-
-/** `nat` was given. Alone: translate what belongs to a translated connection. */
-export const NAT_ON = 1;
-export const NAT_SRC = 2;
-export const NAT_DST = 4;
-export const NAT_IPV6 = 8;
-/** An address was given; else the packet keeps its own. */
-export const NAT_ADDRESS = 16;
-export const NAT_RANDOM = 32;
-export const NAT_HASH = 64;
-export const NAT_PERSISTENT = 128;
 
 export const ALG_NONE = 0;
 export const ALG_FTP = 1;

@@ -14,8 +14,6 @@ import { MegaflowCache } from '../classifier/megaflow.js';
 import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
 import {
-  ADDR6,
-  CONN,
   CTL_ASLEEP,
   CTL_BELL,
   CTL_EPOCH,
@@ -28,7 +26,7 @@ import {
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
 import { type PacketContext, WAIT_NORMAL } from './context.js';
-import { type CommitRequest, type ControlPlane, PENDING } from './control.js';
+import { type CommitRequest, type ControlPlane, MAX_COMMIT_WORDS, PENDING } from './control.js';
 import { Engine } from './engine.js';
 import { FrameStore } from './frames.js';
 import { coversMask, MicroflowCache } from './microflow.js';
@@ -36,7 +34,7 @@ import { MAX_PROGRAM_WORDS } from './program.js';
 import { STAT } from './stats.js';
 import { VerdictTable } from './verdicts.js';
 
-/** Request: `slot, last request?, CONN words[, ADDR6 words]`. Answer: `slot or NO_ENTRY`. */
+/** Request: `slot, last request?`, a CommitRequest's words. Answer: `slot`, NO_ENTRY or NO_TUPLE. */
 export const MSG_COMMIT = 1;
 /** Request: key. Answer: key, mask, program. */
 export const MSG_UPCALL = 2;
@@ -52,7 +50,8 @@ export const MAX_REPLY_WORDS = MESSAGE_HEADER + 2 * KEY_WORDS + MAX_PROGRAM_WORD
 /** Packets that may wait for the coordinator at a time. */
 export const MAX_PARKED = 1024;
 /** Words of the request ring: all parked packets may have a request in it. */
-export const REQUEST_RING_WORDS = MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + KEY_WORDS);
+export const REQUEST_RING_WORDS =
+  MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + Math.max(KEY_WORDS, MAX_COMMIT_WORDS));
 
 /** What a worker needs; everything in it is shared memory or can be cloned. */
 export interface ShardInit {
@@ -454,13 +453,12 @@ export class Shard implements ControlPlane {
   }
 
   commit(ctx: PacketContext, request: CommitRequest): number {
-    const n = ORDERED_HEADER + CONN.words + (request.ipv6 ? ADDR6.words : 0);
-    const at = this.requests.begin(MSG_COMMIT, this.tokenOf(ctx), n);
+    const n = request.length;
+    const at = this.requests.begin(MSG_COMMIT, this.tokenOf(ctx), ORDERED_HEADER + n);
     const { words } = this.requests;
     words[at] = ctx.slot;
     words[at + 1] = ctx.isLastRequest ? 1 : 0;
-    for (let i = 0; i < CONN.words; i++) words[at + ORDERED_HEADER + i] = request.words[i];
-    if (request.ipv6) words.set(request.addr6, at + ORDERED_HEADER + CONN.words);
+    for (let i = 0; i < n; i++) words[at + ORDERED_HEADER + i] = request.words[i];
     return PENDING;
   }
 

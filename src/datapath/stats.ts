@@ -22,7 +22,9 @@ export const STAT = {
   OUTPUTS_CUT: 15,
   /** Connections that a packet ended on the spot. */
   ENDED: 16,
-  INVALID_0: 17,
+  /** Commits that found no tuple to translate to. */
+  NAT_EXHAUSTED: 17,
+  INVALID_0: 18,
 } as const;
 export const STAT_WORDS = STAT.INVALID_0 + INVALID_REASONS.length;
 

@@ -1,19 +1,35 @@
 /** ct(): finds a packet's connection, runs it through the connection's state machine, and gives the packet
  *  its conntrack metadata. The only code that changes a connection's mutable state, besides the shortcut in
  *  microflow.ts. */
-import { CS_EST, CS_INV, CS_NEW, CS_REL, CS_RPL, CS_TRK, FLOW, KEY_WORDS } from '../classifier/flow-key.js';
+import {
+  CS_DNAT,
+  CS_EST,
+  CS_INV,
+  CS_NEW,
+  CS_REL,
+  CS_RPL,
+  CS_SNAT,
+  CS_TRK,
+  FLOW,
+  KEY_WORDS,
+} from '../classifier/flow-key.js';
+import { Expectations } from '../conntrack/expectations.js';
+import { tupleHash } from '../conntrack/hash.js';
 import {
   ConnKey,
   extractConnKey,
   FTP_PORT,
+  fold,
   INVALID_FRAGMENT,
   INVALID_L4_CHECKSUM,
   INVALID_NONE,
   INVALID_NOT_OPENING,
   INVALID_TCP,
   INVALID_UNRELATED,
+  replyZoneProto,
   TFTP_PORT,
 } from '../conntrack/key.js';
+import { ASK_WORDS } from '../conntrack/nat.js';
 import type { Partition } from '../conntrack/partition.js';
 import { tcpNew, tcpUpdate, tcpValidNew } from '../conntrack/tcp.js';
 import {
@@ -26,11 +42,44 @@ import {
   timerBlock,
 } from '../conntrack/timeouts.js';
 import { UPDATE_INVALID, UPDATE_NEW, UPDATE_VALID, UPDATE_VALID_NEW } from '../conntrack/verdict.js';
-import { ADDR6, COLD, CONN, STATE_HAS_META } from '../shm/layouts.js';
+import {
+  ADDR6,
+  COLD,
+  CONN,
+  KIND_IPV4,
+  KIND_IPV6,
+  PARENT,
+  STATE_CHILD,
+  STATE_FTP,
+  STATE_HAS_META,
+  STATE_TFTP,
+  STATE_TRANSLATED,
+} from '../shm/layouts.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 import { type PacketContext, WAIT_COMMIT } from './context.js';
-import { CommitRequest, type ControlPlane, PENDING } from './control.js';
 import {
+  CHILD_ADDRESS,
+  CHILD_END,
+  CHILD_META,
+  CHILD_PARENT,
+  COMMIT_CHILD,
+  COMMIT_CONN,
+  COMMIT_IPV6,
+  COMMIT_NAT,
+  CommitRequest,
+  type ControlPlane,
+  NO_TUPLE,
+  PENDING,
+} from './control.js';
+import type { FrameEditor } from './edit.js';
+import { Helpers } from './helpers.js';
+import { NatRewriter } from './nat.js';
+import {
+  ALG_FTP,
+  ALG_NONE,
+  ALG_TFTP,
+  CT_ARG_ALG,
+  CT_ARG_NAT,
   CT_COMMIT,
   CT_FORCE,
   CT_SET_LABEL,
@@ -48,6 +97,8 @@ const { MARK, LABEL_0, CARRY } = COLD.at;
 const HOT_SHIFT = CONN.shift;
 const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
+const PARENT_SHIFT = PARENT.shift;
+const PARENT_ADDR6 = PARENT.at.SRC6_0;
 const EXPIRES_F64 = EXPIRES >> 1;
 
 const REFUSED = Int32Array.of(OP_END, DROP_COMMIT_REFUSED);
@@ -62,11 +113,17 @@ export class Tracker {
   private readonly stats: Float64Array;
   private readonly ck = new ConnKey();
   private readonly request = new CommitRequest();
+  private readonly rewriter: NatRewriter;
+  private readonly helpers: Helpers;
+  private readonly expectations: Expectations;
 
-  constructor(partition: Partition, control: ControlPlane, stats: Float64Array) {
+  constructor(partition: Partition, control: ControlPlane, editor: FrameEditor, stats: Float64Array) {
     this.partition = partition;
     this.control = control;
     this.stats = stats;
+    this.rewriter = new NatRewriter(partition, editor);
+    this.expectations = new Expectations(partition);
+    this.helpers = new Helpers(partition, editor, this.expectations);
   }
 
   /** OP_CT at `pc`. False if it waits for a commit. */
@@ -76,20 +133,26 @@ export class Tracker {
     const { partition, stats, ck } = this;
     const flags = program[pc + 1];
     const zone = program[pc + 2];
+    const nat = program[pc + CT_ARG_NAT];
     stats[STAT.CT]++;
     if (flags & (CT_FORCE | CT_SET_MARK | CT_SET_LABEL)) ctx.foldable = false;
 
     // A packet that the last ct() of this zone found a connection for is not run through it again,
-    // except on the control ports of helpers.
+    // except where a helper would read it.
     if (
       ctx.conn >= 0 &&
       partition.hot[((ctx.conn >> 1) << HOT_SHIFT) + ZONE_PROTO] >>> 16 === zone &&
       !(flags & CT_FORCE) &&
-      !onHelperPort(ctx)
+      controlType(ctx, program[pc + CT_ARG_ALG] || this.algOf(ctx.conn >> 1)) === ALG_NONE
     ) {
+      const { conn } = ctx;
+      if (nat !== 0) {
+        this.translate(ctx, conn, zone, ctx.related);
+        ctx.conn = -1;
+      }
       key[CT_ZONE] = zone;
-      this.readMeta(ctx, ctx.conn >> 1);
-      this.writeMeta(ctx, pc, ctx.conn >> 1);
+      this.readMeta(ctx, conn >> 1);
+      this.writeMeta(ctx, pc, conn >> 1);
       this.note(ctx);
       return true;
     }
@@ -116,28 +179,29 @@ export class Tracker {
     if (key[CT_STATE] !== 0 && key[CT_ZONE] !== zone) key[CT_STATE] = 0;
 
     const now = ctx.now;
-    let found = partition.find(
-      ck.hash,
-      ck.src,
-      ck.dst,
-      ck.ports,
-      ck.zoneProto,
-      ck.zoneProtoReply,
-      ck.ipv6 ? ck.addr6 : null,
-      now,
-    );
-    if (found >= 0 && flags & CT_FORCE && found & 1) {
+    const translated = (key[CT_STATE] & (CS_SNAT | CS_DNAT)) !== 0;
+    let found = translated ? this.findTranslated(now) : this.find(now);
+    const reply = found & 1;
+    if (found >= 0 && flags & CT_FORCE && reply) {
       // ct(force) from the other side: the old connection ends here.
       this.expire(found >> 1, now);
       found = -1;
     }
+    let alg = program[pc + CT_ARG_ALG];
+    if (alg === ALG_NONE && found >= 0) alg = this.algOf(found >> 1);
+    const control = controlType(ctx, alg);
 
     let create = false;
     let conn = found;
+    if (found < 0 && translated && nat === 0) conn = this.findOriginal(ctx);
     if (found >= 0) {
-      create = this.update(ctx, found);
-      if (create || key[CT_STATE] & (CS_INV | CS_REL)) ctx.foldable = false;
+      create = control === ALG_FTP ? this.updateFtp(ctx, found, nat !== 0) : this.update(ctx, found);
+      if (create || translated || key[CT_STATE] & (CS_INV | CS_REL)) ctx.foldable = false;
       else ctx.trace(found, key[CT_STATE] | CS_TRK);
+      if (nat !== 0 && !create) this.translate(ctx, found, zone, ck.related);
+    } else if (conn >= 0) {
+      ctx.foldable = false;
+      create = this.update(ctx, conn);
     } else if (ck.related) {
       ctx.foldable = false;
       this.invalidate(key, INVALID_UNRELATED);
@@ -145,55 +209,168 @@ export class Tracker {
       create = true;
     }
 
+    ctx.expectation = null;
     if (create) {
       conn = -1;
       ctx.foldable = false;
-      if (!this.opens(ctx)) {
-        this.invalidate(key, INVALID_NOT_OPENING);
-      } else {
-        key[CT_STATE] = CS_NEW;
-        if (flags & CT_COMMIT) {
-          this.fillRequest(ctx, zone);
-          const slot = this.control.commit(ctx, this.request);
-          if (slot === PENDING) {
-            ctx.wait = WAIT_COMMIT;
-            return false;
+      ctx.expectation = this.expectations.find(ck, now);
+      // What a translated packet no longer has a connection for may look like a packet of another one.
+      if (!translated || this.find(now) < 0) {
+        if (!this.opens(ctx)) {
+          this.invalidate(key, INVALID_NOT_OPENING);
+        } else {
+          key[CT_STATE] = ctx.expectation === null ? CS_NEW : CS_NEW | CS_REL;
+          if (flags & CT_COMMIT) {
+            this.fillRequest(ctx, pc, zone, storedAlg(alg, control));
+            const slot = this.control.commit(ctx, this.request);
+            if (slot === PENDING) {
+              ctx.wait = WAIT_COMMIT;
+              return false;
+            }
+            this.committed(ctx, slot);
+            return true;
           }
-          this.committed(ctx, slot);
-          return true;
         }
       }
     }
-    this.finishTracking(ctx, pc, conn, ck.related);
+    this.finishTracking(ctx, pc, conn, control, ck.related);
     return true;
   }
 
   /** The coordinator has answered the commit of the OP_CT just before ctx.pc. */
   committed(ctx: PacketContext, slot: number): void {
-    this.stats[slot >= 0 ? STAT.COMMITS : STAT.COMMITS_FULL]++;
-    this.finishTracking(ctx, ctx.pc - OP_CT_WORDS, slot >= 0 ? slot << 1 : -1, false);
+    const pc = ctx.pc - OP_CT_WORDS;
+    let control = ALG_NONE;
+    if (slot >= 0) {
+      this.stats[STAT.COMMITS]++;
+      control = controlType(ctx, this.algOf(slot));
+      if (this.partition.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) {
+        this.rewriter.translate(ctx, slot, 0, false);
+      }
+    } else {
+      this.stats[slot === NO_TUPLE ? STAT.NAT_EXHAUSTED : STAT.COMMITS_FULL]++;
+    }
+    this.finishTracking(ctx, pc, slot >= 0 ? slot << 1 : -1, control, false);
     if (slot < 0 && this.strict) {
       ctx.program = REFUSED;
       ctx.pc = 0;
     }
   }
 
-  /** Conntrack metadata of the packet, and what ct() was asked to set. */
-  private finishTracking(ctx: PacketContext, pc: number, conn: number, related: boolean): void {
+  /** Conntrack metadata of the packet, and what ct() was asked to set; then the helper's turn. */
+  private finishTracking(
+    ctx: PacketContext,
+    pc: number,
+    conn: number,
+    control: number,
+    related: boolean,
+  ): void {
     const { key } = ctx;
+    const nat = ctx.program![pc + CT_ARG_NAT] !== 0;
     key[CT_STATE] |= CS_TRK;
     key[CT_ZONE] = ctx.program![pc + 2];
-    ctx.conn = conn;
+    // Translation looks its connection up by itself.
+    ctx.conn = nat ? -1 : conn;
+    ctx.related = related;
     if (conn >= 0) {
       this.readMeta(ctx, conn >> 1);
       this.origTupleOfConn(key, conn >> 1);
       this.writeMeta(ctx, pc, conn >> 1);
+      if (control !== ALG_NONE && this.algOf(conn >> 1) !== ALG_NONE) {
+        this.helpers.read(ctx, control, conn, nat);
+      }
+    } else if (ctx.expectation !== null) {
+      const { meta, tuple } = ctx.expectation;
+      key[CT_MARK] = meta[0];
+      for (let i = 0; i < 4; i++) key[CT_LABEL_0 + i] = meta[1 + i];
+      origTupleOf(key, tuple[0], tuple[1], tuple[2], tuple[3], tuple, PARENT.at.SRC6_0);
     } else {
       clearMeta(key);
       if (related) this.origTupleOfKey(key);
       else origTupleOfPacket(key);
     }
+    ctx.expectation = null;
     this.note(ctx);
+  }
+
+  /** The connection of the tuple in `ck`. */
+  private find(now: number): number {
+    const { src, dst, ports, zoneProto, zoneProtoReply, hash, ipv6, addr6 } = this.ck;
+    return this.partition.find(hash, src, dst, ports, zoneProto, zoneProtoReply, ipv6 ? addr6 : null, now);
+  }
+
+  /** The same for a packet that the zone has translated already: it looks like the other direction's
+   *  packets turned round. `ck` becomes what it was before translation. */
+  private findTranslated(now: number): number {
+    const { ck } = this;
+    turn(ck);
+    const found = this.find(now);
+    if (found < 0) {
+      turn(ck);
+      return -1;
+    }
+    const { related } = ck;
+    this.partition.load(found >> 1, (found & 1) ^ 1, ck);
+    ck.related = related;
+    return found ^ 1;
+  }
+
+  /** The connection that the packet's original tuple names, for a packet that was translated and then
+   *  changed. It counts as a packet of the original direction. */
+  private findOriginal(ctx: PacketContext): number {
+    const { key } = ctx;
+    const { ck, original, partition } = this;
+    const proto = key[CT_NW_PROTO];
+    if (proto === 0) return -1;
+    original.ipv6 = ck.ipv6;
+    const icmp = ck.proto === (ck.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+    original.ports = icmp ? ck.ports : key[CT_TP];
+    const kind = icmp ? key[CT_TP] >>> 16 : ck.ipv6 ? KIND_IPV6 : KIND_IPV4;
+    original.zoneProto = (key[CT_ZONE] << 16) | (proto << 8) | kind;
+    original.zoneProtoReply = replyZoneProto(original.zoneProto);
+    if (ck.ipv6) {
+      for (let i = 0; i < 8; i++) original.addr6[i] = key[CT_IPV6_SRC_0 + i];
+      fold(original, partition.seed);
+    } else {
+      original.src = key[CT_NW_SRC];
+      original.dst = key[CT_NW_DST];
+    }
+    const { src, dst, ports, zoneProto, zoneProtoReply } = original;
+    const hash = tupleHash(partition.seed, src, dst, ports, zoneProto);
+    const addr6 = ck.ipv6 ? original.addr6 : null;
+    const found = partition.find(hash, src, dst, ports, zoneProto, zoneProtoReply, addr6, ctx.now);
+    return found < 0 ? -1 : found & ~1;
+  }
+  private readonly original = new ConnKey();
+
+  /** Translates a packet of a translated connection, unless this zone has done so before. */
+  private translate(ctx: PacketContext, conn: number, zone: number, related: boolean): void {
+    const { key } = ctx;
+    if (!(this.partition.hot[((conn >> 1) << HOT_SHIFT) + STATE] & STATE_TRANSLATED)) return;
+    if (key[CT_STATE] & (CS_SNAT | CS_DNAT)) {
+      if (key[CT_ZONE] === zone) return;
+      key[CT_STATE] &= ~(CS_SNAT | CS_DNAT);
+    }
+    this.rewriter.translate(ctx, conn >> 1, conn & 1, related);
+  }
+
+  /** Which helper reads the connection. */
+  private algOf(slot: number): number {
+    const state = this.partition.hot[(slot << HOT_SHIFT) + STATE];
+    return state & STATE_FTP ? ALG_FTP : state & STATE_TFTP ? ALG_TFTP : ALG_NONE;
+  }
+
+  /** `update` for a packet on an FTP control connection: the state machine sees the sequence numbers of
+   *  the end whose data has been rewritten as that end knows them. */
+  private updateFtp(ctx: PacketContext, found: number, nat: boolean): boolean {
+    const skewDir = this.helpers.skewDirection(found >> 1);
+    if ((found & 1) !== skewDir) {
+      this.helpers.adjust(ctx, found, nat);
+      return this.update(ctx, found);
+    }
+    const create = this.update(ctx, found);
+    if (!create) this.helpers.adjust(ctx, found, nat);
+    return create;
   }
 
   /** Adds a line to the verdict's `ct`. */
@@ -221,6 +398,7 @@ export class Tracker {
       return false;
     }
     const c = slot << HOT_SHIFT;
+    if (hot[c + STATE] & STATE_CHILD) key[CT_STATE] |= CS_REL;
     let verdict: number;
     if (ck.proto === IPPROTO_TCP) {
       const l4 = ctx.off + layout.l4;
@@ -290,27 +468,42 @@ export class Tracker {
     return ck.proto === IPPROTO_ICMPV6 ? type === 128 : type === 8 || type === 13 || type === 15;
   }
 
-  private fillRequest(ctx: PacketContext, zone: number): void {
+  /** Asks for the connection that the packet opens. */
+  private fillRequest(ctx: PacketContext, pc: number, zone: number, alg: number): void {
     const { ck, request } = this;
     const { words, f64 } = request;
-    words.fill(0);
-    words[SRC] = ck.src;
-    words[DST] = ck.dst;
-    words[PORTS] = ck.ports;
-    words[ZONE_PROTO] = (zone << 16) | (ck.zoneProto & 0xffff);
-    request.ipv6 = ck.ipv6;
-    if (ck.ipv6) request.addr6.set(ck.addr6);
+    request.clear();
+    const c = COMMIT_CONN;
+    words[c + SRC] = ck.src;
+    words[c + DST] = ck.dst;
+    words[c + PORTS] = ck.ports;
+    words[c + ZONE_PROTO] = (zone << 16) | (ck.zoneProto & 0xffff);
     if (ck.proto === IPPROTO_TCP) {
       const l4 = ctx.off + ctx.layout.l4;
       const size = ctx.layout.end - ctx.layout.l4;
       const payload = size - ((ctx.view.getUint8(l4 + 12) >>> 4) << 2);
-      tcpNew(words, f64, 0, ctx.view, l4, payload, ctx.now);
+      tcpNew(words, f64, c, ctx.view, l4, payload, ctx.now);
     } else {
       const timer = hasIcmpStates(ck.proto) ? TM_ICMP_FIRST : TM_UDP_FIRST;
-      f64[EXPIRES_F64] = ctx.now + DEFAULT_TIMEOUTS_MS[timer];
+      f64[(c >> 1) + EXPIRES_F64] = ctx.now + DEFAULT_TIMEOUTS_MS[timer];
     }
-    words[PKTS_0] = 1;
-    words[BYTES_0] = ctx.layout.end - ctx.layout.l3;
+    if (alg !== ALG_NONE) words[c + STATE] |= alg === ALG_FTP ? STATE_FTP : STATE_TFTP;
+    words[c + PKTS_0] = 1;
+    words[c + BYTES_0] = ctx.layout.end - ctx.layout.l3;
+    if (ck.ipv6) words.set(ck.addr6, request.add(COMMIT_IPV6));
+    const program = ctx.program!;
+    if (program[pc + CT_ARG_NAT] !== 0) {
+      const ask = request.add(COMMIT_NAT);
+      for (let i = 0; i < ASK_WORDS; i++) words[ask + i] = program[pc + CT_ARG_NAT + i];
+    }
+    const { expectation } = ctx;
+    if (expectation !== null) {
+      const child = request.add(COMMIT_CHILD);
+      words[child + CHILD_END] = expectation.end;
+      words.set(expectation.address, child + CHILD_ADDRESS);
+      words.set(expectation.meta, child + CHILD_META);
+      words.set(expectation.tuple, child + CHILD_PARENT);
+    }
   }
 
   private readMeta(ctx: PacketContext, slot: number): void {
@@ -333,6 +526,8 @@ export class Tracker {
     if (!(flags & (CT_SET_MARK | CT_SET_LABEL))) return;
     const { key } = ctx;
     const { hot, cold } = this.partition;
+    // Mark and label of a data connection are its parent's.
+    if (hot[(slot << HOT_SHIFT) + STATE] & STATE_CHILD) return;
     const m = slot << COLD_SHIFT;
     if (flags & CT_SET_MARK) {
       key[CT_MARK] = program[pc + 3] | (key[CT_MARK] & ~program[pc + 4]);
@@ -353,21 +548,14 @@ export class Tracker {
   }
 
   private origTupleOfConn(key: Int32Array, slot: number): void {
-    const { hot, addr6 } = this.partition;
+    const { hot, addr6, parent } = this.partition;
     const c = slot << HOT_SHIFT;
-    const zoneProto = hot[c + ZONE_PROTO];
-    const proto = (zoneProto >>> 8) & 0xff;
-    const kind = zoneProto & 0xff;
-    clearOrigTuple(key);
-    key[CT_NW_PROTO] = proto;
-    if (kind & 0x80) {
-      const a = slot << ADDR6_SHIFT;
-      for (let i = 0; i < 8; i++) key[CT_IPV6_SRC_0 + i] = addr6[a + i];
-      key[CT_TP] = proto === IPPROTO_ICMPV6 ? kind << 16 : hot[c + PORTS];
+    if (hot[c + STATE] & STATE_CHILD) {
+      const p = slot << PARENT_SHIFT;
+      origTupleOf(key, parent[p], parent[p + 1], parent[p + 2], parent[p + 3], parent, p + PARENT_ADDR6);
     } else {
-      key[CT_NW_SRC] = hot[c + SRC];
-      key[CT_NW_DST] = hot[c + DST];
-      key[CT_TP] = proto === IPPROTO_ICMP ? kind << 16 : hot[c + PORTS];
+      const a = slot << ADDR6_SHIFT;
+      origTupleOf(key, hot[c + SRC], hot[c + DST], hot[c + PORTS], hot[c + ZONE_PROTO], addr6, a);
     }
   }
 
@@ -395,14 +583,61 @@ function isIcmp(ck: ConnKey): boolean {
   return ck.proto === (ck.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }
 
-/** FTP and TFTP control ports: the tracker looks at every packet there, helper or not. */
-function onHelperPort(ctx: PacketContext): boolean {
+/** Which helper's control connection the packet looks like: that of ct(alg=…) or of its connection, if the
+ *  protocol is right, or by its port, helper or not. */
+function controlType(ctx: PacketContext, alg: number): number {
   const proto = ctx.key[NW] & 0xff;
-  if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP) return false;
+  if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP) return ALG_NONE;
   const l4 = ctx.off + ctx.layout.l4;
   const dport = ctx.view.getUint16(l4 + 2);
-  if (proto === IPPROTO_UDP) return dport === TFTP_PORT;
-  return dport === FTP_PORT || ctx.view.getUint16(l4) === FTP_PORT;
+  if (proto === IPPROTO_UDP) return alg === ALG_TFTP || dport === TFTP_PORT ? ALG_TFTP : ALG_NONE;
+  if (alg === ALG_FTP || dport === FTP_PORT || ctx.view.getUint16(l4) === FTP_PORT) return ALG_FTP;
+  return ALG_NONE;
+}
+
+/** The helper that a new connection gets: the one asked for, unless the packet looks like another's. */
+function storedAlg(alg: number, control: number): number {
+  return control === ALG_NONE || control === alg ? alg : ALG_NONE;
+}
+
+/** Makes the tuple that of the other direction. */
+function turn(ck: ConnKey): void {
+  const { src, ports, zoneProto, addr6 } = ck;
+  ck.src = ck.dst;
+  ck.dst = src;
+  ck.ports = (ports << 16) | (ports >>> 16);
+  ck.zoneProto = ck.zoneProtoReply;
+  ck.zoneProtoReply = zoneProto;
+  if (!ck.ipv6) return;
+  for (let i = 0; i < 4; i++) {
+    const word = addr6[i];
+    addr6[i] = addr6[4 + i];
+    addr6[4 + i] = word;
+  }
+}
+
+/** Writes a tuple, with IPv6 addresses at `addr6[a]`, to the packet's original tuple. */
+function origTupleOf(
+  key: Int32Array,
+  src: number,
+  dst: number,
+  ports: number,
+  zoneProto: number,
+  addr6: Int32Array,
+  a: number,
+): void {
+  const proto = (zoneProto >>> 8) & 0xff;
+  const kind = zoneProto & 0xff;
+  clearOrigTuple(key);
+  key[CT_NW_PROTO] = proto;
+  if (kind & 0x80) {
+    for (let i = 0; i < 8; i++) key[CT_IPV6_SRC_0 + i] = addr6[a + i];
+    key[CT_TP] = proto === IPPROTO_ICMPV6 ? kind << 16 : ports;
+  } else {
+    key[CT_NW_SRC] = src;
+    key[CT_NW_DST] = dst;
+    key[CT_TP] = proto === IPPROTO_ICMP ? kind << 16 : ports;
+  }
 }
 
 function clearMeta(key: Int32Array): void {

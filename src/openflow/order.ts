@@ -35,6 +35,7 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
         case 'ct':
           tracks = true;
           if (action.nat !== undefined) lockstep ??= 'translates addresses';
+          if (action.alg !== undefined) lockstep ??= 'has helpers expect connections';
           break;
         case 'set':
           if (isTuple(action.field)) rewrites = 'rewrites addresses or ports and tracks';

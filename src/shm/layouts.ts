@@ -44,8 +44,46 @@ export const COLD = record(
 /** Addresses of an IPv6 connection, original direction. */
 export const ADDR6 = record('SRC_0', 'SRC_1', 'SRC_2', 'SRC_3', 'DST_0', 'DST_1', 'DST_2', 'DST_3');
 
-/** An index bucket: one cache line. TAG_n is the connection's hash, TAG_FREE or TAG_REMOVED; SLOT_n is
- *  valid only behind a published tag. */
+/** What translation and helpers add to a connection (STATE_TRANSLATED, STATE_FTP, STATE_TFTP), one cache
+ *  line. Writer: as CONN; SKEW and SKEW_DIR belong to the home worker once published. */
+export const NAT = record(
+  'SRC', //       tuple of the reply direction, as SRC, DST and PORTS of CONN
+  'DST',
+  'PORTS',
+  'ACTION', //    NAT_SRC or NAT_DST, seen from the original direction; 0: `nat` without arguments
+  'SKEW', //      bytes by which payload rewriting has moved the sequence numbers …
+  'SKEW_DIR', //  … of this direction (0: original, 1: reply)
+  'UNUSED_0',
+  'UNUSED_1',
+  'SRC6_0', //    addresses of an IPv6 reply tuple
+  'SRC6_1',
+  'SRC6_2',
+  'SRC6_3',
+  'DST6_0',
+  'DST6_1',
+  'DST6_2',
+  'DST6_3',
+);
+
+/** Original tuple of the control connection that a data connection (STATE_CHILD) was expected by. */
+export const PARENT = record(
+  'SRC',
+  'DST',
+  'PORTS',
+  'ZONE_PROTO',
+  'SRC6_0',
+  'SRC6_1',
+  'SRC6_2',
+  'SRC6_3',
+  'DST6_0',
+  'DST6_1',
+  'DST6_2',
+  'DST6_3',
+);
+
+/** An index bucket: one cache line. TAG_n is the hash of a tuple, TAG_FREE or TAG_REMOVED; ENTRY_n is
+ *  `slot << 1 | reply`, valid only behind a published tag. `reply` is 1 for the entry that a translated
+ *  connection has for the tuple of its replies. */
 export const BUCKET_SHIFT = 4;
 export const BUCKET_WAYS = 8;
 export const TAG_FREE = 0;
@@ -55,6 +93,12 @@ export const TAG_REMOVED = 1;
 /** Bits of CONN.STATE above the protocol's. */
 export const STATE_HAS_META = 1 << 24; //   mark or label is not zero
 export const STATE_HAS_POLICY = 1 << 25; // it goes by the timeout policy of its zone
+export const STATE_TRANSLATED = 1 << 26; // replies have a tuple of their own, in NAT
+export const STATE_FTP = 1 << 27; //        a helper reads the connection
+export const STATE_TFTP = 1 << 28;
+export const STATE_CHILD = 1 << 29; //      a helper expected the connection; PARENT says whose
+/** Connections that need more than a look at the hot half. */
+export const STATE_SPECIAL = STATE_HAS_META | STATE_TRANSLATED | STATE_FTP | STATE_TFTP | STATE_CHILD;
 
 /** Low byte of ZONE_PROTO. IPv4 ICMP has its type there (below 0x80), ICMPv6 0x80 or 0x81. */
 export const KIND_IPV4 = 0;

@@ -32,3 +32,37 @@ export function formatIpv6(words: Int32Array, at: number): string {
   if (best < 0) return text(0, 8);
   return `${text(0, best)}::${text(best + bestLen, 8)}`;
 }
+
+/** The address in a dotted quad, or null; as strict as inet_pton(3): no leading zeros. */
+export function parseIpv4Strict(text: string): number | null {
+  const parts = text.split('.');
+  if (parts.length !== 4) return null;
+  let address = 0;
+  for (const part of parts) {
+    if (!/^(0|[1-9]\d{0,2})$/.test(part) || Number(part) > 255) return null;
+    address = (address << 8) | Number(part);
+  }
+  return address;
+}
+
+/** Writes the address that an IPv6 text stands for to 4 words; false if it is none (RFC 4291, 2.2). */
+export function parseIpv6Strict(text: string, words: Int32Array): boolean {
+  let head = text;
+  const dotted = /^(.*:)([0-9.]+)$/.exec(text);
+  if (dotted?.[2].includes('.')) {
+    const v4 = parseIpv4Strict(dotted[2]);
+    if (v4 === null) return false;
+    head = `${dotted[1]}${(v4 >>> 16).toString(16)}:${(v4 & 0xffff).toString(16)}`;
+  }
+  const sides = head.split('::');
+  if (sides.length > 2) return false;
+  const [left, right] = sides.map((side) => (side === '' ? [] : side.split(':')));
+  const given = left.length + (right?.length ?? 0);
+  if (right === undefined ? given !== 8 : given > 7) return false;
+  const groups = [...left, ...new Array<string>(8 - given).fill('0'), ...(right ?? [])];
+  if (!groups.every((g) => /^[0-9a-f]{1,4}$/i.test(g))) return false;
+  for (let i = 0; i < 4; i++) {
+    words[i] = (Number.parseInt(groups[2 * i], 16) << 16) | Number.parseInt(groups[2 * i + 1], 16);
+  }
+  return true;
+}

@@ -91,8 +91,8 @@ function setIpv4(
   return false;
 }
 
-/** The L4 checksum covers the addresses through the pseudo header. */
-function updateL4Checksum(
+/** The L4 checksum covers the addresses through the pseudo header: a word of them goes `from` … `to`. */
+export function updateL4Checksum(
   view: DataView,
   l4: number,
   l4Size: number,
@@ -111,7 +111,8 @@ function updateL4Checksum(
   }
 }
 
-function setPorts(
+/** Writes ports, or type and code of an ICMP message, with their checksum. */
+export function setPorts(
   view: DataView,
   l4: number,
   l4Size: number,
