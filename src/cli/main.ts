@@ -5,6 +5,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { MOST_CONNS } from '../coordinator/appctl.js';
 import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
+import { checkFlows, formatFlows, readText } from './flows.js';
 import {
   collectIn,
   collectOut,
@@ -68,6 +69,7 @@ program
     '--flows <FILE>',
     'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)',
   )
+  .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
   .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
   .option('--events-log <FILE>', 'NDJSON of what each event printed, or why it was refused')
   .option(
@@ -101,6 +103,23 @@ program
   .addHelpText('after', EXAMPLES)
   .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {
     process.exitCode = await replayCommand({ ...options, captures }, version);
+  });
+
+const flows = program.command('flows').description('work on flow tables without packets');
+flows
+  .command('check')
+  .description('check flow tables: all mistakes at once, as replay would find them')
+  .argument('<FILE...>', 'flow tables as for ovs-ofctl add-flows, - for standard input')
+  .option('--groups <FILE>', 'the group table that they use')
+  .action((files: string[], options: { groups?: string }) => {
+    process.stdout.write(`${checkFlows(files, options.groups).join('\n')}\n`);
+  });
+flows
+  .command('format')
+  .description('print a flow table in canonical form, one flow a line, with its comments')
+  .argument('<FILE>', 'flow table as for ovs-ofctl add-flows, - for standard input')
+  .action((file: string) => {
+    process.stdout.write(formatFlows(readText(file), file));
   });
 
 try {

@@ -6,7 +6,6 @@ import { OFPP_LOCAL } from '../classifier/flow-key.js';
 import { type EventOutcome, outcomeJson, parseEvents } from '../coordinator/events.js';
 import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';
-import { parseFlows } from '../openflow/parser.js';
 import { Pipeline } from '../openflow/tables.js';
 import { refuseTimeouts } from '../openflow/timeouts.js';
 import { Translator } from '../openflow/translate.js';
@@ -16,6 +15,7 @@ import { MergedSource } from '../pcap/merge.js';
 import { openCapture } from '../pcap/open.js';
 import { OutputFile } from '../pcap/output-file.js';
 import type { PrefixSet } from '../wire/cidr.js';
+import { parseTables, readText } from './flows.js';
 import { type PortFile, UsageError } from './options.js';
 import { statsOf, summaryText } from './summary.js';
 
@@ -26,6 +26,7 @@ export interface ReplayArguments {
   inside?: PrefixSet;
   ports: number[];
   flows?: string;
+  groups?: string;
   events?: string;
   eventsLog?: string;
   verdicts?: string;
@@ -161,7 +162,7 @@ export class InterruptedError extends Error {
 
 /** The flow table and the ports of the switch. */
 export function loadPipeline(
-  args: Pick<ReplayArguments, 'flows' | 'in' | 'out' | 'ports' | 'inside' | 'captures'>,
+  args: Pick<ReplayArguments, 'flows' | 'groups' | 'in' | 'out' | 'ports' | 'inside' | 'captures'>,
 ): {
   pipeline: Pipeline;
   /** Without LOCAL. */
@@ -170,7 +171,12 @@ export function loadPipeline(
 } {
   const file = args.flows ?? '<built-in>';
   const text = args.flows === undefined ? DEFAULT_FLOWS : readText(args.flows);
-  const rules = parseFlows(text, file);
+  const groupFile =
+    args.groups === undefined ? undefined : { file: args.groups, text: readText(args.groups) };
+  const {
+    rules: [rules],
+    groups,
+  } = parseTables([{ file, text }], groupFile);
   refuseTimeouts(rules, text);
   const ports = new Set<number>(args.ports);
   for (const { port } of [...args.in, ...args.out]) if (port !== null) ports.add(port);
@@ -179,9 +185,9 @@ export function loadPipeline(
   ports.delete(OFPP_LOCAL);
   const sorted = [...ports].sort((a, b) => a - b);
   return {
-    pipeline: new Pipeline({ rules, ports: sorted }),
+    pipeline: new Pipeline({ rules, groups, ports: sorted }),
     ports: sorted,
-    ordering: orderingOf(rules.map((r) => r.actions)),
+    ordering: orderingOf([...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions)),
   };
 }
 
@@ -271,12 +277,4 @@ function progressBar(args: ReplayArguments, paths: readonly string[]): cliProgre
   );
   bar.start(total, 0);
   return bar;
-}
-
-function readText(path: string): string {
-  try {
-    return fs.readFileSync(path === '-' ? 0 : path, 'utf8');
-  } catch (error) {
-    throw new UsageError(`${path}: ${(error as Error).message}`);
-  }
 }

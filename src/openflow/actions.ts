@@ -686,13 +686,22 @@ function readOne(p: Pair, problems: Problems, depth: number): Placed | undefined
 }
 
 /** The actions of a list, drop left out. What is wrong goes to `problems`. */
-const readList: ListReader = (s, outer, problems, depth) => {
+const readList: ListReader = (s, outer, problems, depth) =>
+  readPairs(s, pairs(s, problems), outer, problems, depth);
+
+function readPairs(
+  s: Span,
+  list: readonly Pair[],
+  outer: Outer,
+  problems: Problems,
+  depth: number,
+): Placed[] {
   if (depth > MAX_NESTING) {
     problems.add(s, 'actions are nested too deeply', `at most ${MAX_NESTING} levels`);
     return [];
   }
   const placed: Placed[] = [];
-  for (const p of pairs(s, problems)) {
+  for (const p of list) {
     const one = readOne(p, problems, depth);
     if (one !== undefined) placed.push(one);
   }
@@ -708,7 +717,7 @@ const readList: ListReader = (s, outer, problems, depth) => {
     checkOrder(rest, outer, problems);
   }
   return rest;
-};
+}
 
 function checkConjunctions(placed: readonly Placed[], problems: Problems): void {
   for (const { action, at } of placed) {
@@ -777,9 +786,9 @@ export function parseActions(s: Span, problems: Problems): Placed[] {
   return placed.length === 0 ? [{ action: { kind: 'drop' }, at: s }] : placed;
 }
 
-/** The actions of a bucket; none for drop. */
-export function parseBucketActions(s: Span, problems: Problems): Placed[] {
-  return readList(s, 'bucket', problems, 0);
+/** The actions among the pieces `list` of the bucket `s`; none for drop. */
+export function parseBucketActions(s: Span, list: readonly Pair[], problems: Problems): Placed[] {
+  return readPairs(s, list, 'bucket', problems, 0);
 }
 
 /** All actions of a list with those inside them. */

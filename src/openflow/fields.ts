@@ -141,6 +141,7 @@ field('conj_id NXM_NX_CONJ_ID', 32, whole(FLOW.CONJ_ID, 1), 'decimal', 'none', '
 field('tun_id tunnel_id NXM_NX_TUN_ID OXM_OF_TUNNEL_ID', 64, whole(FLOW.TUN_ID_HI, 2), 'hex', 'none', 'mw');
 field('tun_src NXM_NX_TUN_IPV4_SRC', 32, whole(FLOW.TUN_SRC, 1), 'ipv4', 'none', 'mw');
 field('tun_dst NXM_NX_TUN_IPV4_DST', 32, whole(FLOW.TUN_DST, 1), 'ipv4', 'none', 'mw');
+field('metadata OXM_OF_METADATA', 64, whole(FLOW.METADATA_HI, 2), 'hex', 'none', 'mw');
 // OpenFlow 1.1's name of the input port has 32 bits; the lower 16 are those of in_port.
 field(
   'in_port in_port_oxm NXM_OF_IN_PORT OXM_OF_IN_PORT',
@@ -159,7 +160,6 @@ field(
   '',
 );
 field('pkt_mark NXM_NX_PKT_MARK', 32, whole(FLOW.PKT_MARK, 1), 'hex', 'none', 'mw');
-field('metadata OXM_OF_METADATA', 64, whole(FLOW.METADATA_HI, 2), 'hex', 'none', 'mw');
 for (let i = 0; i < 32; i++) {
   const wire = i < 16 ? 'NXM_NX_REG' : 'NXOXM_ET_REG';
   field(`reg${i} ${wire}${i}`, 32, whole(FLOW.REG0 + i, 1), 'hex', 'none', 'mw');

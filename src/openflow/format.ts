@@ -17,8 +17,10 @@ import {
 import { type Field, fieldByName, getField, type Subfield, wireName } from './fields.js';
 import {
   type Action,
+  ALL_TABLES,
   CONTROLLER_REASONS,
   DEFAULT_PRIORITY,
+  type FlowMod,
   type FlowRule,
   type LearnSpec,
   MAX_LEN_ALL,
@@ -290,6 +292,16 @@ function portNames(ethType: number, proto: number): [string, string] {
   return icmp ? ['icmp_type', 'icmp_code'] : ['tp_src', 'tp_dst'];
 }
 
+const padded = (value: bigint, digits: number): string => '0x' + value.toString(16).padStart(digits, '0');
+
+/** Fields that ovs-ofctl prints in a match otherwise than in actions. */
+const ODD_NUMBERS: Readonly<Record<string, (value: bigint, mask: bigint) => string>> = {
+  ct_zone: (value) => value.toString(),
+  recirc_id: (value) => (value === 0n ? '0' : padded(value, 1)),
+  eth_type: (value) => padded(value, 4),
+  ipv6_label: (value, mask) => padded(value, 5) + (mask === ones(20) ? '' : `/${padded(mask, 5)}`),
+};
+
 /** The match without its priority, e.g. "tcp,in_port=1,tp_dst=80"; empty for every packet. */
 export function formatMatch(m: Match): string {
   const parts: string[] = [];
@@ -301,7 +313,7 @@ export function formatMatch(m: Match): string {
     const fragOdd = f.format === 'frag' && fieldValueText(f, value, mask) === '*';
     if (!f.maskable && mask !== f.valid) parts.push(...bitParts(f, value, mask));
     else if (fragOdd) parts.push(...bitParts(f, value, mask));
-    else parts.push(`${printed}=${fieldValueText(f, value, mask)}`);
+    else parts.push(`${printed}=${ODD_NUMBERS[name]?.(value, mask) ?? fieldValueText(f, value, mask)}`);
   };
   for (const name of ['pkt_mark', 'recirc_id', 'dp_hash', 'conj_id', 'actset_output']) put(name);
   for (const name of ['ct_state', 'ct_zone', 'ct_mark', 'ct_label']) put(name);
@@ -371,7 +383,30 @@ export function formatRule(r: FlowRule): string {
   text += `table=${r.table}, `;
   if (r.idleTimeout !== 0) text += `idle_timeout=${r.idleTimeout}, `;
   if (r.hardTimeout !== 0) text += `hard_timeout=${r.hardTimeout}, `;
+  if (r.importance !== undefined) text += `importance=${r.importance}, `;
+  for (const flag of r.flags ?? []) text += `${flag}, `;
   const match = formatMatch(r.match);
   text += `priority=${r.priority}${match === '' ? '' : ','}${match}`;
   return `${text} actions=${formatActions(r.actions)}`;
+}
+
+/** A flow-mod as a line of a file: its command (none for add) and what goes with it. */
+export function formatFlowMod(mod: FlowMod): string {
+  const { command, rule } = mod;
+  if (command === 'add') return formatRule(rule);
+  const deletes = command === 'delete' || command === 'delete_strict';
+  const hex = (value: bigint): string => `0x${value.toString(16)}`;
+  const parts: string[] = [];
+  if (mod.cookieMask !== 0n) parts.push(`cookie=${hex(rule.cookie)}/${hex(mod.cookieMask)}`);
+  if (rule.table !== ALL_TABLES) parts.push(`table=${rule.table}`);
+  if (mod.outPort !== null) parts.push(`out_port=${portText(mod.outPort)}`);
+  if (mod.outGroup !== null) parts.push(`out_group=${mod.outGroup}`);
+  if (rule.idleTimeout !== 0) parts.push(`idle_timeout=${rule.idleTimeout}`);
+  if (rule.hardTimeout !== 0) parts.push(`hard_timeout=${rule.hardTimeout}`);
+  parts.push(...(rule.flags ?? []));
+  const match = formatMatch(rule.match);
+  if (command !== 'delete') parts.push(`priority=${rule.priority}${match === '' ? '' : ','}${match}`);
+  else if (match !== '') parts.push(match);
+  const text = [command, parts.join(', ')].join(' ').trimEnd();
+  return deletes ? text : `${text} actions=${formatActions(rule.actions)}`;
 }

@@ -25,6 +25,7 @@ import { isUnsupported, parseSubfield, unknownField } from './subfields.js';
 import { nearest, type Pair, Problems, pairs, type Span, slice, trim } from './tokens.js';
 import {
   type Action,
+  ALL_TABLES,
   DEFAULT_PRIORITY,
   type FlowFlag,
   type FlowMod,
@@ -84,8 +85,6 @@ const FLAGS: ReadonlyMap<string, string | undefined> = new Map([
 ]);
 const COMMANDS: readonly Command[] = ['add', 'modify', 'modify_strict', 'delete', 'delete_strict'];
 
-/** In modifications and deletions: all tables (ovs-ofctl(8)). */
-export const ALL_TABLES = 255;
 /** The last table, which Open vSwitch keeps for itself. */
 const INTERNAL_TABLE = 254;
 const ETH_TYPE_FIELD = fieldByName('eth_type')!;

@@ -55,6 +55,9 @@ export type HashFields =
 /** Priority of a flow that names none. */
 export const DEFAULT_PRIORITY = 0x8000;
 
+/** Table number that means all tables, in modifications and deletions (ovs-ofctl(8)). */
+export const ALL_TABLES = 255;
+
 /** Why a packet goes to the controller, by OpenFlow number. */
 export const CONTROLLER_REASONS: readonly string[] = [
   'no_match',
@@ -268,9 +271,16 @@ function problemText(p: FlowProblem, source: readonly string[]): string {
   return text;
 }
 
-/** All problems of one flow file, in line and column order. */
+/** All problems of a flow file or of several, in line and column order. */
 export class FlowSyntaxError extends Error {
   readonly problems: FlowProblem[];
+
+  /** One error with the problems of several files. */
+  static joined(errors: readonly FlowSyntaxError[]): FlowSyntaxError {
+    const all = new FlowSyntaxError(errors.flatMap((e) => e.problems));
+    all.message = errors.map((e) => e.message).join('\n');
+    return all;
+  }
 
   /** `sourceText` is the whole file; the message quotes the lines that it complains about. */
   constructor(problems: FlowProblem[], sourceText = '') {

@@ -168,7 +168,7 @@ export function macText(value: bigint): string {
   return value.toString(16).padStart(12, '0').match(/../g)!.join(':');
 }
 
-/** RFC 5952 text of an IPv6 address (without the dotted form). */
+/** RFC 5952 text of an IPv6 address; the dotted form where inet_ntop() has it. */
 export function ipv6Text(value: bigint): string {
   const groups = value
     .toString(16)
@@ -187,6 +187,9 @@ export function ipv6Text(value: bigint): string {
     i = j === i ? i + 1 : j;
   }
   const hex = groups.map((g) => g.toString(16));
+  if (best === 0 && (bestLength === 6 || (bestLength === 5 && groups[5] === 0xffff))) {
+    return `::${bestLength === 5 ? 'ffff:' : ''}${ipv4Text(value & 0xffffffffn)}`;
+  }
   if (bestLength < 2) return hex.join(':');
   return `${hex.slice(0, best).join(':')}::${hex.slice(best + bestLength).join(':')}`;
 }
