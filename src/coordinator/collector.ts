@@ -5,7 +5,7 @@
  *
  *  Reads: the VERDICT and FRAME_* columns, verdict templates and changed frames of the workers, after
  *  their completion. Writes: `head`, behind which window slots and frames are free again. */
-import { ctStateText } from '../classifier/flow-key.js';
+import { ctStateText, OFPP_CONTROLLER } from '../classifier/flow-key.js';
 import {
   FRAME_DATA_OFF,
   FRAME_LEN,
@@ -26,9 +26,11 @@ export interface VerdictTemplate {
   readonly out: readonly number[];
   /** Which frame went to each of them: 0 is the captured one. */
   readonly frames: readonly number[];
+  /** Frames that went to a controller; never in `out`. */
+  readonly controller: readonly number[];
   /** Stable name of why there was no output, or null. */
   readonly reason: string | null;
-  /** `"ct":[…],"out":[…],"reason":…` */
+  /** `"ct":[…],"out":[…],"reason":…`, and `"controller":n` if anything went there. */
   readonly json: string;
   /** Whether only the captured frame goes out. */
   readonly plain: boolean;
@@ -74,6 +76,8 @@ export class Collector implements Completions {
   dispatched = 0;
   readonly drops = new Map<string, number>();
   readonly outByPort = new Map<number, Tally>();
+  /** Packets sent to controllers. */
+  controller = 0;
   bytes = 0;
   private readonly packets: PacketColumns;
   private readonly arenaU8: Uint8Array;
@@ -214,6 +218,7 @@ export class Collector implements Completions {
     for (const template of this.dirty) {
       const { packets, bytes, last, out, plain, path, reason } = template;
       if (plain) for (const port of out) this.tally(port, packets, bytes);
+      this.controller += packets * template.controller.length;
       if (reason !== null) this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
       this.bytes += bytes;
       for (let i = 0; i < path.length; i += 2) {
@@ -245,12 +250,19 @@ function decode(words: Int32Array): VerdictTemplate {
   }
   const out: number[] = [];
   const frames: number[] = [];
+  const controller: number[] = [];
   for (let n = words[at++]; n > 0; n--, at += 2) {
+    if (words[at] === OFPP_CONTROLLER) {
+      controller.push(words[at + 1]);
+      continue;
+    }
     out.push(words[at]);
     frames.push(words[at + 1]);
   }
   const reason = DROP_REASONS[words[at++]];
-  const json = JSON.stringify({ ct, out, reason }).slice(1, -1);
+  const told = controller.length === 0 ? {} : { controller: controller.length };
+  const json = JSON.stringify({ ct, out, reason, ...told }).slice(1, -1);
   const plain = frames.every((frame) => frame === 0);
-  return { ct, out, frames, reason, json, plain, path: words.slice(at), packets: 0, bytes: 0, last: 0 };
+  const path = words.slice(at);
+  return { ct, out, frames, controller, reason, json, plain, path, packets: 0, bytes: 0, last: 0 };
 }

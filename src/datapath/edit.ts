@@ -147,6 +147,14 @@ export class FrameEditor {
     this.own(ctx);
   }
 
+  /** Gives the packet a copy of the first `len` bytes of its frame. */
+  cut(ctx: PacketContext, len: number): void {
+    ctx.shared = true;
+    this.own(ctx);
+    ctx.len = len;
+    this.frames.chunks[ctx.chunk].words[(ctx.record >> 2) + FRAME_LEN] = len;
+  }
+
   private resize(ctx: PacketContext, off: number, by: number): void {
     ctx.off = off;
     ctx.len += by;

@@ -3,7 +3,7 @@
  *
  *  `--workers 0` is this engine with a coordinator that answers at once. A worker thread runs the same
  *  engine with a coordinator at the other end of two rings, and parks the packets that wait. */
-import { FLOW } from '../classifier/flow-key.js';
+import { FLOW, OFPP_CONTROLLER } from '../classifier/flow-key.js';
 import type { MegaflowCache } from '../classifier/megaflow.js';
 import type { Partition } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
@@ -18,25 +18,39 @@ import {
   DROP_RECIRC_LIMIT,
   DROP_TOO_SHORT,
   MAX_OUTPUTS,
+  OP_CHECK_LEN,
+  OP_CLONE,
+  OP_CONTROLLER,
   OP_CT,
   OP_CT_CLEAR,
   OP_CT_WORDS,
+  OP_DP_HASH,
   OP_END,
   OP_FIN_TIMEOUT,
+  OP_HASH_FIELDS,
+  OP_HASH_HEADERS,
   OP_LEARN,
   OP_METER,
   OP_NORMAL,
   OP_OUTPUT,
+  OP_POP_MPLS,
   OP_POP_VLAN,
+  OP_PUSH_MPLS,
   OP_PUSH_VLAN,
   OP_RECIRC,
+  OP_SELECT_BEST,
+  OP_SELECT_MAP,
   OP_SET,
   OP_STAT,
+  OP_TRUNC,
 } from './program.js';
+import { Selector } from './selector.js';
 import { STAT } from './stats.js';
 import { clearTracking, Tracker } from './tracker.js';
 
-const { IN_PORT, RECIRC_ID, VLAN_0 } = FLOW;
+const { IN_PORT, RECIRC_ID, VLAN_0, DP_HASH } = FLOW;
+/** Length of OP_CONTROLLER that stands for the whole frame. */
+const SEND_ALL = 0xffff;
 
 export class Engine {
   readonly partition: Partition;
@@ -48,6 +62,7 @@ export class Engine {
   private readonly arenaU8: Uint8Array;
   private readonly arenaView: DataView;
   private readonly packets: PacketColumns;
+  private readonly selector: Selector;
 
   constructor(
     partition: Partition,
@@ -66,6 +81,7 @@ export class Engine {
     this.arenaU8 = new Uint8Array(arena);
     this.arenaView = new DataView(arena);
     this.packets = packets;
+    this.selector = new Selector(this.arenaView);
     this.stats = stats;
   }
 
@@ -155,6 +171,54 @@ export class Engine {
           ctx.program = null;
           break;
         }
+        case OP_CLONE:
+          // The packet goes on after its clone.
+          ctx.pc = pc + 2 + program[pc + 1];
+          ctx.push();
+          ctx.pc = pc + 2;
+          break;
+        case OP_CHECK_LEN:
+          ctx.foldable = false;
+          ctx.pc = pc + 3 + (ctx.len > program[pc + 1] ? 0 : program[pc + 2]);
+          break;
+        case OP_TRUNC:
+          ctx.pc = pc + 2;
+          ctx.trunc = program[pc + 1];
+          break;
+        case OP_CONTROLLER:
+          ctx.pc = pc + 4;
+          if (program[pc + 1] !== SEND_ALL) {
+            ctx.foldable = false;
+            ctx.trunc = program[pc + 1];
+          }
+          this.output(ctx, OFPP_CONTROLLER);
+          break;
+        case OP_PUSH_MPLS:
+          ctx.pc = pc + 3;
+          this.editor.pushMpls(ctx, program[pc + 1], program[pc + 2]);
+          break;
+        case OP_POP_MPLS:
+          ctx.pc = pc + 2;
+          this.editor.popMpls(ctx, program[pc + 1]);
+          break;
+        case OP_DP_HASH:
+          ctx.pc = pc + 3;
+          this.selector.dpHash(ctx, program[pc + 1], program[pc + 2], this.packets);
+          break;
+        case OP_HASH_HEADERS:
+          ctx.pc = pc + 3;
+          this.selector.headers(ctx, program[pc + 1], program[pc + 2]);
+          break;
+        case OP_HASH_FIELDS:
+          ctx.pc = pc + program[pc + 1];
+          this.selector.fields(ctx, program, pc);
+          break;
+        case OP_SELECT_MAP:
+          ctx.pc = pc + program[pc + 2 + (ctx.key[DP_HASH] & (program[pc + 1] - 1))];
+          break;
+        case OP_SELECT_BEST:
+          ctx.pc = pc + this.selector.best(program, pc);
+          break;
         case OP_NORMAL:
           ctx.pc = pc + 1;
           ctx.foldable = false;
@@ -203,6 +267,17 @@ export class Engine {
   private output(ctx: PacketContext, port: number): void {
     if (ctx.nOuts === 2 * MAX_OUTPUTS) {
       this.stats[STAT.OUTPUTS_CUT]++;
+      return;
+    }
+    const cut = ctx.trunc;
+    if (cut > 0) ctx.trunc = 0;
+    if (cut > 0 && cut < ctx.len) {
+      ctx.push();
+      this.editor.cut(ctx, cut);
+      ctx.outs[ctx.nOuts++] = port;
+      ctx.outs[ctx.nOuts++] = ctx.frame;
+      ctx.pop();
+      this.editor.restoreView(ctx);
       return;
     }
     ctx.outs[ctx.nOuts++] = port;

@@ -120,6 +120,11 @@ export function coversMask(mask: Int32Array): boolean {
   return true;
 }
 
+/** Whether these bits of a flow key word are the same for all packets of an entry. */
+export function isCovered(word: number, bits: number): boolean {
+  return (bits & ~COVERED[word]) === 0;
+}
+
 /** What the engine did with a packet, for making an entry. */
 export interface Trace {
   /** Nothing but covered matches, steady connections and plain outputs. */

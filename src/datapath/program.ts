@@ -47,6 +47,32 @@ export const OP_LEARN = 10;
 export const OP_FIN_TIMEOUT = 11;
 /** `OP_METER id`: drops the packet, and what is left of the program, if the meter says so. */
 export const OP_METER = 12;
+/** `OP_CLONE words`: a clone of the packet runs the next `words` words, which end with OP_END; then the packet
+ *  itself goes on behind them. */
+export const OP_CLONE = 13;
+/** `OP_CHECK_LEN size words`: passes over the next `words` words unless the frame is longer than `size`. */
+export const OP_CHECK_LEN = 14;
+/** `OP_TRUNC bytes`: what the next OP_OUTPUT sends of the frame at most. */
+export const OP_TRUNC = 15;
+/** `OP_CONTROLLER bytes reason id`: to a controller; `bytes` at most, 0xffff for all. */
+export const OP_CONTROLLER = 16;
+/** `OP_PUSH_MPLS lse ethertype`, `OP_POP_MPLS ethertype` */
+export const OP_PUSH_MPLS = 17;
+export const OP_POP_MPLS = 18;
+/** `OP_DP_HASH which basis`: gives the packet a hash of its headers (HASH_* of wire/hash.ts), unless it has
+ *  one. HASH_5TUPLE is that of the frame as captured. */
+export const OP_DP_HASH = 19;
+/** `OP_HASH_HEADERS which basis`: a hash for the next OP_SELECT_BEST. */
+export const OP_HASH_HEADERS = 20;
+/** `OP_HASH_FIELDS words basis n` and n fields: `bytes`, then for every 4 of them `constant parts`, and for
+ *  each part `word mask shift`: the part's bits of the packet's flow key, moved left by `shift` or right by
+ *  `-shift`. `words` is the length of all. A hash for the next OP_SELECT_BEST. */
+export const OP_HASH_FIELDS = 21;
+/** `OP_SELECT_MAP n offset[n]`: goes on at `offset`, from this op, of the packet's hash modulo n, a power of
+ *  two. */
+export const OP_SELECT_MAP = 22;
+/** `OP_SELECT_BEST n (bucket weight offset)[n]`: goes on at the offset with the highest weighted score. */
+export const OP_SELECT_BEST = 23;
 
 export const CT_COMMIT = 1;
 export const CT_FORCE = 2;
@@ -73,6 +99,13 @@ export const DROP_NORMAL_PARTIAL_VLAN = 11;
 export const DROP_NORMAL_NO_PORT = 12;
 export const DROP_COMMIT_REFUSED = 13;
 export const DROP_METER = 14;
+export const DROP_NO_GROUP = 15;
+export const DROP_NO_BUCKET = 16;
+export const DROP_TTL = 17;
+export const DROP_STACK = 18;
+export const DROP_MPLS = 19;
+export const DROP_PROGRAM_SIZE = 20;
+export const DROP_RECIRC_LOST = 21;
 /** Stable names, as verdicts and --stats print them. */
 export const DROP_REASONS = [
   null,
@@ -90,38 +123,74 @@ export const DROP_REASONS = [
   'normal-no-other-port', //  normal had nowhere to flood to
   'commit-refused', //        --strict: no connection could be made for it
   'meter', //                 over the rate of a meter
+  'no-such-group', //         group that the switch does not have
+  'no-live-bucket', //        a group's buckets have weight 0 or watch something that is down
+  'ttl-exceeded', //          dec_ttl or dec_mpls_ttl of 1 or 0
+  'stack-limit', //           more pushed than OVS's bound
+  'mpls-limit', //            a label stack too deep to push on or to pop from
+  'program-too-long', //      more actions than a program holds
+  'recirculation-lost', //    the tables changed so that nothing knows where the packet was to go on
 ] as const;
 
 /** Recirculations that may nest; one more is dropped (the bound of the userspace datapath). */
 export const MAX_RECIRC_DEPTH = 8;
 /** Passes of a packet and all its clones together: clones of clones could be millions. */
 export const MAX_PASSES = 4096;
-/** Words of a program: translation stops an action list that grows beyond (Open vSwitch at 64 kB). */
-export const MAX_PROGRAM_WORDS = 16384;
+/** Words of a program from which on no further table or group is entered (Open vSwitch: 64 kB). */
+export const SOFT_PROGRAM_WORDS = 16384;
+/** Words of a program at most. */
+export const MAX_PROGRAM_WORDS = 65536;
 /** Outputs of a packet and its clones together; what is beyond is not sent, and counted. */
 export const MAX_OUTPUTS = 65536;
 
-/** Whether the program from `pc` on only changes and sends the packet: it asks the coordinator for nothing
- *  and touches no connection. */
+const WIDTHS = new Map([
+  [OP_END, 2],
+  [OP_OUTPUT, 2],
+  [OP_SET, 4],
+  [OP_PUSH_VLAN, 2],
+  [OP_POP_VLAN, 1],
+  [OP_CT, OP_CT_WORDS],
+  [OP_RECIRC, 2],
+  [OP_CT_CLEAR, 1],
+  [OP_NORMAL, 1],
+  [OP_STAT, 2],
+  [OP_LEARN, 2],
+  [OP_FIN_TIMEOUT, 2],
+  [OP_METER, 2],
+  [OP_CLONE, 2],
+  [OP_CHECK_LEN, 3],
+  [OP_TRUNC, 2],
+  [OP_CONTROLLER, 4],
+  [OP_PUSH_MPLS, 3],
+  [OP_POP_MPLS, 2],
+  [OP_DP_HASH, 3],
+  [OP_HASH_HEADERS, 3],
+]);
+
+/** Words of the operation at `pc`. What a clone runs, and what may be passed over, lies behind it. */
+export function opWords(program: ArrayLike<number>, pc: number): number {
+  const op = program[pc];
+  if (op === OP_HASH_FIELDS) return program[pc + 1];
+  if (op === OP_SELECT_MAP) return 2 + program[pc + 1];
+  if (op === OP_SELECT_BEST) return 2 + 3 * program[pc + 1];
+  const words = WIDTHS.get(op);
+  if (words === undefined) throw new Error(`datapath: program has opcode ${op} at ${pc}`);
+  return words;
+}
+
+/** Whether the program from `pc` on only changes and sends the packet, whatever branch it takes: it asks
+ *  the coordinator for nothing and touches no connection. */
 export function onlySends(program: Int32Array, pc: number): boolean {
-  for (;;) {
+  for (; pc < program.length; pc += opWords(program, pc)) {
     switch (program[pc]) {
-      case OP_END:
-        return true;
-      case OP_OUTPUT:
-      case OP_PUSH_VLAN:
-      case OP_STAT:
-        pc += 2;
-        break;
-      case OP_SET:
-        pc += 4;
-        break;
-      case OP_POP_VLAN:
-      case OP_CT_CLEAR:
-        pc += 1;
-        break;
-      default:
+      case OP_CT:
+      case OP_RECIRC:
+      case OP_NORMAL:
+      case OP_LEARN:
+      case OP_FIN_TIMEOUT:
+      case OP_METER:
         return false;
     }
   }
+  return true;
 }

@@ -3,19 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FLOW, KEY_WORDS } from '../../src/classifier/flow-key.js';
-import {
-  OP_CT,
-  OP_CT_CLEAR,
-  OP_CT_WORDS,
-  OP_END,
-  OP_NORMAL,
-  OP_OUTPUT,
-  OP_POP_VLAN,
-  OP_PUSH_VLAN,
-  OP_RECIRC,
-  OP_SET,
-  OP_STAT,
-} from '../../src/datapath/program.js';
+import { OP_RECIRC, opWords } from '../../src/datapath/program.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import { Pipeline } from '../../src/openflow/tables.js';
 import { type Translation, Translator } from '../../src/openflow/translate.js';
@@ -28,24 +16,10 @@ import { randomTraffic } from '../support/random-traffic.js';
 const RUNS = Number(process.env.SHARDTRACK_PROPERTY_RUNS ?? 12) * 20;
 const FIRST = Number(process.env.SHARDTRACK_PROPERTY_SEED ?? 1);
 
-const WORDS = new Map([
-  [OP_END, 2],
-  [OP_OUTPUT, 2],
-  [OP_STAT, 2],
-  [OP_SET, 4],
-  [OP_PUSH_VLAN, 2],
-  [OP_POP_VLAN, 1],
-  [OP_CT, OP_CT_WORDS],
-  [OP_RECIRC, 2],
-  [OP_CT_CLEAR, 1],
-  [OP_NORMAL, 1],
-]);
-
 /** Recirculation ids that a program leads to. */
 function recirculations(program: Int32Array): number[] {
   const ids: number[] = [];
-  for (let pc = 0; pc < program.length; pc += WORDS.get(program[pc])!) {
-    assert.ok(WORDS.has(program[pc]), `opcode ${program[pc]}`);
+  for (let pc = 0; pc < program.length; pc += opWords(program, pc)) {
     if (program[pc] === OP_RECIRC) ids.push(program[pc + 1]);
   }
   return ids;
