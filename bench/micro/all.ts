@@ -1,5 +1,6 @@
 /** All of them, in the order in which they are reported. */
 import { CHECKSUMS } from './checksums.js';
+import { CLASSIFIER } from './classifier.js';
 import { HASHING } from './hashing.js';
 import { LOOKUP } from './lookup.js';
 import { MEGAFLOW } from './megaflow.js';
@@ -17,5 +18,6 @@ export const VARIANTS: readonly Variant[] = [
   ...LOOKUP,
   ...TCP,
   ...MEGAFLOW,
+  ...CLASSIFIER,
   ...TRANSLATION,
 ];

@@ -19,6 +19,7 @@ interface Timing {
   median: number;
   best: number;
   samples: number;
+  note?: string;
 }
 
 interface Options {
@@ -49,6 +50,7 @@ function time(variant: Variant, seconds: number): Timing {
     median: result.latency.p50 * per,
     best: result.latency.min * per,
     samples: result.latency.samplesCount,
+    note: variant.note?.(),
   };
 }
 
@@ -85,7 +87,7 @@ async function main(o: Options): Promise<void> {
       process.stdout.write('\n');
     }
     process.stdout.write(
-      `${name.padEnd(28)}${digits(timing.best).padStart(8)} ${digits(timing.median).padStart(8)} ${unit}   ${what}\n`,
+      `${name.padEnd(28)}${digits(timing.best).padStart(8)} ${digits(timing.median).padStart(8)} ${unit}   ${what}${timing.note === undefined ? '' : `: ${timing.note}`}\n`,
     );
   }
   if (o.json !== undefined) {

@@ -10,6 +10,8 @@ export interface Variant {
   /** Builds what is needed, checks that the results are right (throws if not) and returns the run. What a run
    *  returns only keeps its work alive. */
   prepare(): () => number;
+  /** Something to report besides the time; asked after `prepare`. */
+  note?(): string;
 }
 
 /** Fails the benchmark: a wrong answer is not worth timing. */

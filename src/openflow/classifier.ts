@@ -295,7 +295,7 @@ class Subtable<R extends FlowRule> {
   /** The entry of highest priority with the flow's value, or null; adds what that depends on to `wild`. */
   find(flow: Int32Array, wild: Int32Array): Entry<R> | null {
     const { words, bits } = this.shape;
-    const head = this.head(flow, hashFlow(this.shape, flow));
+    const head = this.index === null ? this.scan(flow) : this.head(flow, hashFlow(this.shape, flow));
     if (head === null) this.explain(flow, wild);
     else for (let i = 0; i < words.length; i++) wild[words[i]] |= bits[i];
     return head;
@@ -308,9 +308,13 @@ class Subtable<R extends FlowRule> {
       while (entry !== null && !this.has(entry, flow, entry.values.length)) entry = entry.chain;
       return entry;
     }
+    return this.scan(flow);
+  }
+
+  private scan(flow: Int32Array): Entry<R> | null {
     const { heads } = this;
     for (let i = 0; i < heads.length; i++) {
-      if (heads[i].hash === hash && this.has(heads[i], flow, heads[i].values.length)) return heads[i];
+      if (this.has(heads[i], flow, heads[i].values.length)) return heads[i];
     }
     return null;
   }
@@ -323,7 +327,8 @@ class Subtable<R extends FlowRule> {
     return true;
   }
 
-  /** Adds the least that proves that no rule has the flow's value; expects `stageHashes` of it. */
+  /** Adds the least that proves that no rule has the flow's value; expects its `stageHashes` if there is an
+   *  index. */
   private explain(flow: Int32Array, wild: Int32Array): void {
     const { tests, ends, words, bits } = this.shape;
     let reason: Test | null = null;

@@ -1,0 +1,62 @@
+/** An access list as firewalls have it, and packets for it: made for benchmarks, always the same.
+ *
+ *  Networks nest: /16s of a site, /24s in them, hosts in these, so that rules overlap as real ones do. */
+import { FLOW, FLOW_WORDS } from '../../src/classifier/flow-key.js';
+import { parseFlows } from '../../src/openflow/parser.js';
+import type { FlowRule } from '../../src/openflow/types.js';
+import { Random } from './random.js';
+
+const SERVICES = [22, 25, 53, 80, 110, 143, 161, 389, 443, 993, 3306, 5432, 8080, 8443, 9090];
+/** Port ranges as masks. */
+const RANGES = ['0x8000/0x8000', '0x400/0xfc00', '0x1f90/0xfff0', '0x2710/0xfffe'];
+
+const dotted = (address: number): string => [24, 16, 8, 0].map((s) => (address >>> s) & 0xff).join('.');
+
+/** A host of one of 16 sites of 32 networks. */
+function host(r: Random): number {
+  return (10 << 24) | (r.below(16) << 16) | (r.below(32) << 8) | (1 + r.below(200)) | 0;
+}
+
+function network(r: Random): string {
+  const address = host(r);
+  const bits = [16, 20, 24, 24, 24, 28, 32, 32, 32, 32][r.below(10)];
+  return `${dotted(address & (-1 << (32 - bits)))}/${bits}`;
+}
+
+function line(r: Random, sector: string): string {
+  const match: string[] = [];
+  const kind = r.below(10);
+  const proto = kind < 6 ? 'tcp' : kind < 8 ? 'udp' : kind < 9 ? 'icmp' : 'ip';
+  if (r.below(4) > 0) match.push(`nw_src=${network(r)}`);
+  if (r.below(4) > 1 || match.length === 0) match.push(`nw_dst=${network(r)}`);
+  if (proto === 'tcp' || proto === 'udp') {
+    match.push(
+      `tp_dst=${r.below(5) === 0 ? RANGES[r.below(RANGES.length)] : SERVICES[r.below(SERVICES.length)]}`,
+    );
+  }
+  return `priority=${100 + r.below(50)},${proto},${sector}${match},actions=output:2`;
+}
+
+/** `n` rules. With `sectors` above 1 each belongs to one value of reg5, as rules of a virtual machine do. */
+export function accessList(n: number, sectors = 1): FlowRule[] {
+  const r = new Random(n);
+  const lines = new Set(['priority=0,actions=drop']);
+  while (lines.size < n) lines.add(line(r, sectors > 1 ? `reg5=${r.below(sectors)},` : ''));
+  return parseFlows([...lines].join('\n'), 'made');
+}
+
+/** A packet: of a rule's addresses and ports where it has them, or from anywhere. */
+export function packetFor(r: Random, rules: readonly FlowRule[], sectors = 1): Int32Array {
+  const flow = new Int32Array(FLOW_WORDS);
+  flow[FLOW.IN_PORT] = 1 + r.below(4);
+  flow[FLOW.ETH_TYPE] = 0x0800;
+  flow[FLOW.NW_SRC] = host(r);
+  flow[FLOW.NW_DST] = r.below(4) > 0 ? host(r) : r.below(0x7fffffff);
+  flow[FLOW.NW] = [6, 6, 6, 17, 17, 1][r.below(6)];
+  flow[FLOW.TP] =
+    ((1024 + r.below(60000)) << 16) | (r.below(3) > 0 ? SERVICES[r.below(SERVICES.length)] : r.below(65536));
+  flow[FLOW.REG5] = r.below(sectors);
+  if (r.below(2) === 0) return flow;
+  const { value, mask } = rules[r.below(rules.length)].match;
+  return flow.map((word, w) => (word & ~mask[w]) | value[w]);
+}
