@@ -11,6 +11,7 @@ import {
   isFiveTuple,
   keyValues,
   matchesConnection,
+  numberOf,
   parseConnectionMatch,
   parseZone,
   UsageProblem,
@@ -326,8 +327,8 @@ function readLimit(arg: string): [number, number] {
   let zone: number | null = null;
   let limit: number | null = null;
   for (const [key, value] of keyValues(arg)) {
-    if (key === 'zone') zone = parseZone(value);
-    else if (key === 'limit') limit = readNumber(value, 'limit');
+    if (key === 'zone') zone = numberOf(key, value, 16);
+    else if (key === 'limit') limit = numberOf(key, value, 32);
     else {
       const hint =
         key === 'default' ? '; expected default=LIMIT in front of all zones' : '; expected zone=N,limit=L';

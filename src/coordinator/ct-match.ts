@@ -188,13 +188,13 @@ function parseTuple(text: string, tuple: PartialTuple, match: ConnectionMatch): 
         break;
       }
       case 'ct_nw_proto':
-        match.proto = number(key, value, 8);
+        match.proto = numberOf(key, value, 8);
         break;
       case 'ct_tp_src':
-        tuple.srcPort = number(key, value, 16);
+        tuple.srcPort = numberOf(key, value, 16);
         break;
       case 'ct_tp_dst':
-        tuple.dstPort = number(key, value, 16);
+        tuple.dstPort = numberOf(key, value, 16);
         break;
       case 'icmp_id':
       case 'icmp_type':
@@ -204,9 +204,9 @@ function parseTuple(text: string, tuple: PartialTuple, match: ConnectionMatch): 
             `invalid L4 fields: ${key} needs ct_nw_proto=1 or ct_nw_proto=58 in front of it`,
           );
         }
-        if (key === 'icmp_id') tuple.icmpId = number(key, value, 16);
-        else if (key === 'icmp_type') tuple.icmpType = number(key, value, 8);
-        else tuple.icmpCode = number(key, value, 8);
+        if (key === 'icmp_id') tuple.icmpId = numberOf(key, value, 16);
+        else if (key === 'icmp_type') tuple.icmpType = numberOf(key, value, 8);
+        else tuple.icmpCode = numberOf(key, value, 8);
         break;
       default:
         throw new UsageProblem(`invalid conntrack tuple field: ${key}; expected a tuple ${EXAMPLE}`);
@@ -229,8 +229,10 @@ function address(key: string, text: string, version: number): string {
   return formatIpv6(words, 0);
 }
 
-function number(key: string, text: string, bits: number): number {
+/** The number that belongs to `key`: decimal, octal or hexadecimal. */
+export function numberOf(key: string, text: string, bits: number): number {
   const value = parseNumber(text, bits, key);
-  if (value instanceof Refusal) throw new UsageProblem(`failed to parse field ${key}: ${value.message}`);
+  if (value instanceof Refusal)
+    throw new UsageProblem(`failed to parse field ${key}: ${value.message}; expected ${value.expected}`);
   return Number(value);
 }

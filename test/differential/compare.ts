@@ -73,6 +73,32 @@ export function packetDifferences(
   return found;
 }
 
+/** A sentence for every command that answered something else. Tables have no order; errors may say what would be
+ *  right. */
+export function commandDifferences(
+  records: readonly InputRecord[],
+  answers: readonly Answer[],
+  run: Run,
+): string[] {
+  const found: string[] = [];
+  for (const a of answers) {
+    const r = records[a.i];
+    const args = r.cmd ?? r.vsctl;
+    if (!args) continue;
+    const got = run.answers.get(a.i);
+    if (!got) throw new Error(`the log has no line for record ${a.i}`);
+    const where = `record ${a.i} (t=${r.t}): ${args.join(' ')}`;
+    if ((a.error ?? '').trim() !== (got.error ?? '').trim())
+      found.push(`${where}: error ${JSON.stringify(a.error)} expected, ${JSON.stringify(got.error)} got`);
+    else if (Array.isArray(a.result)) {
+      const lines = (got.result ?? '').split('\n').filter(Boolean);
+      found.push(...tableDifferences(a.result as string[], lines, true).map((t) => `${where}: ${t}`));
+    } else if (!a.error && (a.result as string) !== (got.result ?? '').trimEnd())
+      found.push(`${where}: ${JSON.stringify(a.result)} expected, ${JSON.stringify(got.result)} got`);
+  }
+  return found;
+}
+
 /** Splits at the commas outside parentheses. */
 function fields(line: string): string[] {
   const out: string[] = [];
@@ -90,20 +116,24 @@ function fields(line: string): string[] {
   return [...out, cur];
 }
 
-/** A table without order, id and timeout. */
-export const normTable = (lines: readonly string[]): string[] =>
+/** A table without order and id, and without timeouts unless they are wanted. */
+export const normTable = (lines: readonly string[], timeouts = false): string[] =>
   lines
     .map((l) => l.trim())
     .filter(Boolean)
     .map((l) =>
       fields(l)
-        .filter((f) => !/^(id|timeout)=/.test(f))
+        .filter((f) => !(timeouts ? /^id=/ : /^(id|timeout)=/).test(f))
         .join(','),
     )
     .sort();
 
-export function tableDifferences(expected: readonly string[], got: readonly string[]): string[] {
-  const [e, g] = [normTable(expected), normTable(got)];
+export function tableDifferences(
+  expected: readonly string[],
+  got: readonly string[],
+  timeouts = false,
+): string[] {
+  const [e, g] = [normTable(expected, timeouts), normTable(got, timeouts)];
   return [
     ...minus(e, g).map((l) => `connection missing: ${l}`),
     ...minus(g, e).map((l) => `connection too many: ${l}`),

@@ -2,7 +2,8 @@
  *
  *      meta.json        about, made, ports; pending: why the test does not run yet
  *      flows.txt        the flow table, as ovs-ofctl add-flows takes it
- *      input.jsonl      records in order: {t, in_port, hex, note}, {t, cmd: [appctl arguments]} or {t, note}
+ *      input.jsonl      records in order: {t, in_port, hex, note}, {t, cmd: [appctl arguments]}, {t, vsctl: [arguments]}
+ *                       or {t, note}
  *      expected.jsonl   what Open vSwitch answered: a head {version, made}, a line for each record, {conntrack: [...]}
  *      expected-X.Y.jsonl   the same of an older Open vSwitch that answers differently
  */
@@ -41,6 +42,7 @@ export interface InputRecord {
   readonly hex?: string;
   readonly note?: string;
   readonly cmd?: readonly string[];
+  readonly vsctl?: readonly string[];
 }
 
 /** Output frames as [port, hex]. */
@@ -117,10 +119,6 @@ export function writeExpected(file: string, e: Expected): void {
   writeFileSync(file, lines.map((l) => `${JSON.stringify(l)}\n`).join(''));
 }
 
-/** Commands that only look: they are no events of a replay. */
-export const READ_ONLY =
-  /^(dpctl\/(dump-|ct-stats|ct-bkts|ct-get-|ipf-get-|show|get-)|fdb\/show|version|revalidator)/;
-
 export interface TimedPacket {
   /** Microseconds; exact, since records are a microsecond apart at least. */
   readonly us: number;
@@ -128,9 +126,18 @@ export interface TimedPacket {
   readonly frame: Bytes;
 }
 
+export interface TimedEvent {
+  /** Index of its record. */
+  readonly i: number;
+  /** Microseconds. */
+  readonly us: number;
+  readonly kind: 'appctl' | 'vsctl';
+  readonly args: readonly string[];
+}
+
 export interface Timeline {
   readonly packets: readonly TimedPacket[];
-  readonly events: readonly { readonly t: string; readonly appctl: readonly string[] }[];
+  readonly events: readonly TimedEvent[];
   /** Is the last packet one of ours that only carries the clock to the end of the input? */
   readonly clock: boolean;
 }
@@ -140,10 +147,10 @@ export const secondsText = (us: number, digits: 6 | 9 = 6): string =>
 
 /** All records at different times, in their order: those of equal time are moved a microsecond apart, so that
  *  merging and events have one order. Time that passes after the last packet matters to the connection table;
- *  a frame that no ct() can see (type 0x88b5) carries the clock there. `failed` records are left out. */
-export function timeline(records: readonly InputRecord[], failed: ReadonlySet<number> = new Set()): Timeline {
+ *  a frame that no ct() can see (type 0x88b5) carries the clock there. */
+export function timeline(records: readonly InputRecord[]): Timeline {
   const packets: TimedPacket[] = [];
-  const events: { t: string; appctl: readonly string[] }[] = [];
+  const events: TimedEvent[] = [];
   let last = -1;
   let later: number | null = null;
   const tick = (t: number): number => {
@@ -157,8 +164,8 @@ export function timeline(records: readonly InputRecord[], failed: ReadonlySet<nu
       return;
     }
     later = r.t;
-    if (r.cmd && !failed.has(i) && !READ_ONLY.test(r.cmd[0]))
-      events.push({ t: secondsText(tick(r.t)), appctl: r.cmd });
+    const args = r.cmd ?? r.vsctl;
+    if (args) events.push({ i, us: tick(r.t), kind: r.cmd ? 'appctl' : 'vsctl', args });
   });
   const end = packets.at(-1);
   const clock = later !== null && end !== undefined && Math.round(later * 1e6) > end.us + 1000;

@@ -4,12 +4,18 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ORACLE } from './fixture.js';
+import { adminScenarios } from './scenarios/admin.js';
 import { l4Scenarios } from './scenarios/l4.js';
 import { pipelineScenarios } from './scenarios/pipeline.js';
 import { type Scenario, Script } from './scenarios/script.js';
 import { tcpScenarios } from './scenarios/tcp.js';
 
-export const SCENARIOS: readonly Scenario[] = [...tcpScenarios, ...l4Scenarios, ...pipelineScenarios];
+export const SCENARIOS: readonly Scenario[] = [
+  ...tcpScenarios,
+  ...l4Scenarios,
+  ...pipelineScenarios,
+  ...adminScenarios,
+];
 
 /** The files of a scenario, by name. */
 export function filesOf(sc: Scenario): Record<string, string> {

@@ -1,49 +1,31 @@
 /** Differential suite: every fixture of fixtures/oracle through the real command line, with 0, 1 and 2 workers,
  *  against the recorded answer of Open vSwitch. ORACLE_ONLY=REGEX picks fixtures, ORACLE_KEEP=1 keeps the
- *  files, ORACLE_ALL=1 shows all differences, ORACLE_TABLES=N compares that many tables on the way per fixture. */
+ *  files, ORACLE_ALL=1 shows all differences. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { packetDifferences, tableDifferences } from './compare.js';
+import { commandDifferences, packetDifferences, tableDifferences } from './compare.js';
 import { type Expected, type Fixture, fixtureNames, loadFixture, readExpected, timeline } from './fixture.js';
 import { COMMAND, type Run, runProduct } from './product.js';
 
 const WORKERS = [0, 1, 2];
-/** Tables on the way cost a run each: so many per fixture, evenly chosen. */
-const TABLES_ON_THE_WAY = Number(process.env['ORACLE_TABLES'] ?? 2);
 
 const only = new RegExp(process.env['ORACLE_ONLY'] ?? '');
 let work = '';
 
-const failedRecords = (e: Expected): Set<number> => new Set(e.answers.filter((a) => a.error).map((a) => a.i));
-
 async function compareOne(f: Fixture, expected: Expected): Promise<void> {
-  const tl = timeline(f.records, failedRecords(expected));
-  const run = (workers: number, t = tl, name = f.name): Promise<Run> =>
-    runProduct(t, { flows: f.flows, ports: f.meta.ports, workers, work: path.join(work, name) });
+  const tl = timeline(f.records);
+  const run = (workers: number): Promise<Run> =>
+    runProduct(tl, { flows: f.flows, ports: f.meta.ports, workers, work: path.join(work, f.name) });
 
   const first = await run(WORKERS[0]);
   const packets = packetDifferences(f.records, expected.answers, first).map(([, t]) => t);
+  const commands = commandDifferences(f.records, expected.answers, first);
   const tables = tableDifferences(expected.conntrack, first.conntrack).map((t) => `at the end: ${t}`);
-  const found = [...packets, ...tables];
+  const found = [...packets, ...commands, ...tables];
 
-  const dumps = f.records.flatMap((r, i) =>
-    r.cmd?.[0] === 'dpctl/dump-conntrack' && !r.cmd.includes('-s') ? [i] : [],
-  );
-  const step = Math.max(1, Math.ceil(dumps.length / TABLES_ON_THE_WAY));
-  for (const i of dumps.filter((_, k) => k % step === 0)) {
-    const r = f.records[i];
-    // The run of the input up to here shows the table at this time, except that of one zone.
-    if (r.cmd!.some((w) => w.startsWith('zone='))) continue;
-    const prefix = timeline([...f.records.slice(0, i), { t: r.t, note: '' }], failedRecords(expected));
-    if (!prefix.packets.length) continue;
-    const want = expected.answers.find((a) => a.i === i)?.result;
-    assert.ok(Array.isArray(want), `no table recorded for record ${i}: npm run oracle:record`);
-    const got = await run(0, prefix, path.join(f.name, `table-${i}`));
-    found.push(...tableDifferences(want, got.conntrack).map((t) => `at record ${i} (t=${r.t}): ${t}`));
-  }
   const shown = process.env['ORACLE_ALL'] ? found : found.slice(0, 1);
   assert.ok(
     !found.length,

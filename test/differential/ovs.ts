@@ -353,6 +353,44 @@ export class Ovs {
     return this.#second.call(argv[0], ...argv.slice(1));
   }
 
+  /** An ovs-vsctl command. One that gives a zone its first policy is preceded by another: main ignores the policy
+   *  that a zone is created with, until it is changed. A repeat of add-zone-tp replaces the zone's policy. */
+  async vsctl(argv: readonly string[]): Promise<{ result: string | null; error: string | null }> {
+    const args = [this.#db, '--timeout=30'];
+    try {
+      if (!this.#datapath) {
+        this.#datapath = true;
+        const create = ['--id=@dp', 'create', 'Datapath', 'datapath_version=0'];
+        await this.#run(
+          'ovs-vsctl',
+          ...args,
+          '--',
+          ...create,
+          '--',
+          'set',
+          'Open_vSwitch',
+          '.',
+          'datapaths:dummy=@dp',
+        );
+      }
+      if (argv[0] === 'add-zone-tp') {
+        args.push('--may-exist');
+        if (!this.#policies.has(argv[2]))
+          await this.#run('ovs-vsctl', ...args, ...argv.slice(0, 3), 'icmp_first=4000000');
+      }
+      const result = await this.#run('ovs-vsctl', ...args, ...argv);
+      if (argv[0] === 'add-zone-tp') this.#policies.add(argv[2]);
+      if (argv[0] === 'del-zone-tp') this.#policies.delete(argv[2]);
+      await this.#second.call('revalidator/purge');
+      return { result, error: null };
+    } catch (e) {
+      return { result: null, error: (e as Error).message.replace(/^ovs-vsctl: (?=ovs-vsctl: )/, '') };
+    }
+  }
+  #datapath = false;
+  /** Zones that have a policy, as "zone=N". */
+  readonly #policies = new Set<string>();
+
   /** Sorted: OVS's own order is that of a randomly seeded hash. */
   async table(...args: string[]): Promise<string[]> {
     const { result, error } = await this.command(['dpctl/dump-conntrack', '-m', ...args]);

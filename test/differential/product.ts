@@ -23,6 +23,8 @@ export interface Run {
   /** Per packet, in the order of its verdict's `out`. */
   readonly outs: readonly Outputs[];
   readonly conntrack: readonly string[];
+  /** What the commands answered, by record. */
+  readonly answers: ReadonlyMap<number, { readonly result?: string; readonly error?: string }>;
   readonly stats: Readonly<Record<string, unknown>>;
   /** The files as they are, by name, for comparison between worker counts. */
   readonly files: ReadonlyMap<string, Buffer>;
@@ -108,10 +110,13 @@ export async function runProduct(tl: Timeline, o: RunOptions): Promise<Run> {
   mkdirSync(o.work, { recursive: true });
   const inWork = (name: string) => path.join(o.work, name);
   const argv = ['replay', '--flows', o.flows];
+  const logName = `w${o.workers}-events-log.ndjson`;
   if (tl.events.length) {
-    const lines = tl.events.map((e) => `{"t": ${e.t}, "appctl": ${JSON.stringify(e.appctl)}}\n`);
+    const lines = tl.events.map(
+      (e) => `{"t": ${secondsText(e.us + epochUs)}, "${e.kind}": ${JSON.stringify(e.args)}}\n`,
+    );
     writeFileSync(inWork('events.ndjson'), lines.join(''));
-    argv.push('--events', inWork('events.ndjson'));
+    argv.push('--events', inWork('events.ndjson'), '--events-log', inWork(logName));
   }
   for (const port of [...new Set(packets.map((p) => p.port))].sort((x, y) => x - y)) {
     writeFileSync(inWork(`in-${port}.pcap`), pcapFile(packets.filter((p) => p.port === port)));
@@ -138,7 +143,7 @@ export async function runProduct(tl: Timeline, o: RunOptions): Promise<Run> {
   const ms = performance.now() - began;
 
   const files = new Map<string, Buffer>();
-  for (const n of [...outPorts.map(outName), verdictsName, tableName])
+  for (const n of [...outPorts.map(outName), verdictsName, tableName, ...(tl.events.length ? [logName] : [])])
     files.set(n.slice(n.indexOf('-') + 1), readFileSync(inWork(n)));
   const queues = new Map(outPorts.map((p) => [p, pcapFrames(outName(p), files.get(`out-${p}.pcap`)!)]));
   const at = new Map(outPorts.map((p) => [p, 0]));
@@ -174,7 +179,13 @@ export async function runProduct(tl: Timeline, o: RunOptions): Promise<Run> {
   }
   const conntrack = files.get('conntrack.txt')!.toString().split('\n').filter(Boolean);
   const stats = JSON.parse(readFileSync(inWork(statsName), 'utf8')) as Record<string, unknown>;
+  const logged = (files.get('events-log.ndjson')?.toString() ?? '').split('\n').filter(Boolean);
+  if (logged.length !== tl.events.length)
+    throw new Error(`${logged.length} lines of log for ${tl.events.length} events`);
+  const answers = new Map(
+    logged.map((l, k) => [tl.events[k].i, JSON.parse(l) as { result?: string; error?: string }]),
+  );
   // The frame that carries the clock is ours: nobody compares it.
   const n = tl.clock ? -1 : undefined;
-  return { verdicts: verdicts.slice(0, n), outs: outs.slice(0, n), conntrack, stats, files, ms };
+  return { verdicts: verdicts.slice(0, n), outs: outs.slice(0, n), conntrack, answers, stats, files, ms };
 }

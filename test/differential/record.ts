@@ -43,9 +43,9 @@ export async function ask(f: Fixture, bindir: string | undefined): Promise<Expec
           ? [...new Set(out.map(([, h]) => exposedState(h)).filter((s) => s !== null))].sort()
           : [];
         answers.push({ i, out, ...(ct.length ? { ct } : {}) });
-      } else if (r.cmd) {
-        const dump = r.cmd[0] === 'dpctl/dump-conntrack';
-        const { result, error } = await ovs.command(r.cmd);
+      } else if (r.cmd || r.vsctl) {
+        const dump = r.cmd?.[0] === 'dpctl/dump-conntrack';
+        const { result, error } = r.cmd ? await ovs.command(r.cmd) : await ovs.vsctl(r.vsctl!);
         const said = result?.trimEnd() ?? '';
         answers.push({
           i,
@@ -79,7 +79,7 @@ export function changes(f: Fixture, old: Expected, now: Expected): string[] {
       if (d) found.push(`${where}: ${d}`);
     } else if (JSON.stringify(a) !== JSON.stringify(b)) {
       const lines = (x: Answer) => (Array.isArray(x.result) ? (x.result as string[]) : [String(x.result)]);
-      found.push(`${where}: ${r.cmd!.join(' ')}${lineChanges(lines(b), lines(a))}`);
+      found.push(`${where}: ${(r.cmd ?? r.vsctl)!.join(' ')}${lineChanges(lines(b), lines(a))}`);
     }
   }
   if (old.answers.length > now.answers.length)

@@ -29,6 +29,18 @@ export class Script {
     return this;
   }
 
+  /** An ovs-appctl command. */
+  cmd(...args: string[]): this {
+    this.records.push({ t: this.#next(), cmd: args });
+    return this;
+  }
+
+  /** An ovs-vsctl command. */
+  vsctl(...args: string[]): this {
+    this.records.push({ t: this.#next(), vsctl: args });
+    return this;
+  }
+
   /** A record that is nothing but time. */
   until(note: string): this {
     this.records.push({ t: this.#next(), note });
