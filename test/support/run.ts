@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { statsOf } from '../../src/cli/summary.js';
 import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
-import { parseEvents } from '../../src/coordinator/events.js';
+import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
 import { type ReplayResult, replay } from '../../src/coordinator/replay.js';
 import { orderingOf } from '../../src/openflow/order.js';
 import { parseFlows } from '../../src/openflow/parser.js';
@@ -25,6 +25,7 @@ export interface RunOptions {
   rssKey?: Uint8Array;
   /** Lines of an events file. */
   events?: string;
+  strict?: boolean;
 }
 
 /** What must not depend on the number of workers, and what may. */
@@ -34,6 +35,10 @@ export interface RunResult {
   /** "packet number, port, frame", by output. */
   frames: string[];
   dump: string[];
+  /** Lines as `--conntrack FILE.ndjson` has them. */
+  table: string[];
+  /** Lines as `--events-log` has them. */
+  log: string[];
   /** `traffic` of `--stats`. */
   traffic: ReturnType<typeof statsOf>['traffic'];
   run: ReturnType<typeof statsOf>['run'];
@@ -142,6 +147,7 @@ export async function runSource(
   const recorder = new Recorder();
   const workers = o.workers ?? 0;
   const ordering = orderingOf(rules.map((r) => r.actions));
+  const log: string[] = [];
   const result = await replay({
     source,
     arena,
@@ -151,6 +157,8 @@ export async function runSource(
     workers,
     ordering,
     events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson', { ports }),
+    onEvent: (outcome) => log.push(outcomeJson(outcome)),
+    ...(o.strict === undefined ? {} : { strict: o.strict }),
     sinks: [recorder],
     // The tables are sized by this; tests hold few connections.
     maxConns: o.maxConns ?? 100_000,
@@ -162,7 +170,8 @@ export async function runSource(
   assert.equal(arena.nFreeSegments, arena.nSegments, 'a packet was never released');
   const { traffic, run } = statsOf(result, { version: 'test', workers, ordering });
   const { verdicts, frames } = recorder;
-  return { verdicts, frames, dump: result.dump(), traffic, run, result };
+  const dump = result.dump();
+  return { verdicts, frames, dump, table: result.dumpJson(), log, traffic, run, result };
 }
 
 export function parseVerdicts(r: RunResult): VerdictLine[] {
@@ -171,7 +180,7 @@ export function parseVerdicts(r: RunResult): VerdictLine[] {
 
 /** First difference of two runs in what must not differ, or null. */
 export function difference(a: RunResult, b: RunResult): string | null {
-  for (const what of ['verdicts', 'frames', 'dump'] as const) {
+  for (const what of ['verdicts', 'frames', 'log', 'dump', 'table'] as const) {
     const n = Math.max(a[what].length, b[what].length);
     for (let i = 0; i < n; i++) {
       if (a[what][i] !== b[what][i]) return `${what}[${i}]:\n  ${a[what][i]}\n  ${b[what][i]}`;
