@@ -67,7 +67,7 @@ function randomAppctl(r: Random): string[] {
     case 7:
       return ['dpctl/ct-del-limits', r.once(3) ? 'default' : `zone=${zone}`];
     case 8:
-      return ['dpctl/ct-set-maxconns', String(r.once(2) ? 100_000 : r.int(20))];
+      return ['dpctl/ct-set-maxconns', String(r.once(4) ? 100_000 : r.int(10))];
     case 9:
       return r.once(2) ? ['dpctl/ct-disable-tcp-seq-chk'] : ['dpctl/ct-enable-tcp-seq-chk'];
     case 10:
