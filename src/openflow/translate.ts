@@ -68,8 +68,10 @@ import {
   OP_CT_CLEAR,
   OP_DP_HASH,
   OP_END,
+  OP_FIN_TIMEOUT,
   OP_HASH_FIELDS,
   OP_HASH_HEADERS,
+  OP_LEARN,
   OP_METER,
   OP_NORMAL,
   OP_OUTPUT,
@@ -117,15 +119,23 @@ import {
   type Subfield,
   setSubfield,
 } from './fields.js';
+import { learnedFlow } from './learn.js';
 import { meets } from './match.js';
 import { firstLive, isLive, selectionOf } from './select.js';
 import type { Pipeline, TableBucket, TableGroup, TableRule } from './tables.js';
-import type { Action, HashFields, NatSpec } from './types.js';
+import {
+  type Action,
+  type HashFields,
+  MAX_LEN_ALL,
+  type NatSpec,
+  REASON_ACTION,
+  type SourcePos,
+} from './types.js';
 
 const { IN_PORT, RECIRC_ID, CT_STATE, CT_MARK, CT_LABEL_0, ETH_DST_HI, ETH_SRC_LO, ETH_TYPE } = FLOW;
 const { ETH_DST_LO_SRC_HI, VLAN_0, VLAN_1, NW_SRC, NW_DST, NW, TP, ND_RESERVED, MPLS_0 } = FLOW;
 const { IPV6_SRC_0, IPV6_DST_0, DP_HASH, CT_NW_SRC, CT_NW_DST, CT_TP, CT_NW_PROTO, CT_IPV6_SRC_0 } = FLOW;
-const { METADATA_HI, ACTSET_OUTPUT, CONJ_ID } = FLOW;
+const { METADATA_HI, ACTSET_OUTPUT, CONJ_ID, TCP_FLAGS } = FLOW;
 
 /** Bounds on resubmits, as in Open vSwitch: ovs-actions(7), "The resubmit action". */
 const MAX_DEPTH = 64;
@@ -141,8 +151,10 @@ const TPID_8021Q = 0x8100;
 const CT_VALID = CS_NEW | CS_EST | CS_RPL;
 /** actset_output of a packet without an output in its action set, as OpenFlow 1.1 numbers ports. */
 const PORT_UNSET = 0xfffffff7 | 0;
-const SEND_ALL = 0xffff;
-const REASON_ACTION = 1;
+const TCP_FIN = 0x01;
+const TCP_RST = 0x04;
+/** Where a flow stands that an action left from before recirculation has learned. */
+const NOWHERE: SourcePos = { file: '', line: 0, column: 0, length: 0 };
 const REASON_INVALID_TTL = 2;
 
 /** Which hash of wire/hash.ts the names of ovs-actions(7) mean. */
@@ -251,11 +263,13 @@ export class Translator {
   /** Words of the programs around the one being written. */
   private outerWords = 0;
   private credits: Counted[] = [];
+  private changes: number[] = []; // OP_LEARN, OP_FIN_TIMEOUT
   private nOutputs = 0;
   private reason = 0;
   private depth = 0;
   private resubmits = 0;
   private table = 0;
+  private rule: TableRule | null = null;
   private stack: Pushed[] = [];
   private stackBytes = 0;
   private actionSet: Action[] = [];
@@ -305,6 +319,8 @@ export class Translator {
     this.lastClone = -1;
     this.outerWords = 0;
     this.credits = [];
+    this.changes = [];
+    this.rule = null;
     this.nOutputs = 0;
     this.reason = DROP_NO_OUTPUT;
     this.depth = 0;
@@ -381,11 +397,13 @@ export class Translator {
   /** Place of the last OP_CLONE in `ops` that is not within another, or -1. */
   private lastClone = -1;
 
-  /** Puts what the packet counts for in front of the program. */
+  /** Puts what the packet counts for, and what it changes in the tables, in front of the program. */
   private credit(): void {
-    if (this.credits.length === 0) return;
-    this.ops = [OP_STAT, this.pipeline.stats.point(this.credits), ...this.ops];
+    const { credits, changes } = this;
+    const stat = credits.length === 0 ? [] : [OP_STAT, this.pipeline.stats.point(credits)];
+    if (stat.length + changes.length > 0) this.ops = [...stat, ...changes, ...this.ops];
     this.credits = [];
+    this.changes = [];
   }
 
   // ---- tables ----
@@ -403,8 +421,11 @@ export class Translator {
     if (rule === null) {
       this.drop(DROP_TABLE_MISS);
     } else {
+      const outer = this.rule;
+      this.rule = rule;
       this.credits.push(rule);
       this.actions(rule.actions);
+      this.rule = outer;
     }
     this.tracer?.leave();
   }
@@ -516,6 +537,7 @@ export class Translator {
           return;
         case 'unroll':
           this.table = action.table;
+          this.rule = null;
           break;
         default:
           if (!this.action(action)) return;
@@ -539,12 +561,12 @@ export class Translator {
     const { flow } = this;
     switch (action.kind) {
       case 'output':
-        if (action.maxLen === undefined || action.maxLen === 0) this.outputReserved(action.port, SEND_ALL);
+        if (action.maxLen === undefined || action.maxLen === 0) this.outputReserved(action.port, MAX_LEN_ALL);
         else this.truncated(action.port, action.maxLen);
         break;
       case 'output_reg': {
         const port = this.read(action.src);
-        if (port <= 0xffffn) this.outputReserved(Number(port), SEND_ALL);
+        if (port <= 0xffffn) this.outputReserved(Number(port), MAX_LEN_ALL);
         else this.drop(DROP_NO_PORT);
         break;
       }
@@ -683,7 +705,7 @@ export class Translator {
             this.dirty[MPLS_0] |= 0xff;
             break;
           }
-          this.controller(SEND_ALL, REASON_INVALID_TTL, 0);
+          this.controller(MAX_LEN_ALL, REASON_INVALID_TTL, 0);
         }
         this.drop(DROP_TTL);
         return false;
@@ -693,7 +715,7 @@ export class Translator {
         this.need(NW, 0xff00);
         const ttl = (flow[NW] >>> 8) & 0xff;
         if (ttl <= 1) {
-          for (const id of action.controllers ?? [0]) this.controller(SEND_ALL, REASON_INVALID_TTL, id);
+          for (const id of action.controllers ?? [0]) this.controller(MAX_LEN_ALL, REASON_INVALID_TTL, id);
           this.drop(DROP_TTL);
           return false;
         }
@@ -711,11 +733,37 @@ export class Translator {
         else this.write(action.dst, BigInt(port) & ((1n << BigInt(action.dst.bits)) - 1n));
         break;
       }
+      case 'learn':
+        this.learn(action);
+        break;
+      case 'fin_timeout':
+        this.finTimeout(action.idleTimeout, action.hardTimeout);
+        break;
       case 'exit':
         this.exit = true;
         break;
     }
     return true;
+  }
+
+  /** The flow that is learned is seen from the next pass on. */
+  private learn(action: Action & { kind: 'learn' }): void {
+    const flow = learnedFlow(action, (src) => this.read(src), this.rule?.pos ?? NOWHERE);
+    const { id, refresh, success } = this.pipeline.learn(flow, action.limit);
+    if (id >= 0) this.changes.push(OP_LEARN, id);
+    if (refresh !== null) this.credits.push(refresh);
+    if (!success) this.tracer?.note('limit exceeded: nothing is learned');
+    if (action.resultDst !== null) this.write(action.resultDst, success ? 1n : 0n);
+  }
+
+  private finTimeout(idle: number, hard: number): void {
+    const { flow, rule } = this;
+    this.need(NW, 0xff);
+    if (rule === null || !this.isIp() || (flow[NW] & 0xff) !== IPPROTO_TCP) return;
+    this.need(TCP_FLAGS, TCP_FIN | TCP_RST);
+    if ((flow[TCP_FLAGS] & (TCP_FIN | TCP_RST)) === 0) return;
+    const id = this.pipeline.finTimeout(rule, idle, hard);
+    if (id >= 0) this.changes.push(OP_FIN_TIMEOUT, id);
   }
 
   private drop(reason: number): void {
@@ -1057,8 +1105,8 @@ export class Translator {
   private bucket(group: TableGroup, bucket: TableBucket, how: string): void {
     this.tracer?.enterBucket(group, bucket, how);
     const list = actionListOf(bucket.bucket.actions);
-    const { nOutputs, reason, credits, stack, stackBytes, actionSet, tracked, depth, table } = this;
-    const nCredits = credits.length;
+    const { nOutputs, reason, credits, changes, stack, stackBytes, actionSet, tracked, depth, table, rule } =
+      this;
     this.depth++;
     this.isolated(true, () => {
       try {
@@ -1068,18 +1116,8 @@ export class Translator {
         // Too deep a label stack ends the bucket alone.
         if (!(error instanceof TranslationError) || error.reason !== DROP_MPLS) throw error;
         this.ops = [];
-        this.credits = credits;
-        credits.length = nCredits;
-        Object.assign(this, {
-          nOutputs,
-          reason,
-          stack,
-          stackBytes,
-          actionSet,
-          tracked,
-          depth: depth + 1,
-          table,
-        });
+        Object.assign(this, { nOutputs, reason, credits, changes, stack, stackBytes, actionSet });
+        Object.assign(this, { tracked, depth: depth + 1, table, rule });
         this.drop(DROP_MPLS);
       }
     });
@@ -1105,15 +1143,17 @@ export class Translator {
     }
     const selection = selectionOf(group.group);
     this.commit();
-    const { credits } = this;
+    const { credits, changes } = this;
     const branches = this.branches(
       candidates.map((b) => () => {
         this.credits = [];
+        this.changes = [];
         this.chosen(group, b, selection === null ? 'by fields' : 'by hash');
         this.credit();
       }),
     );
     this.credits = credits;
+    this.changes = changes;
     const places: number[] = [];
     let at = selection === null ? 2 + 3 * candidates.length : 2 + selection.slots!.length;
     for (const words of branches) {
