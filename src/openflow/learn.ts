@@ -19,18 +19,18 @@ export function learnedFlow(
       hardTimeout: action.finHardTimeout,
     });
   }
-  const valueOf = (src: Operand) => ('value' in src ? src.value : read(src));
+  const source = (src: Operand) => ('value' in src ? src.value : read(src));
   for (const spec of action.specs) {
     switch (spec.kind) {
       case 'match': {
         const { field, ofs, bits } = spec.dst;
-        matchSubfield(match, field, ofs, bits, valueOf(spec.src));
+        matchSubfield(match, field, ofs, bits, source(spec.src));
         break;
       }
       case 'load': {
         const { field, ofs, bits } = spec.dst;
         const mask = ((1n << BigInt(bits)) - 1n) << BigInt(ofs);
-        actions.push({ kind: 'set', field, value: valueOf(spec.src) << BigInt(ofs), mask, via: 'load' });
+        actions.push({ kind: 'set', field, value: source(spec.src) << BigInt(ofs), mask, via: 'load' });
         break;
       }
       case 'output': {
