@@ -60,14 +60,14 @@ function randomAppctl(r: Random): string[] {
       return ['dpctl/flush-conntrack', `zone=${zone}`, `${ends},ct_nw_proto=17,ct_tp_src=40000,ct_tp_dst=53`];
     }
     case 4:
-      return ['dpctl/ct-set-limits', `default=${r.int(6)}`];
     case 5:
+      return ['dpctl/ct-set-limits', `default=${1 + r.int(6)}`];
     case 6:
       return ['dpctl/ct-set-limits', `zone=${zone},limit=${r.int(8)}`];
     case 7:
       return ['dpctl/ct-del-limits', r.once(3) ? 'default' : `zone=${zone}`];
     case 8:
-      return ['dpctl/ct-set-maxconns', String(r.once(4) ? 100_000 : r.int(10))];
+      return ['dpctl/ct-set-maxconns', String(r.once(2) ? 100_000 : r.int(10))];
     case 9:
       return r.once(2) ? ['dpctl/ct-disable-tcp-seq-chk'] : ['dpctl/ct-enable-tcp-seq-chk'];
     case 10:
