@@ -113,7 +113,15 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     translator: new Translator(pipeline),
     ...(args.vector === undefined ? {} : { vector: args.vector }),
   });
-  const collector = new Collector(fabric.packets, loaded.arena, workers, () => {}, [], pipeline.stats);
+  const collector = new Collector(
+    fabric.packets,
+    loaded.arena,
+    workers,
+    () => {},
+    [],
+    pipeline.stats,
+    fabric.reassembly,
+  );
   const homes = prepare(fabric, loaded, workers, ordering.mode !== 'parallel');
   fabric.start(collector);
 

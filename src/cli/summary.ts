@@ -39,6 +39,8 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
         invalid: total[STAT.CT_INVALID],
         invalid_by_reason: invalid,
         fragments: total[STAT.FRAGMENTS],
+        fragments_held: total[STAT.FRAGMENTS_HELD],
+        reassembled: total[STAT.REASSEMBLED],
         commits: result.commits,
         refused: result.refused.tableFull + result.refused.zoneFull + result.refused.noTuple,
         refused_by_reason: {

@@ -2,7 +2,7 @@
  *
  *  The checks, and what they leave unchecked, are those of Open vSwitch's userspace tracker: checksums
  *  and lengths of the packet itself, but not of the packet inside an ICMP error. */
-import { FLOW } from '../classifier/flow-key.js';
+import { FLOW, FRAG_LATER } from '../classifier/flow-key.js';
 import { KIND_IPV4, KIND_IPV6 } from '../shm/layouts.js';
 import { checksum, sctpChecksum, sum } from '../wire/checksum.js';
 import {
@@ -146,7 +146,10 @@ export function extractConnKey(
   if (type !== ETH_TYPE_IP && type !== ETH_TYPE_IPV6) return INVALID_NOT_IP;
   if (layout.l4 < 0) return INVALID_TRUNCATED;
   const nw = flow[NW];
-  if (nw >>> 24 !== 0) return INVALID_FRAGMENT;
+  // The first fragment of IPv4 passes for a packet if nobody has reassembled it; of most protocols its
+  // checksum or length tells that it is none.
+  if (nw >>> 24 !== 0 && (type === ETH_TYPE_IPV6 || ((nw >>> 24) & FRAG_LATER) !== 0))
+    return INVALID_FRAGMENT;
   const l3 = off + layout.l3;
   const l4 = off + layout.l4;
   const size = layout.end - layout.l4;

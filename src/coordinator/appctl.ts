@@ -26,6 +26,14 @@ import {
   tcpOneState,
 } from './dump.js';
 import type { Fabric } from './fabric.js';
+import {
+  LEAST_MIN_FRAGMENT,
+  MOST_FRAGMENTS,
+  setFragmentsEnabled,
+  setMaxFragments,
+  setMinFragment,
+  showFragments,
+} from './fragment-commands.js';
 
 /** What commands act on. */
 export interface CommandTarget {
@@ -93,6 +101,20 @@ const COMMANDS = new Map<string, Entry>([
   ['dpctl/ct-get-limits', { usage: '[dp] [zone=N1[,N2]...]', min: 0, max: 1, read: readGetLimits }],
   ['dpctl/ct-get-sweep-interval', query((t) => `${t.fabric.coordinator.sweepIntervalMs}`)],
   ['dpctl/ct-set-sweep-interval', { usage: '[dp] MS', min: 1, max: 1, read: readSetSweep }],
+  [
+    'dpctl/ipf-set-enabled',
+    { usage: '[dp] v4|v6', min: 1, max: 1, read: ([version]) => setFragmentsEnabled(version, true) },
+  ],
+  [
+    'dpctl/ipf-set-disabled',
+    { usage: '[dp] v4|v6', min: 1, max: 1, read: ([version]) => setFragmentsEnabled(version, false) },
+  ],
+  ['dpctl/ipf-set-min-frag', { usage: '[dp] v4|v6 BYTES', min: 2, max: 2, read: readMinFragment }],
+  ['dpctl/ipf-set-max-nfrags', { usage: '[dp] MAXFRAGS', min: 1, max: 1, read: readMaxFragments }],
+  [
+    'dpctl/ipf-get-status',
+    { usage: '[-m] [dp]', min: 0, max: 0, read: (_, { verbose }) => showFragments(verbose) },
+  ],
   [
     'fdb/show',
     { usage: '[bridge]', min: 0, max: 1, read: () => (t) => t.fabric.coordinator.macs.show(t.clock) },
@@ -179,6 +201,28 @@ function zoneArgument(text: string | undefined): number | null {
 
 function lines(text: readonly string[]): string {
   return text.map((line) => `${line}\n`).join('');
+}
+
+// ---- fragments ----
+
+function readMinFragment([version, size]: readonly string[]): Command {
+  const bytes = readNumber(size, 'minimum fragment size');
+  const set = setMinFragment(version, bytes);
+  return (target) => {
+    if (bytes >= LEAST_MIN_FRAGMENT) return set(target);
+    throw new CommandRefused(
+      `${SPEAKER}requested minimum fragment size too small; see documentation (Operation not permitted)\n`,
+    );
+  };
+}
+
+function readMaxFragments([count]: readonly string[]): Command {
+  const n = readNumber(count, 'maximum fragments');
+  const set = setMaxFragments(n);
+  return (target) => {
+    if (n <= MOST_FRAGMENTS) return set(target);
+    throw new CommandRefused(`${SPEAKER}setting maximum fragments failed (Operation not permitted)\n`);
+  };
 }
 
 // ---- the table ----

@@ -6,6 +6,7 @@
  *  Reads: the VERDICT and FRAME_* columns, verdict templates and changed frames of the workers, after
  *  their completion. Writes: `head`, behind which window slots and frames are free again. */
 import { ctStateText, OFPP_CONTROLLER } from '../classifier/flow-key.js';
+import type { Reassembly } from '../conntrack/ipf.js';
 import {
   FRAME_DATA_OFF,
   FRAME_LEN,
@@ -92,7 +93,11 @@ export class Collector implements Completions {
   private readonly done: Uint16Array;
   /** 1 for packets that have had the answer to their last request, by slot. */
   private readonly settled: Uint8Array;
+  /** And how many ct() they have been through. */
+  private readonly settledCts: Int32Array;
+  /** Everything before it is complete or settled. Never behind `head`. */
   private turnSeq = 0;
+  private readonly reassembly: Reassembly;
   private readonly v = new Verdict();
 
   /** `release` gives the arena space of a slot's packet back; `stats` says what counts at a stat point. */
@@ -103,6 +108,7 @@ export class Collector implements Completions {
     release: (slot: number) => void,
     sinks: readonly VerdictSink[],
     stats: StatPoints,
+    reassembly: Reassembly,
   ) {
     this.stats = stats;
     this.packets = packets;
@@ -114,6 +120,8 @@ export class Collector implements Completions {
     this.chunks = Array.from({ length: homes }, () => []);
     this.done = new Uint16Array(packets.slots);
     this.settled = new Uint8Array(packets.slots);
+    this.settledCts = new Int32Array(packets.slots);
+    this.reassembly = reassembly;
   }
 
   get inFlight(): number {
@@ -122,17 +130,26 @@ export class Collector implements Completions {
 
   turn(): number {
     const { done, settled, packets } = this;
-    if (this.turnSeq < this.head) this.turnSeq = this.head;
     while (this.turnSeq < this.dispatched) {
       const slot = this.turnSeq % packets.slots;
       if (done[slot] === 0 && settled[slot] === 0) break;
       this.turnSeq++;
+      if (packets.clock[slot] > this.reassembly.oldest) this.expireFragments(slot);
     }
     return this.turnSeq;
   }
 
-  answered(slot: number): void {
+  answered(slot: number, cts: number): void {
     this.settled[slot] = 1;
+    this.settledCts[slot] = cts;
+  }
+
+  /** Fragments expire when a later packet goes through ct(). */
+  private expireFragments(slot: number): void {
+    const worker = this.done[slot] - 1;
+    const cts =
+      worker < 0 ? this.settledCts[slot] : this.templates[worker][this.packets.verdict[slot]].ct.length;
+    this.reassembly.expire(this.packets.clock[slot], cts);
   }
 
   template(worker: number, id: number, words: Int32Array): void {
@@ -156,6 +173,10 @@ export class Collector implements Completions {
       const slot = this.head % packets.slots;
       const worker = done[slot] - 1;
       if (worker < 0) break;
+      if (this.turnSeq === this.head) {
+        this.turnSeq++;
+        if (packets.clock[slot] > this.reassembly.oldest) this.expireFragments(slot);
+      }
       this.emit(worker, slot);
       done[slot] = 0;
       this.settled[slot] = 0;

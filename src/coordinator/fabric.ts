@@ -8,6 +8,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:wor
 import { Piscina } from 'piscina';
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import { MegaflowCache } from '../classifier/megaflow.js';
+import { Arrival, FRAGMENT_HELD, Reassembly } from '../conntrack/ipf.js';
 import { allocatePartition, Partition, PartitionWriter } from '../conntrack/partition.js';
 import { allocateTimeouts } from '../conntrack/timeouts.js';
 import type { PacketContext } from '../datapath/context.js';
@@ -15,13 +16,18 @@ import { COMMIT_CONN, COMMIT_NAT, type CommitRequest, type ControlPlane } from '
 import { Engine } from '../datapath/engine.js';
 import { FrameChunk, FrameStore } from '../datapath/frames.js';
 import {
+  FRAGMENT_ANSWER,
+  FRAGMENT_HEADER,
   MAX_PARKED,
   MSG_COMMIT,
+  MSG_FRAGMENT,
   MSG_NORMAL,
   MSG_UPCALL,
   ORDERED_HEADER,
   REQUEST_RING_WORDS,
+  readLayout,
   type ShardInit,
+  writeLayout,
 } from '../datapath/shard.js';
 import { STAT, STAT_WORDS } from '../datapath/stats.js';
 import { VerdictTable } from '../datapath/verdicts.js';
@@ -81,8 +87,8 @@ export interface Completions {
   /** Sequence number of the packet whose turn it is to be answered in order: all before it are complete or
    *  have had the answer to their last request. */
   turn(): number;
-  /** The packet in `slot` has had the answer to its last request. */
-  answered(slot: number): void;
+  /** The packet in `slot` has had the answer to its last request, and is through `cts` ct() by now. */
+  answered(slot: number, cts: number): void;
   /** Packets in flight. */
   readonly inFlight: number;
   template(worker: number, id: number, words: Int32Array): void;
@@ -98,6 +104,8 @@ class Link {
   readonly replies: MessageWriter;
   readonly templates: MessageReader;
   readonly port: MessagePort;
+  /** Chunks of changed frames. */
+  readonly chunks: FrameChunk[] = [];
   readonly batch = new Int32Array(DISPATCH_BATCH);
   nBatch = 0;
 
@@ -121,6 +129,10 @@ export class Fabric implements ControlPlane {
   readonly packets: PacketColumns;
   readonly coordinator: Coordinator;
   readonly pipeline: Pipeline;
+  /** Fragments that wait in ct(). */
+  readonly reassembly = new Reassembly();
+  private readonly arrival: Arrival;
+  private readonly arena: { u8: Uint8Array; view: DataView };
   readonly workers: number;
   /** Set when a worker has failed; the run can't go on. */
   failure: Error | null = null;
@@ -162,6 +174,8 @@ export class Fabric implements ControlPlane {
       this.fail = resolve;
     });
     this.random = o.jitter;
+    this.arena = { u8: new Uint8Array(o.arena), view: new DataView(o.arena) };
+    this.arrival = new Arrival(this.arena.u8, this.arena.view);
     this.packets = new PacketColumns(o.slots);
     this.popped = new Int32Array(o.slots);
     const ctl = new SharedArrayBuffer(ctlWords(o.workers) * 4);
@@ -323,7 +337,9 @@ export class Fabric implements ControlPlane {
     const { port } = this.links[worker];
     for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
       const { id, sab } = got.message as { id: number; sab: SharedArrayBuffer };
-      this.completions!.chunk(worker, id, new FrameChunk(sab));
+      const chunk = new FrameChunk(sab);
+      this.links[worker].chunks[id] = chunk;
+      this.completions!.chunk(worker, id, chunk);
     }
   }
 
@@ -365,7 +381,7 @@ export class Fabric implements ControlPlane {
       const request = payload + ORDERED_HEADER;
       const translates = type === MSG_COMMIT && (words[request] & COMMIT_NAT) !== 0;
       const zone = words[request + COMMIT_CONN + CONN.at.ZONE_PROTO] >>> 16;
-      if (type === MSG_NORMAL || translates || coordinator.nearLimit(zone, completions.inFlight)) {
+      if (type !== MSG_COMMIT || translates || coordinator.nearLimit(zone, completions.inFlight)) {
         this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
         return;
       }
@@ -376,6 +392,8 @@ export class Fabric implements ControlPlane {
       const got = coordinator.commit(worker, words, at, seq, packets.clock[slot]);
       const r = replies.begin(MSG_COMMIT, token, 1);
       replies.words[r] = got;
+    } else if (type === MSG_FRAGMENT) {
+      if (this.answerFragment(worker, words, m) !== FRAGMENT_HELD) return;
     } else {
       const key = words.slice(payload + ORDERED_HEADER, payload + ORDERED_HEADER + KEY_WORDS);
       const ports: number[] = [];
@@ -384,7 +402,54 @@ export class Fabric implements ControlPlane {
       replies.words[r] = reason;
       for (let i = 0; i < ports.length; i++) replies.words[r + 1 + i] = ports[i];
     }
-    if (words[payload + 1] === 1) completions.answered(slot);
+    const last = words[payload + 1];
+    if (last > 0) completions.answered(slot, last - 1);
+  }
+
+  /** Answers MSG_FRAGMENT; returns the answer. */
+  private answerFragment(worker: number, words: Int32Array, m: number): number {
+    const { packets, arrival, reassembly } = this;
+    const { replies, chunks } = this.links[worker];
+    const payload = m + MESSAGE_HEADER;
+    const slot = words[payload];
+    const chunk = words[payload + 3];
+    // The chunk was announced before the worker wrote to it.
+    if (chunk >= 0 && chunks[chunk] === undefined) this.takeChunks(worker);
+    const { u8, view } = chunk < 0 ? this.arena : chunks[chunk];
+    arrival.u8 = u8;
+    arrival.view = view;
+    arrival.off = words[payload + 4];
+    arrival.len = words[payload + 5];
+    readLayout(words, payload + 6, arrival.layout);
+    const key = payload + ORDERED_HEADER + FRAGMENT_HEADER;
+    arrival.packet(words.subarray(key, key + KEY_WORDS), words[payload + 2], packets.hash[slot]);
+    const answer = this.arrive(packets.clock[slot]);
+    const { completed } = reassembly;
+    const size = completed.reduce(
+      (n, { bytes }) => n + FRAGMENT_ANSWER + KEY_WORDS + (((bytes?.length ?? 0) + 3) >> 2),
+      1,
+    );
+    let r = replies.begin(MSG_FRAGMENT, words[m + 2], size);
+    const out = replies.words;
+    out[r++] = answer;
+    for (const { bytes, layout, key } of completed) {
+      out[r] = bytes === null ? -1 : bytes.length;
+      writeLayout(out, r + 1, layout);
+      out.set(key, r + FRAGMENT_ANSWER);
+      r += FRAGMENT_ANSWER + KEY_WORDS;
+      if (bytes === null) continue;
+      new Uint8Array(out.buffer, out.byteOffset + r * 4).set(bytes);
+      r += (bytes.length + 3) >> 2;
+    }
+    return answer;
+  }
+
+  /** The fragment in `arrival` is in ct() at `now`. */
+  private arrive(now: number): number {
+    const answer = this.reassembly.arrive(this.arrival, now);
+    // What goes on is counted with the verdict.
+    if (answer === FRAGMENT_HELD) this.reassembly.expire(now, 1);
+    return answer;
   }
 
   /** Answers the requests whose turn it is, one after the other. */
@@ -512,6 +577,19 @@ export class Fabric implements ControlPlane {
 
   meter(ctx: PacketContext, id: number): boolean {
     return this.pipeline.meter(id, ctx.len, ctx.now);
+  }
+
+  fragment(ctx: PacketContext, zone: number): boolean {
+    const { arrival } = this;
+    arrival.u8 = ctx.u8;
+    arrival.view = ctx.view;
+    arrival.off = ctx.off;
+    arrival.len = ctx.len;
+    arrival.layout.copy(ctx.layout);
+    arrival.packet(ctx.key, zone, this.packets.hash[ctx.slot]);
+    ctx.answer = this.arrive(ctx.now);
+    ctx.fragments = this.reassembly.completed;
+    return true;
   }
 
   // ---- test only ----

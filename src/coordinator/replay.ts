@@ -155,10 +155,12 @@ class Run {
       (slot) => arena.release(this.segments[slot]),
       options.sinks ?? [],
       options.translator.pipeline.stats,
+      this.fabric.reassembly,
     );
     options.translator.pipeline.fold = () => this.collector.settle();
     const homes = this.lockstep ? 1 : Math.max(1, workers);
     this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
+    this.steering.reassembles = !this.lockstep && options.ordering.tracks;
     this.events = options.events ?? [];
   }
 
@@ -326,6 +328,9 @@ class Run {
         steering.locate(view, record.off, record.capLen);
         packets.hash[slot] = steering.hash;
       }
+    } else if (steering.reassembles && steering.mayBeFragment(view, record.off, record.capLen)) {
+      steering.locate(view, record.off, record.capLen);
+      packets.hash[slot] = steering.hash;
     }
     if (collector.inFlight === 0) collector.clock = this.clock;
     collector.dispatched++;

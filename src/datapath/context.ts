@@ -2,7 +2,9 @@
  *  action and taken up again. Contexts are pooled; one thread owns each. */
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import type { Expectation } from '../conntrack/expectations.js';
+import type { Fragment } from '../conntrack/ipf.js';
 import { FrameLayout } from '../wire/extract.js';
+import type { Datagram } from './fragments.js';
 import { MAX_PASSES, MAX_RECIRC_DEPTH, onlySends } from './program.js';
 
 /** What a parked packet waits for. */
@@ -10,6 +12,7 @@ export const WAIT_NONE = 0;
 export const WAIT_UPCALL = 1;
 export const WAIT_COMMIT = 2;
 export const WAIT_NORMAL = 3;
+export const WAIT_FRAGMENT = 4;
 
 /** The packet as it was when a clone of it was recirculated. */
 class Saved {
@@ -96,6 +99,10 @@ export class PacketContext {
   answer = 0;
   /** Ports that the coordinator gave for OP_NORMAL. */
   readonly answerPorts: number[] = [];
+  /** Fragments of the datagram that this one completes, in order, as the coordinator gave them. */
+  fragments: readonly Fragment[] = [];
+  /** The datagram that stands in the packet's place while the tracker looks at it. */
+  datagram: Datagram | null = null;
   /** Number under which the worker has parked it. */
   token = -1;
 
@@ -189,6 +196,11 @@ export class PacketContext {
     this.len = s.len;
     this.shared = true;
     return true;
+  }
+
+  /** Whether nothing waits behind what the packet is doing now: no original of a clone, no other fragment. */
+  get isAlone(): boolean {
+    return this.saved === 0;
   }
 
   /** Whether the packet, once its present request is answered, makes no other and touches no connection:

@@ -75,4 +75,7 @@ export interface ControlPlane {
   change(ctx: PacketContext, id: number): void;
   /** Whether meter `id` lets the packet pass; inline only. */
   meter(ctx: PacketContext, id: number): boolean;
+  /** Sets ctx.answer to what becomes of a fragment in ct() of `zone` (FRAGMENT_*), and ctx.fragments if it
+   *  completes its datagram; false: pending. */
+  fragment(ctx: PacketContext, zone: number): boolean;
 }

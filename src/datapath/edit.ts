@@ -47,12 +47,17 @@ export class FrameEditor {
   own(ctx: PacketContext, room = 0): void {
     if (!ctx.shared) return;
     ctx.foldable = false;
+    this.copy(ctx, ctx.u8, ctx.off, ctx.len, room);
+  }
+
+  /** Makes a copy of these bytes the packet's frame, with `room` bytes left behind. */
+  copy(ctx: PacketContext, from: Uint8Array, fromOff: number, len: number, room = 0): void {
     const { frames } = this;
-    frames.allocate(ctx.len + room);
+    frames.allocate(len + room);
     const chunk = frames.chunks[frames.chunk];
     const at = frames.record >> 2;
     const off = chunk.words[at + FRAME_DATA_OFF];
-    chunk.u8.set(ctx.u8.subarray(ctx.off, ctx.off + ctx.len), off);
+    chunk.u8.set(from.subarray(fromOff, fromOff + len), off);
     if (ctx.nFrames === 0) {
       ctx.firstChunk = frames.chunk;
       ctx.firstRecord = frames.record;
@@ -69,6 +74,7 @@ export class FrameEditor {
     ctx.view = chunk.view;
     ctx.u8 = chunk.u8;
     ctx.off = off;
+    ctx.len = len;
     ctx.shared = false;
   }
 

@@ -8,9 +8,10 @@ import type { MegaflowCache } from '../classifier/megaflow.js';
 import type { Partition } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { extract } from '../wire/extract.js';
-import { PacketContext, WAIT_COMMIT, WAIT_NONE, WAIT_NORMAL, WAIT_UPCALL } from './context.js';
+import { PacketContext, WAIT_COMMIT, WAIT_FRAGMENT, WAIT_NONE, WAIT_NORMAL, WAIT_UPCALL } from './context.js';
 import type { ControlPlane } from './control.js';
 import { FrameEditor } from './edit.js';
+import { Fragments, isFragment } from './fragments.js';
 import type { FrameStore } from './frames.js';
 import {
   DROP_METER,
@@ -59,6 +60,7 @@ export class Engine {
   private readonly control: ControlPlane;
   readonly tracker: Tracker;
   private readonly editor: FrameEditor;
+  private readonly fragments: Fragments;
   private readonly arenaU8: Uint8Array;
   private readonly arenaView: DataView;
   private readonly packets: PacketColumns;
@@ -78,6 +80,7 @@ export class Engine {
     this.control = control;
     this.editor = new FrameEditor(frames, arena);
     this.tracker = new Tracker(partition, control, this.editor, stats);
+    this.fragments = new Fragments(control, this.tracker, this.editor, stats);
     this.arenaU8 = new Uint8Array(arena);
     this.arenaView = new DataView(arena);
     this.packets = packets;
@@ -104,8 +107,12 @@ export class Engine {
     if (ctx.wait !== WAIT_NONE) {
       const wait = ctx.wait;
       ctx.wait = WAIT_NONE;
-      if (wait === WAIT_COMMIT) this.tracker.committed(ctx, ctx.answer);
-      else if (wait === WAIT_NORMAL) this.switched(ctx);
+      if (wait === WAIT_COMMIT) {
+        this.tracker.committed(ctx, ctx.answer);
+        if (ctx.datagram !== null) this.fragments.tracked(ctx);
+      } else if (wait === WAIT_FRAGMENT) {
+        if (!this.fragments.answered(ctx)) return false;
+      } else if (wait === WAIT_NORMAL) this.switched(ctx);
     }
     for (;;) {
       let program = ctx.program;
@@ -146,7 +153,7 @@ export class Engine {
           break;
         case OP_CT:
           ctx.pc = pc + OP_CT_WORDS;
-          if (!this.tracker.track(ctx, pc)) return false;
+          if (isFragment(ctx) ? !this.fragments.track(ctx) : !this.tracker.track(ctx, pc)) return false;
           break;
         case OP_CT_CLEAR:
           ctx.pc = pc + 1;

@@ -106,6 +106,7 @@ export const DROP_STACK = 18;
 export const DROP_MPLS = 19;
 export const DROP_PROGRAM_SIZE = 20;
 export const DROP_RECIRC_LOST = 21;
+export const DROP_FRAGMENT_HELD = 22;
 /** Stable names, as verdicts and --stats print them. */
 export const DROP_REASONS = [
   null,
@@ -130,6 +131,7 @@ export const DROP_REASONS = [
   'mpls-limit', //            a label stack too deep to push on or to pop from
   'program-too-long', //      more actions than a program holds
   'recirculation-lost', //    the tables changed so that nothing knows where the packet was to go on
+  'fragment-held', //         ct() keeps it until its datagram is complete
 ] as const;
 
 /** Recirculations that may nest; one more is dropped (the bound of the userspace datapath). */

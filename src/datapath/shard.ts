@@ -11,6 +11,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import { MegaflowCache } from '../classifier/megaflow.js';
+import type { Fragment } from '../conntrack/ipf.js';
 import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
 import {
@@ -25,6 +26,7 @@ import {
   CTL_STOP,
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
+import { FrameLayout } from '../wire/extract.js';
 import { type PacketContext, WAIT_NORMAL } from './context.js';
 import { type CommitRequest, type ControlPlane, MAX_COMMIT_WORDS, PENDING } from './control.js';
 import { Engine } from './engine.js';
@@ -40,18 +42,26 @@ export const MSG_COMMIT = 1;
 export const MSG_UPCALL = 2;
 /** Request: `slot, last request?`, key. Answer: `drop reason, ports…`. */
 export const MSG_NORMAL = 3;
+/** Request: `slot, last request?, zone, chunk, off, len, mpls, l3, l4, end`, key. Answer: `FRAGMENT_*`, and for
+ *  each fragment of a datagram that is complete `bytes of its frame (-1: the frame that asked), mpls, l3, l4,
+ *  end`, key, the frame. */
+export const MSG_FRAGMENT = 5;
 /** To the collector: the token is the number, the payload the template. */
 export const MSG_TEMPLATE = 4;
 
-/** Words that requests which may depend on order begin with: slot, and 1 if the packet makes no other. */
+/** Words that requests which may depend on order begin with: slot, and whether the packet makes no other: 0
+ *  if it may, else 1 + the number of ct() that it will have been through. */
 export const ORDERED_HEADER = 2;
+/** Words of MSG_FRAGMENT between ORDERED_HEADER and key, and in front of each key of its answer. */
+export const FRAGMENT_HEADER = 8;
+export const FRAGMENT_ANSWER = 5;
 /** Longest message from the coordinator. */
 export const MAX_REPLY_WORDS = MESSAGE_HEADER + 2 * KEY_WORDS + MAX_PROGRAM_WORDS;
 /** Packets that may wait for the coordinator at a time. */
 export const MAX_PARKED = 1024;
 /** Words of the request ring: all parked packets may have a request in it. */
 export const REQUEST_RING_WORDS =
-  MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + Math.max(KEY_WORDS, MAX_COMMIT_WORDS));
+  MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + Math.max(FRAGMENT_HEADER + KEY_WORDS, MAX_COMMIT_WORDS));
 
 /** What a worker needs; everything in it is shared memory or can be cloned. */
 export interface ShardInit {
@@ -96,6 +106,37 @@ interface Chain {
 /** Whether the packets of its connection may go past a packet that waits: it will only be sent. */
 function passable(ctx: PacketContext): boolean {
   return ctx.wait === WAIT_NORMAL && ctx.isLastRequest;
+}
+
+export function writeLayout(words: Int32Array, at: number, layout: FrameLayout): void {
+  words[at] = layout.mpls;
+  words[at + 1] = layout.l3;
+  words[at + 2] = layout.l4;
+  words[at + 3] = layout.end;
+}
+
+export function readLayout(words: Int32Array, at: number, layout: FrameLayout): void {
+  layout.mpls = words[at];
+  layout.l3 = words[at + 1];
+  layout.l4 = words[at + 2];
+  layout.end = words[at + 3];
+}
+
+/** The fragments of an answer to MSG_FRAGMENT; they refer to its words. */
+function readFragments(words: Int32Array, at: number, end: number): Fragment[] {
+  const fragments: Fragment[] = [];
+  while (at < end) {
+    const len = words[at];
+    const layout = new FrameLayout();
+    readLayout(words, at + 1, layout);
+    at += FRAGMENT_ANSWER;
+    const key = words.subarray(at, at + KEY_WORDS);
+    at += KEY_WORDS;
+    const bytes = len < 0 ? null : new Uint8Array(words.buffer, words.byteOffset + at * 4, len);
+    fragments.push({ bytes, layout, key });
+    if (len > 0) at += (len + 3) >> 2;
+  }
+  return fragments;
 }
 
 /** Elements that a queue may have left behind before it moves up. */
@@ -416,6 +457,11 @@ export class Shard implements ControlPlane {
           for (let i = payload + 1; i < end; i++) ctx.answerPorts.push(words[i]);
           this.resume(chain);
           break;
+        case MSG_FRAGMENT:
+          ctx.answer = words[payload];
+          ctx.fragments = readFragments(words, payload + 1, end);
+          this.resume(chain);
+          break;
       }
     }
     return any;
@@ -457,7 +503,7 @@ export class Shard implements ControlPlane {
     const at = this.requests.begin(MSG_COMMIT, this.tokenOf(ctx), ORDERED_HEADER + n);
     const { words } = this.requests;
     words[at] = ctx.slot;
-    words[at + 1] = ctx.isLastRequest ? 1 : 0;
+    words[at + 1] = ctx.isLastRequest ? 2 + ctx.nCt / 2 : 0;
     for (let i = 0; i < n; i++) words[at + ORDERED_HEADER + i] = request.words[i];
     return PENDING;
   }
@@ -465,7 +511,7 @@ export class Shard implements ControlPlane {
   normal(ctx: PacketContext): boolean {
     const at = this.requests.begin(MSG_NORMAL, this.tokenOf(ctx), ORDERED_HEADER + KEY_WORDS);
     this.requests.words[at] = ctx.slot;
-    this.requests.words[at + 1] = ctx.isLastRequest ? 1 : 0;
+    this.requests.words[at + 1] = ctx.isLastRequest ? 1 + ctx.nCt / 2 : 0;
     this.requests.words.set(ctx.key, at + ORDERED_HEADER);
     return false;
   }
@@ -476,6 +522,22 @@ export class Shard implements ControlPlane {
 
   meter(): boolean {
     throw new Error('datapath: a program for the main thread has come to a worker');
+  }
+
+  fragment(ctx: PacketContext, zone: number): boolean {
+    const n = ORDERED_HEADER + FRAGMENT_HEADER + KEY_WORDS;
+    const at = this.requests.begin(MSG_FRAGMENT, this.tokenOf(ctx), n);
+    const { words } = this.requests;
+    words[at] = ctx.slot;
+    // If it is held, nothing more becomes of it.
+    words[at + 1] = ctx.isAlone ? 1 + ctx.nCt / 2 : 0;
+    words[at + 2] = zone;
+    words[at + 3] = ctx.chunk;
+    words[at + 4] = ctx.off;
+    words[at + 5] = ctx.len;
+    writeLayout(words, at + 6, ctx.layout);
+    words.set(ctx.key, at + ORDERED_HEADER + FRAGMENT_HEADER);
+    return false;
   }
 
   // ---- publishing ----

@@ -24,7 +24,9 @@ export const STAT = {
   ENDED: 16,
   /** Commits that found no tuple to translate to. */
   NAT_EXHAUSTED: 17,
-  INVALID_0: 18,
+  FRAGMENTS_HELD: 18,
+  REASSEMBLED: 19,
+  INVALID_0: 20,
 } as const;
 export const STAT_WORDS = STAT.INVALID_0 + INVALID_REASONS.length;
 

@@ -20,7 +20,6 @@ import {
   extractConnKey,
   FTP_PORT,
   fold,
-  INVALID_FRAGMENT,
   INVALID_L4_CHECKSUM,
   INVALID_NONE,
   INVALID_NOT_OPENING,
@@ -163,14 +162,7 @@ export class Tracker {
         : extractConnKey(ctx.view, ctx.off, layout, key, zone, ctx.sums === 1, partition.seed, ck);
     if (invalid !== INVALID_NONE) {
       if (invalid === INVALID_L4_CHECKSUM) ctx.sums = 2;
-      if (invalid === INVALID_FRAGMENT) stats[STAT.FRAGMENTS]++;
-      ctx.foldable = false;
-      this.invalidate(key, invalid);
-      key[CT_ZONE] = zone;
-      key[CT_STATE] |= CS_TRK;
-      clearMeta(key);
-      clearOrigTuple(key);
-      this.note(ctx);
+      this.reject(ctx, zone, invalid);
       return true;
     }
     ctx.sums = 1;
@@ -235,6 +227,18 @@ export class Tracker {
     }
     this.finishTracking(ctx, pc, conn, control, ck.related);
     return true;
+  }
+
+  /** ct() of a packet that can't be tracked, for one of the reasons INVALID_*. */
+  reject(ctx: PacketContext, zone: number, reason: number): void {
+    const { key } = ctx;
+    ctx.foldable = false;
+    this.invalidate(key, reason);
+    key[CT_ZONE] = zone;
+    key[CT_STATE] |= CS_TRK;
+    clearMeta(key);
+    clearOrigTuple(key);
+    this.note(ctx);
   }
 
   /** The coordinator has answered the commit of the OP_CT just before ctx.pc. */

@@ -16,6 +16,8 @@ export interface Ordering {
   mode: 'parallel' | 'lockstep' | 'inline';
   /** What the flow table does that it has to be so; null: nothing. */
   reason: string | null;
+  /** Whether it has ct(), as far as that matters: inline nobody asks. */
+  tracks: boolean;
 }
 
 /** The ordering that a pipeline with these action lists (of rules, buckets, flow-mods to come) needs. */
@@ -27,11 +29,11 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
     for (const action of nestedActions(list)) {
       switch (action.kind) {
         case 'learn':
-          return { mode: 'inline', reason: 'learns flows' };
+          return { mode: 'inline', reason: 'learns flows', tracks };
         case 'fin_timeout':
-          return { mode: 'inline', reason: 'has fin_timeout' };
+          return { mode: 'inline', reason: 'has fin_timeout', tracks };
         case 'meter':
-          return { mode: 'inline', reason: 'meters' };
+          return { mode: 'inline', reason: 'meters', tracks };
         case 'ct':
           tracks = true;
           if (action.nat !== undefined) lockstep ??= 'translates addresses';
@@ -48,7 +50,7 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
     }
   }
   const reason = lockstep ?? (tracks ? rewrites : null);
-  return reason === null ? { mode: 'parallel', reason } : { mode: 'lockstep', reason };
+  return { mode: reason === null ? 'parallel' : 'lockstep', reason, tracks };
 }
 
 function isTuple(field: Field): boolean {

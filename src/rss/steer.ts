@@ -2,7 +2,12 @@
  *  connection by. Packets of one connection, in both directions and in every zone, and ICMP errors about
  *  it, get the same `hash` and the same `home`.
  *
- *  Packets that can't belong to a connection get one too: it only has to be the same in every run. */
+ *  Packets that can't belong to a connection get one too: it only has to be the same in every run.
+ *
+ *  A fragment that ct() may put together with others is steered like its datagram: the first fragment shows
+ *  the ports, and those after it follow it. One that comes before the first goes by addresses; it can't be
+ *  the one that completes the datagram, which is the only one that reaches a connection. */
+import { FRAG_ANY, FRAG_LATER } from '../classifier/flow-key.js';
 import {
   ETH_TYPE_IP,
   ETH_TYPE_IPV6,
@@ -14,12 +19,22 @@ import {
   IPPROTO_TCP,
   IPPROTO_UDP,
   Ipv6Walk,
+  lastFragmentHeader,
   walkIpv6,
 } from '../wire/extract.js';
 import type { Toeplitz } from './toeplitz.js';
 
 const walk = new Ipv6Walk();
 const ETH_TYPE_QINQ_OLD = 0x9100;
+/** Datagrams whose first fragment is remembered; the oldest is forgotten for a new one. The tracker holds at
+ *  most 5000 fragments. */
+const MAX_DATAGRAMS = 1 << 16;
+
+/** Where the first fragment of a datagram went. */
+interface Place {
+  hash: number;
+  home: number;
+}
 
 export class Steering {
   /** Results of `locate`. */
@@ -31,6 +46,14 @@ export class Steering {
   /** Source address (1 or 4 words), destination, ports. */
   private readonly words = new Int32Array(9);
   private proto = 0;
+  /** Whether fragments follow the first of their datagram. */
+  reassembles = false;
+  private readonly datagrams = new Map<string, Place>();
+  /** FRAG_* of the packet that was parsed last, and its datagram if it is a fragment. */
+  private frag = 0;
+  private datagram = '';
+  /** Where `network` has found what comes behind the EtherType. */
+  private l3 = 0;
 
   constructor(toeplitz: Toeplitz, indirection: Int32Array) {
     this.toeplitz = toeplitz;
@@ -41,7 +64,16 @@ export class Steering {
 
   /** Sets `hash` and `home` for the frame of `len` bytes at `off`. */
   locate(view: DataView, off: number, len: number): void {
+    this.frag = 0;
     const n = this.parse(view, off, len);
+    if (this.frag & FRAG_LATER) {
+      const place = this.datagrams.get(this.datagram);
+      if (place !== undefined) {
+        this.hash = place.hash;
+        this.home = place.home;
+        return;
+      }
+    }
     const { words } = this;
     this.order(n);
     let h = this.proto;
@@ -54,6 +86,29 @@ export class Steering {
     if (this.several) {
       this.home = this.indirection[this.toeplitz.hash(words, n) & (this.indirection.length - 1)];
     }
+    if (this.frag === FRAG_ANY) this.remember();
+  }
+
+  /** Whether the frame needs `locate` to find out that it is no fragment. */
+  mayBeFragment(view: DataView, off: number, len: number): boolean {
+    if (len < 14) return false;
+    const end = off + len;
+    const type = this.network(view, off, end);
+    const at = this.l3;
+    if (type === ETH_TYPE_IP) return end - at >= 20 && (view.getUint16(at + 6) & 0x3fff) !== 0;
+    return type === ETH_TYPE_IPV6 && end - at >= 40 && isExtension(view.getUint8(at + 6));
+  }
+
+  private remember(): void {
+    const { datagrams, datagram } = this;
+    datagrams.delete(datagram);
+    if (datagrams.size === MAX_DATAGRAMS) {
+      for (const oldest of datagrams.keys()) {
+        datagrams.delete(oldest);
+        break;
+      }
+    }
+    datagrams.set(datagram, { hash: this.hash, home: this.home });
   }
 
   /** Puts the lower of the two ends first. */
@@ -80,20 +135,8 @@ export class Steering {
     const { words } = this;
     const end = off + len;
     if (len >= 14) {
-      let at = off + 12;
-      let type = view.getUint16(at);
-      while (
-        (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ || type === ETH_TYPE_QINQ_OLD) &&
-        end - at >= 6
-      ) {
-        at += 4;
-        type = view.getUint16(at);
-      }
-      at += 2;
-      if (type < 0x600 && end - at >= 8 && view.getInt32(at) === (0xaaaa0300 | 0)) {
-        type = view.getUint16(at + 6);
-        at += 8;
-      }
+      const type = this.network(view, off, end);
+      const at = this.l3;
       if (type === ETH_TYPE_IP && end - at >= 20) return this.parse4(view, at, end, true);
       if (type === ETH_TYPE_IPV6 && end - at >= 40) return this.parse6(view, at, end, true);
       this.proto = type;
@@ -107,23 +150,44 @@ export class Steering {
     return 3;
   }
 
+  /** Finds what is behind tags and LLC: sets `l3` and returns the EtherType. */
+  private network(view: DataView, off: number, end: number): number {
+    let at = off + 12;
+    let type = view.getUint16(at);
+    while (
+      (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ || type === ETH_TYPE_QINQ_OLD) &&
+      end - at >= 6
+    ) {
+      at += 4;
+      type = view.getUint16(at);
+    }
+    at += 2;
+    if (type < 0x600 && end - at >= 8 && view.getInt32(at) === (0xaaaa0300 | 0)) {
+      type = view.getUint16(at + 6);
+      at += 8;
+    }
+    this.l3 = at;
+    return type;
+  }
+
   private parse4(view: DataView, at: number, end: number, outer: boolean): number {
     const { words } = this;
     const header = (view.getUint8(at) & 15) << 2;
     const proto = view.getUint8(at + 9);
     const l4 = at + header;
-    const fragment = (view.getUint16(at + 6) & 0x3fff) !== 0;
-    if (outer && proto === IPPROTO_ICMP && !fragment && end - l4 >= 28 && isError4(view.getUint8(l4))) {
+    const later = (view.getUint16(at + 6) & 0x1fff) !== 0;
+    if (outer && this.reassembles && (view.getUint16(at + 6) & 0x3fff) !== 0) {
+      this.frag = later ? FRAG_ANY | FRAG_LATER : FRAG_ANY;
+      this.datagram = `${view.getInt32(at + 12)} ${view.getInt32(at + 16)} ${view.getUint16(at + 4)} ${proto}`;
+    }
+    if (outer && proto === IPPROTO_ICMP && !later && end - l4 >= 28 && isError4(view.getUint8(l4))) {
       // An error follows the packet that it is about.
       return this.parse4(view, l4 + 8, end, false);
     }
     this.proto = proto;
     words[0] = view.getInt32(at + 12);
     words[1] = view.getInt32(at + 16);
-    words[2] =
-      (view.getUint16(at + 6) & (outer ? 0x3fff : 0x1fff)) !== 0
-        ? 0
-        : ports(view, l4, end, proto, IPPROTO_ICMP);
+    words[2] = later ? 0 : ports(view, l4, end, proto, IPPROTO_ICMP);
     return 3;
   }
 
@@ -134,17 +198,28 @@ export class Steering {
     if (walkIpv6(view, at + 40, end, proto, walk)) {
       proto = walk.proto;
       const l4 = walk.off;
-      if (outer && proto === IPPROTO_ICMPV6 && walk.frag === 0 && end - l4 >= 48) {
+      const later = (walk.frag & FRAG_LATER) !== 0;
+      if (outer && this.reassembles && walk.frag !== 0) {
+        this.frag = walk.frag;
+        this.datagram = `${view.getInt32(lastFragmentHeader(view, at, l4) + 4)}`;
+        for (let i = 8; i < 40; i += 4) this.datagram += ` ${view.getInt32(at + i)}`;
+      }
+      if (outer && proto === IPPROTO_ICMPV6 && !later && end - l4 >= 48) {
         const type = view.getUint8(l4);
         if (type >= 1 && type <= 4) return this.parse6(view, l4 + 8, end, false);
       }
-      if (walk.frag === 0) portWord = ports(view, l4, end, proto, IPPROTO_ICMPV6);
+      if (!later) portWord = ports(view, l4, end, proto, IPPROTO_ICMPV6);
     }
     this.proto = proto;
     for (let i = 0; i < 8; i++) words[i] = view.getInt32(at + 8 + i * 4);
     words[8] = portWord;
     return 9;
   }
+}
+
+/** Next headers that `walkIpv6` looks behind. */
+function isExtension(proto: number): boolean {
+  return proto === 0 || proto === 43 || proto === 44 || proto === 51 || proto === 60;
 }
 
 function isError4(type: number): boolean {

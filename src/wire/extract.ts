@@ -125,6 +125,26 @@ export function walkIpv6(view: DataView, off: number, end: number, proto: number
   return true;
 }
 
+/** Offset of the last fragment header between the IPv6 header at `l3` and `l4`, or -1. The headers are
+ *  known to fit (`walkIpv6` has passed them). */
+export function lastFragmentHeader(view: DataView, l3: number, l4: number): number {
+  let proto = view.getUint8(l3 + 6);
+  let at = l3 + 40;
+  let found = -1;
+  while (at < l4) {
+    const next = view.getUint8(at);
+    const units = view.getUint8(at + 1);
+    if (proto === IPPROTO_FRAGMENT) {
+      found = at;
+      at += 8;
+    } else {
+      at += proto === IPPROTO_AH ? (units + 2) * 4 : (units + 1) * 8;
+    }
+    proto = next;
+  }
+  return found;
+}
+
 const walk = new Ipv6Walk();
 
 /** Fills the header words (ETH_DST_HI to MPLS_2) of `key` from the frame of `len` bytes at `off`

@@ -210,6 +210,30 @@ export const fragment6 = (offset: number, more: boolean, id = 1): Extension => (
   length: 0,
 });
 
+/** Cuts an IPv6 packet without extension headers into fragments of at most `mtu` bytes each (RFC 8200,
+ *  section 4.5). */
+export function fragmentIpv6(packet: Layer3, mtu: number, id = 1): Layer3[] {
+  const { bytes } = packet;
+  const step = (mtu - 48) & ~7;
+  const out: Layer3[] = [];
+  for (let at = 40; at < bytes.length; at += step) {
+    const more = at + step < bytes.length ? 1 : 0;
+    const body = bytes.subarray(at, at + step);
+    const part = cat(
+      bytes.subarray(0, 4),
+      u16(body.length + 8),
+      [44],
+      bytes.subarray(7, 40),
+      [bytes[6], 0],
+      u16((at - 40) | more),
+      u32(id),
+      body,
+    );
+    out.push({ type: IPV6, bytes: part });
+  }
+  return out;
+}
+
 export interface Ipv6Options {
   src?: string;
   dst?: string;

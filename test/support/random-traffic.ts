@@ -10,6 +10,7 @@ import {
   FIN,
   fragment6,
   fragmentIpv4,
+  fragmentIpv6,
   gre,
   icmp,
   icmp6,
@@ -70,8 +71,16 @@ export function randomTraffic(r: Random, o: TrafficOptions): Packet[] {
   const add = (port: number, frame: Bytes) => {
     out.push({ sec: Number(ns / 1_000_000_000n), nsec: Number(ns % 1_000_000_000n), port, frame });
   };
+  const pending: { port: number; frame: Bytes }[] = [];
   while (out.length < o.packets) {
     ns += o.calm ? BigInt(r.int(20_000_000)) : randomStep(r);
+    if (pending.length > 0 && r.once(2)) {
+      const part = pending[r.once(3) ? r.int(pending.length) : 0];
+      // Some come twice, some never.
+      if (!r.once(12)) add(part.port, part.frame);
+      if (!r.once(12)) pending.splice(pending.indexOf(part), 1);
+      continue;
+    }
     const flow = r.pick(flows);
     const reply = flow.step === 1 ? true : flow.opened && r.once(2);
     if (!reply) flow.opened = true;
@@ -103,7 +112,9 @@ export function randomTraffic(r: Random, o: TrafficOptions): Packet[] {
     } else if (kind === 14 && recent.length > 0) {
       add(port, ethernet(eth, icmpError(r, r.pick(recent))));
     } else if (kind === 15) {
-      for (const part of fragments(r, flow, reply)) add(port, ethernet(eth, part));
+      const parts = fragments(r, flow, reply).map((part) => ({ port, frame: ethernet(eth, part) }));
+      if (r.once(3)) for (const part of parts) add(part.port, part.frame);
+      else pending.push(...parts);
     } else if (kind === 16) {
       add(port, r.bytes(r.int(80)));
     } else if (kind >= 17) {
@@ -250,8 +261,49 @@ function icmpError(r: Random, about: { l3: Layer3; flow: Flow; reply: boolean })
   );
 }
 
+/** More than fits into a frame. */
+function bulk(r: Random, f: Flow, reply: boolean): Layer4 {
+  const [sport, dport] = reply ? [f.bPort, f.aPort] : [f.aPort, f.bPort];
+  const bytes = data(1300 + r.int(3500));
+  const spoil = r.once(8) ? 0x5555 : 0;
+  if (!f.six && r.once(8)) {
+    // An error that quotes a lot.
+    const [src, dst] = [host(false, reply ? f.a : f.b), host(false, reply ? f.b : f.a)];
+    const about = ipv4({ src, dst }, udp({ sport: dport, dport: sport, data: bytes }));
+    return icmp({ type: 3, code: 4, rest: 0, data: about.bytes, spoil });
+  }
+  switch (f.proto) {
+    case 'tcp': {
+      const me = Number(reply);
+      const seq = f.seq[me];
+      f.seq[me] = (seq + bytes.length) >>> 0;
+      return tcp({ sport, dport, seq, ack: f.seq[1 - me], flags: ACK | PSH, data: bytes, spoil });
+    }
+    case 'icmp': {
+      const rest = (f.aPort << 16) >>> 0;
+      if (f.six) return icmp6({ type: reply ? 129 : 128, rest, data: bytes, spoil });
+      return icmp({ type: reply ? 0 : 8, rest, data: bytes, spoil });
+    }
+    case 'gre':
+      return gre(0x0800, bytes);
+    default:
+      return udp({ sport, dport, data: bytes, spoil });
+  }
+}
+
 function fragments(r: Random, f: Flow, reply: boolean): Layer3[] {
   const [src, dst] = [host(f.six, reply ? f.b : f.a), host(f.six, reply ? f.a : f.b)];
+  if (!r.once(3)) {
+    // Such that ct() puts them together.
+    const id = 1 + r.int(4);
+    const l4 = bulk(r, f, reply);
+    const mtu = 1288 + r.int(300);
+    const parts = f.six
+      ? fragmentIpv6(ipv6({ src, dst }, l4), mtu, id)
+      : fragmentIpv4(ipv4({ src, dst, id, options: r.once(4) ? [1, 1, 1, 1] : [] }, l4), mtu);
+    if (r.once(3)) parts.reverse();
+    return parts;
+  }
   const l4 = udp({ sport: f.aPort, dport: f.bPort, data: data(64) });
   if (!f.six) {
     const parts = fragmentIpv4(ipv4({ src, dst, id: r.int(4) }, l4), 20 + 8 * (1 + r.int(4)));

@@ -244,14 +244,17 @@ test('frames: each output is the frame as it was at that moment', async () => {
   ]);
 });
 
-test('fragments: are invalid to the tracker and counted by name', async () => {
+test('fragments: small ones are invalid to the tracker and counted by name, the last one is held', async () => {
   const parts = fragmentIpv4(ipv4({}, udp({ data: data(64) })), 44).map((p, i) =>
     packet(1 + i, 1, ethernet({}, p)),
   );
   const r = await run(parts, { flows: TRACK });
-  assert.ok(parseVerdicts(r).every((v) => v.ct[0].state === '+inv+trk'));
+  const verdicts = parseVerdicts(r);
+  assert.ok(verdicts.slice(0, -1).every((v) => v.ct[0].state === '+inv+trk'));
+  assert.deepEqual([verdicts.at(-1)!.ct, verdicts.at(-1)!.reason], [[], 'fragment-held']);
   assert.equal(r.traffic.ct.fragments, parts.length);
-  assert.deepEqual(r.traffic.ct.invalid_by_reason, { fragment: parts.length });
+  assert.equal(r.traffic.ct.fragments_held, 1);
+  assert.deepEqual(r.traffic.ct.invalid_by_reason, { fragment: parts.length - 1 });
 });
 
 test('icmp error: about a known connection it is related, in the direction it takes', async () => {

@@ -4,10 +4,14 @@ import { test } from 'node:test';
 import { Steering } from '../../../src/rss/steer.js';
 import { defaultIndirection, Toeplitz } from '../../../src/rss/toeplitz.js';
 import {
+  arp,
   type Bytes,
+  data,
   type EthernetOptions,
   ethernet,
+  fragment6,
   fragmentIpv4,
+  fragmentIpv6,
   icmp,
   icmp6,
   ipv4,
@@ -121,12 +125,63 @@ test('steering: an ICMP error goes where the packet goes that it is about, whoev
   }
 });
 
-test('steering: all fragments of a datagram go to one home', () => {
+test('steering: fragments follow the first one, which goes where the whole datagram would', () => {
+  for (let seed = 1; seed <= 200; seed++) {
+    const r = new Random(seed);
+    const s = new Steering(new Toeplitz(r.bytes(40)), defaultIndirection(5));
+    s.reassembles = true;
+    const cut = (id: number) => {
+      const six = r.once(2);
+      const quoted = ipv4({ src: '10.0.0.2', dst: '10.0.0.1' }, udp({ sport: r.int(9), data: data(90) }));
+      const l4 = r.once(4)
+        ? six
+          ? icmp6({ rest: r.word(), data: data(200) })
+          : icmp({ type: r.pick([3, 8]), rest: r.word(), data: quoted.bytes })
+        : udp({ sport: 1 + r.int(9), dport: 1 + r.int(9), data: data(200) });
+      const whole = six ? ipv6({}, l4) : ipv4({}, l4);
+      const numbered = six ? whole : ipv4({ id }, l4);
+      const parts = six ? fragmentIpv6(whole, 104 + r.int(80), id) : fragmentIpv4(numbered, 84 + r.int(60));
+      return { want: home(s, ethernet({}, whole)), hash: s.hash, parts };
+    };
+    // Two datagrams at once.
+    const [a, b] = [cut(1), cut(2)];
+    const tags = r.once(2) ? [4] : [];
+    for (let i = 0; i < 9; i++) {
+      for (const { want, hash, parts } of [a, b]) {
+        if (parts[i] === undefined) continue;
+        const frame = ethernet({ tags }, parts[i]);
+        assert.ok(s.mayBeFragment(view(frame), 0, frame.length));
+        assert.deepEqual([home(s, frame), s.hash], [want, hash], `seed ${seed}, fragment ${i}`);
+      }
+    }
+  }
+});
+
+test('steering: without reassembly later fragments go by addresses', () => {
   const s = new Steering(new Toeplitz(new Random(4).bytes(40)), defaultIndirection(5));
-  const parts = fragmentIpv4(ipv4({ id: 7 }, udp({ data: new Uint8Array(200) })), 60);
-  assert.ok(parts.length > 3);
-  const homes = new Set(parts.map((part) => home(s, ethernet({}, part))));
-  assert.equal(homes.size, 1);
+  const hashes = [1, 2].map((sport) => {
+    const parts = fragmentIpv4(ipv4({ id: 7 }, udp({ sport, data: new Uint8Array(200) })), 60);
+    return parts.map((part) => {
+      home(s, ethernet({}, part));
+      return s.hash;
+    });
+  });
+  assert.notEqual(hashes[0][0], hashes[1][0]);
+  assert.equal(new Set([...hashes[0].slice(1), ...hashes[1].slice(1)]).size, 1);
+});
+
+test('steering: what is no fragment is known to be none without a parse', () => {
+  const s = new Steering(new Toeplitz(new Random(4).bytes(40)), defaultIndirection(5));
+  for (const l3 of [ipv4({ frag: 0x4000 }, udp()), ipv6({}, udp()), arp()]) {
+    for (const tags of [[], [3], [3, 4]]) {
+      const frame = ethernet({ tags }, l3);
+      for (let n = 0; n <= frame.length; n++) {
+        assert.ok(!s.mayBeFragment(view(frame.slice(0, n)), 0, n));
+      }
+    }
+  }
+  const hidden = ethernet({}, ipv6({ extensions: [{ type: 0 }, fragment6(8, false)] }, udp()));
+  assert.ok(s.mayBeFragment(view(hidden), 0, hidden.length));
 });
 
 test('steering: connections spread over the homes', () => {
