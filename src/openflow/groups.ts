@@ -132,9 +132,10 @@ function readGroupMod(line: Span, named: Command | undefined, problems: Problems
   if (DEFINING.includes(command) && draft.type === undefined && problems.found.length === before) {
     problems.add(end, 'the group has no type', 'type=all, select, indirect or ff');
   }
-  if (WITH_BUCKET_ID.includes(command) && draft.bucket === null && problems.found.length === before) {
-    problems.add(end, `${wordOf(command)} needs a bucket`, 'command_bucket_id=N, first or last');
+  if (command === 'insert_buckets' && draft.bucket === null && problems.found.length === before) {
+    problems.add(end, 'insert_bucket needs a place', 'command_bucket_id=N, first or last');
   }
+  if (command === 'remove_buckets') draft.bucket ??= 'all';
   checkSelection(draft, problems);
   if (starts.length > 0 && !KEYWORDS.get('bucket')!.includes(command)) {
     problems.add(slice(body, starts[0]), `${wordOf(command)} takes no buckets`, 'no bucket=');

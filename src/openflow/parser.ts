@@ -401,7 +401,7 @@ function readKeyword(p: Pair, draft: Draft, problems: Problems): void {
 function readTable(where: Span, value: Span, draft: Draft, problems: Problems): void {
   if (draft.command !== 'add' && value.text === String(ALL_TABLES)) return;
   const table = problems.value(where, parseTable(value.text));
-  if (table === INTERNAL_TABLE && ADDING.includes(draft.command)) {
+  if (table === INTERNAL_TABLE && draft.command !== 'delete_strict') {
     problems.add(
       where,
       `table ${table} belongs to the switch itself (OFPBRC_EPERM)`,

@@ -328,6 +328,18 @@ export class Ovs {
     await this.#second.call('revalidator/purge');
   }
 
+  /** An ovs-ofctl command in OpenFlow 1.5: options, command, and arguments after the bridge, which is put in. */
+  async ofctl(argv: readonly string[]): Promise<{ result: string | null; error: string | null }> {
+    const at = argv.findIndex((word) => !word.startsWith('-')) + 1;
+    const bridge = `unix:${path.join(this.#dir, 'br0.mgmt')}`;
+    try {
+      const args = ['-O', 'OpenFlow15', ...argv.slice(0, at), bridge, ...argv.slice(at)];
+      return { result: await this.#run('ovs-ofctl', ...args), error: null };
+    } catch (e) {
+      return { result: null, error: (e as Error).message };
+    }
+  }
+
   /** Steps the clock to `ms` after its stop. Beyond 15 s in up to ten steps, so that the sweeper gets to run. */
   async clock(ms: number): Promise<void> {
     const lag = ms - this.#nowMs;
