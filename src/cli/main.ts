@@ -41,7 +41,7 @@ Exit codes:
   0    done
   1    the run failed or can't be trusted: an unreadable or damaged capture, an output
        that can't be written, a worker that died; outputs keep the ending .partial
-  2    wrong usage: options, flow table, events file
+  2    wrong usage: options, flow or group table, events file
   130  interrupted (143 by SIGTERM)
 `;
 
@@ -139,9 +139,8 @@ function report(error: unknown): number {
   if (error instanceof FlowSyntaxError) {
     process.stderr.write(`${error.message}\n`);
     const n = error.problems.length;
-    process.stderr.write(
-      `shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the flow table; nothing was run\n`,
-    );
+    const then = program.args[0] === 'flows' ? '' : '; nothing was run';
+    process.stderr.write(`shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the flow table${then}\n`);
     return EXIT_USAGE;
   }
   if (error instanceof EventError) {

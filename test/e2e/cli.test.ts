@@ -180,6 +180,43 @@ describe('command line', { concurrency: 2 }, () => {
     assert.ok(!exists(verdicts) && !exists(`${verdicts}.partial`));
   });
 
+  test('flows check: counts what is good, finds the mistakes of flow and group tables together', async () => {
+    const good = write('good.txt', 'ip,actions=group:1\ntable=1,actions=drop\n');
+    const groups = write('groups.txt', 'group_id=1,type=all,bucket=output:2\n');
+    assert.deepEqual(await cli(['flows', 'check', good, '--groups', groups]), {
+      code: 0,
+      out: Buffer.from(`${good}: 2 flows in 2 tables\n${groups}: 1 group\n`),
+      err: '',
+    });
+    const alone = await cli(['flows', 'check', good]);
+    assert.equal(alone.code, 2);
+    assert.match(
+      alone.err,
+      /:1:12: there is no group 1 \(OFPBAC_BAD_OUT_GROUP\)\n {2}ip,actions=group:1\n {13}\^{7}\n/,
+    );
+    const bad = write('bad.txt', 'ip,actions=outptu:2\n');
+    const badGroups = write('bad-groups.txt', 'group_id=1,type=al,bucket=output:2\n');
+    const { code, err } = await cli(['flows', 'check', bad, good, '--groups', badGroups]);
+    assert.equal(code, 2);
+    assert.ok(
+      err.includes(`${badGroups}:1:17: unknown type "al"`) && err.includes(`${bad}:1:12: unknown action`),
+      err,
+    );
+    assert.match(err, /2 mistakes in the flow table\n$/);
+  });
+
+  test('flows format: canonical, with comments, the same again', async () => {
+    const file = write('f.txt', '# first\r\n\n add priority=5,tcp tp_dst=80 actions=strip_vlan,2#two\n');
+    const once = await cli(['flows', 'format', file]);
+    assert.equal(
+      once.out.toString(),
+      '# first\n\ntable=0, priority=5,tcp,tp_dst=80 actions=pop_vlan,output:2 #two\n',
+    );
+    const twice = await cli(['flows', 'format', '-'], new Uint8Array(once.out));
+    assert.equal(twice.out.toString(), once.out.toString());
+    assert.equal((await cli(['flows', 'format', write('b.txt', 'fnord\n')])).code, 2);
+  });
+
   test('replay: verdicts, connection table, statistics and a summary, with and without workers alike', async () => {
     const outputs = [];
     for (const workers of ['0', '2']) {
