@@ -1,6 +1,11 @@
 /** Megaflow cache of one worker: tuple space search over wildcarded masks (Srinivasan, Suri and
- *  Varghese, SIGCOMM 1999; Pfaff et al., NSDI 2015). One hash table per distinct mask; entries never
- *  overlap in meaning, so the first hit is the answer. Private to its thread. */
+ *  Varghese, SIGCOMM 1999; Pfaff et al., NSDI 2015). One hash table per distinct mask; entries that
+ *  overlap agree on what to do, so the first hit is the answer. Masks that were hit most of late are
+ *  searched first.
+ *
+ *  The number of entries is bounded. When it is reached, a clock hand goes round: an entry that was hit
+ *  since the hand last came by stays, the next that was not makes way (second chance; Corbato, 1968).
+ *  Private to its thread. */
 import { KEY_WORDS } from './flow-key.js';
 
 /** What a megaflow entry makes the datapath do. */
@@ -9,12 +14,20 @@ export interface Megaflow {
   readonly program: Int32Array;
   readonly mask: Int32Array;
   readonly key: Int32Array;
+  /** Packets that found it. Bytes and the clock in ms of the last one are whoever finds it to count. */
   packets: number;
+  bytes: number;
+  used: number;
+  /** `packets` when the clock hand last came by. */
+  seen: number;
   /** Whether the mask looks only at what microflow entries cover. */
   readonly foldable: boolean;
 }
 
-/** Entries of one mask, by open addressing. */
+/** Lookups after which masks are put in order. */
+const REORDER_EVERY = 4096;
+
+/** Entries of one mask, by open addressing with linear probing. */
 class Subtable {
   readonly mask: Int32Array;
   /** The words that the mask looks at, and the bits of each. */
@@ -22,7 +35,8 @@ class Subtable {
   private readonly bits: Int32Array;
   private slots: (Megaflow | null)[];
   private hashes: Int32Array;
-  private count = 0;
+  size = 0;
+  /** Since masks were last put in order, older ones counting half. */
   hits = 0;
 
   constructor(mask: Int32Array) {
@@ -52,9 +66,25 @@ class Subtable {
   }
 
   insert(entry: Megaflow): void {
-    if (this.count * 2 >= this.slots.length) this.grow();
+    if (this.size * 2 >= this.slots.length) this.grow();
     this.put(entry, this.hash(entry.key));
-    this.count++;
+    this.size++;
+  }
+
+  remove(entry: Megaflow): void {
+    const { slots, hashes } = this;
+    const mask = slots.length - 1;
+    let hole = this.hash(entry.key) & mask;
+    while (slots[hole] !== entry) hole = (hole + 1) & mask;
+    // What probed past the hole moves up into it.
+    for (let i = (hole + 1) & mask; slots[i] !== null; i = (i + 1) & mask) {
+      if (((i - hashes[i]) & mask) < ((i - hole) & mask)) continue;
+      slots[hole] = slots[i];
+      hashes[hole] = hashes[i];
+      hole = i;
+    }
+    slots[hole] = null;
+    this.size--;
   }
 
   private put(entry: Megaflow, hash: number): void {
@@ -84,54 +114,57 @@ class Subtable {
     h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);
     return h ^ (h >>> 13);
   }
-
-  entries(): Megaflow[] {
-    return this.slots.filter((entry): entry is Megaflow => entry !== null);
-  }
 }
+
+const sameMask = (a: Int32Array, b: Int32Array): boolean => {
+  for (let w = 0; w < KEY_WORDS; w++) if (a[w] !== b[w]) return false;
+  return true;
+};
+
+const byHits = (a: Subtable, b: Subtable): number => b.hits - a.hits;
 
 export class MegaflowCache {
   private subtables: Subtable[] = [];
   private readonly limit: number;
-  size = 0;
-  /** Times the cache was emptied because it was full. */
-  flushes = 0;
+  /** All entries, in the order of the clock hand. */
+  private ring: Megaflow[] = [];
+  private hand = 0;
+  private lookups = 0;
+  /** Entries that have made way for others. */
+  evictions = 0;
 
   private readonly covers: (mask: Int32Array) => boolean;
 
-  /** `covers` tells whether microflow entries can stand for a mask; `limit` is the number of entries after
-   *  which the cache starts anew. */
+  /** `covers` tells whether microflow entries can stand for a mask; `limit` is how many entries there may
+   *  be. */
   constructor(covers: (mask: Int32Array) => boolean = () => false, limit = 65536) {
     this.covers = covers;
     this.limit = limit;
   }
 
+  get size(): number {
+    return this.ring.length;
+  }
+
   /** The entry that the key falls into, or null: ask the coordinator. */
   find(key: Int32Array): Megaflow | null {
     const { subtables } = this;
+    if (++this.lookups === REORDER_EVERY) this.reorder();
     for (let i = 0; i < subtables.length; i++) {
       const entry = subtables[i].find(key);
-      if (entry !== null) {
-        entry.packets++;
-        // Busy masks drift to the front.
-        if (++subtables[i].hits > 64 && i > 0 && subtables[i].hits > 2 * subtables[i - 1].hits) {
-          const busy = subtables[i];
-          subtables[i] = subtables[i - 1];
-          subtables[i - 1] = busy;
-        }
-        return entry;
-      }
+      if (entry === null) continue;
+      entry.packets++;
+      subtables[i].hits++;
+      return entry;
     }
     return null;
   }
 
   /** Adds an entry for the packets whose masked key equals `key` masked. */
   insert(key: Int32Array, mask: Int32Array, program: Int32Array): Megaflow {
-    if (this.size >= this.limit) {
-      this.clear();
-      this.flushes++;
-    }
-    let subtable = this.subtables.find((s) => s.mask.every((bits, w) => bits === mask[w]));
+    const full = this.ring.length >= this.limit;
+    if (full) this.evict();
+    let subtable = this.subtables.find((s) => sameMask(s.mask, mask));
     if (subtable === undefined) {
       subtable = new Subtable(mask);
       this.subtables.push(subtable);
@@ -143,23 +176,52 @@ export class MegaflowCache {
       mask: subtable.mask,
       key: masked,
       packets: 0,
+      bytes: 0,
+      used: -1,
+      seen: 0,
       foldable: this.covers(mask),
     };
     subtable.insert(entry);
-    this.size++;
+    if (full) this.ring[this.hand++] = entry;
+    else this.ring.push(entry);
     return entry;
+  }
+
+  /** Takes the next entry out that was not hit since the hand came by, and leaves the hand there. */
+  private evict(): void {
+    const { ring } = this;
+    for (;;) {
+      if (this.hand >= ring.length) this.hand = 0;
+      const entry = ring[this.hand];
+      if (entry.packets === entry.seen) {
+        const at = this.subtables.findIndex((s) => s.mask === entry.mask);
+        this.subtables[at].remove(entry);
+        if (this.subtables[at].size === 0) this.subtables.splice(at, 1);
+        this.evictions++;
+        return;
+      }
+      entry.seen = entry.packets;
+      this.hand++;
+    }
+  }
+
+  private reorder(): void {
+    this.lookups = 0;
+    this.subtables.sort(byHits);
+    for (const subtable of this.subtables) subtable.hits /= 2;
   }
 
   clear(): void {
     this.subtables = [];
-    this.size = 0;
+    this.ring = [];
+    this.hand = 0;
   }
 
   masks(): number {
     return this.subtables.length;
   }
 
-  entries(): Megaflow[] {
-    return this.subtables.flatMap((s) => s.entries());
+  entries(): readonly Megaflow[] {
+    return this.ring;
   }
 }

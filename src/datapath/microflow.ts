@@ -167,12 +167,13 @@ export class MicroflowCache {
     this.l3Sizes = new Int32Array(vector);
   }
 
-  /** Forgets everything; nothing may be staged. */
+  /** Forgets everything, whatever is staged. */
   clear(): void {
     this.entries = new Int32Array(FIRST_ENTRIES << SHIFT);
     this.mask = FIRST_ENTRIES - 1;
     this.nEntries = 0;
     this.version++;
+    this.found.fill(-1);
   }
 
   /** Stages 1 to 3 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */

@@ -92,17 +92,58 @@ test('megaflow: the entry does not keep the arrays that it was made from', () =>
   assert.equal(cache.find(key), null);
 });
 
-test('megaflow: a cache that is full starts anew and says so', () => {
+test('megaflow: a full cache keeps what is in use, and nothing else is lost', () => {
   const r = new Random(1);
+  const LIMIT = 200;
+  const cache = new MegaflowCache(() => false, LIMIT);
   const mask = new Int32Array(KEY_WORDS).fill(-1);
-  const cache = new MegaflowCache();
-  for (let i = 0; cache.flushes === 0; i++) {
+  const keyOf = (i: number) => {
     const key = new Int32Array(KEY_WORDS);
     key[FLOW.NW_SRC] = i;
-    key[FLOW.NW_DST] = r.word() | 0;
-    cache.insert(key, mask, Int32Array.of(i));
-    assert.ok(i <= 70_000, 'it never gets full');
+    return key;
+  };
+  const busy = [0, 1, 2, 3, 4].map(keyOf);
+  let lost = 0;
+  for (let i = 5; i < 10_000; i++) {
+    for (const key of busy) {
+      if (cache.find(key) !== null) continue;
+      lost++;
+      cache.insert(key, mask, Int32Array.of(-1));
+    }
+    const narrow = mask.slice();
+    narrow[FLOW.TP] = r.int(3);
+    cache.insert(keyOf(i), narrow, Int32Array.of(i));
+    assert.ok(cache.size <= LIMIT);
+    assert.equal(cache.find(keyOf(i))?.program[0], i);
   }
+  // Entries that are used once go before those that are used all the time.
+  assert.ok(lost < 60, `${lost} upcalls for five busy flows`);
+  assert.equal(cache.evictions, 9995 + lost - LIMIT);
+  const left = cache.entries();
+  assert.equal(left.length, LIMIT);
+  for (const entry of left) assert.equal(cache.find(entry.key), entry);
+});
+
+test('megaflow: masks without entries go away, and clear() forgets all', () => {
+  const cache = new MegaflowCache(() => false, 3);
+  const mask = (bits: number) => {
+    const m = new Int32Array(KEY_WORDS);
+    m[FLOW.NW_SRC] = bits;
+    m[FLOW.IN_PORT] = -1;
+    return m;
+  };
+  const key = (port: number) => {
+    const k = new Int32Array(KEY_WORDS);
+    k[FLOW.IN_PORT] = port;
+    return k;
+  };
+  for (let i = 1; i <= 3; i++) cache.insert(key(i), mask(1 << i), Int32Array.of(i));
+  assert.equal(cache.masks(), 3);
+  for (let i = 4; i <= 6; i++) cache.insert(key(i), mask(1), Int32Array.of(i));
+  assert.equal(cache.masks(), 1);
+  cache.clear();
+  assert.deepEqual([cache.size, cache.masks(), cache.find(key(6))], [0, 0, null]);
+  cache.insert(key(1), mask(1), Int32Array.of(1));
   assert.equal(cache.size, 1);
 });
 
