@@ -64,7 +64,12 @@ function formatSet(a: Action & { kind: 'set' }): string {
     const value = (a.value >> BigInt(ofs)).toString(16);
     return `load:0x${value}->${formatSubfield({ field: a.field, ofs, bits })}`;
   }
-  return `set_field:${fieldValueText(a.field, a.value, a.mask)}->${a.field.name}`;
+  // Masked decimal numbers are hexadecimal in a match, but not here.
+  const text =
+    a.field.format === 'decimal' && a.mask !== a.field.valid
+      ? `${a.value}/0x${a.mask.toString(16)}`
+      : fieldValueText(a.field, a.value, a.mask);
+  return `set_field:${text}->${a.field.name}`;
 }
 
 function formatCt(a: Action & { kind: 'ct' }): string {

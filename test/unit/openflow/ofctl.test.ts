@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FLOW_WORDS } from '../../../src/classifier/flow-key.js';
 import { putFieldBits } from '../../../src/openflow/fields.js';
+import { formatActions, formatMatch } from '../../../src/openflow/format.js';
+import { asOpenFlow15 } from '../../../src/openflow/openflow15.js';
 import { parseFlows } from '../../../src/openflow/parser.js';
 import { type Action, type FlowRule, FlowSyntaxError } from '../../../src/openflow/types.js';
 import { ANSWERS } from './ofctl-answers.js';
@@ -57,10 +59,15 @@ for (const flow of CASES) {
     if (rule === undefined) return;
     // "table:3 tcp,in_port=1 cookie:0x5 idle:5 actions=..." is how a FLOW_MOD is printed.
     const words = answer.match!.split(' ');
-    const match = words.filter((word) => !/^(table|cookie|idle|hard):/.test(word)).join(',');
+    const match = words
+      .filter((word) => !/^(table|cookie|idle|hard|importance):|^$|^[a-z]+_[a-z_]+$/.test(word))
+      .join(',')
+      .replace(/^priority=\d+,?/, '');
     assert.deepEqual(parse(`${match},actions=drop`)?.match, rule.match, answer.match);
     // mod_vlan_* where no tag is known is printed with the push_vlan that it may mean.
+    assert.equal(formatMatch(rule.match), match);
     if (answer.actions === undefined || UNREADABLE.has(flow)) return;
+    assert.equal(formatActions(asOpenFlow15(rule.actions, rule.match)), answer.actions);
     if (/mod_vlan/.test(flow) && /push_vlan/.test(answer.actions)) return;
     const again = parse(`table=${rule.table},${match},actions=${answer.actions}`);
     assert.deepEqual(again?.actions.map(effect), rule.actions.map(effect), answer.actions);
