@@ -217,6 +217,98 @@ describe('command line', { concurrency: 2 }, () => {
     assert.equal((await cli(['flows', 'format', write('b.txt', 'fnord\n')])).code, 2);
   });
 
+  test('usage: an events file with mistakes: all of them, with file and line', async () => {
+    const bad = write(
+      'bad.ndjson',
+      '{"t": 1, "appctl": ["dpctl/expolde"]}\n\n{"t": 2, "port": [9, "down"]}\n',
+    );
+    const log = fresh('log.ndjson');
+    const { code, err } = await cli(['replay', capture, '--events', bad, '--events-log', log]);
+    assert.equal(code, 2);
+    assert.ok(err.includes(`${bad}:1: "dpctl/expolde" is not a valid command; expected one of`), err);
+    assert.ok(
+      err.includes(`${bad}:3: the switch has no port 9, only 1, LOCAL; expected one of these, or --ports 9`),
+      err,
+    );
+    assert.match(err, /2 mistakes in the events file; nothing was run/);
+    assert.ok(!exists(log) && !exists(`${log}.partial`));
+  });
+
+  test('events: the log has answers and refusals, a warning and the summary tell of the refused', async () => {
+    const outputs = [];
+    for (const workers of ['0', '2']) {
+      const events = write(
+        'events.ndjson',
+        [
+          { t: 0, appctl: ['dpctl/ct-set-limits', 'default=3'] },
+          { t: 1e12, appctl: ['dpctl/ct-get-limits', 'zone=0'] },
+          { t: 0, vsctl: ['del-zone-tp', 'netdev', 'zone=7'] },
+          { t: 1, appctl: ['dpctl/ct-get-maxconns'] },
+        ]
+          .map((e) => JSON.stringify(e))
+          .join('\n'),
+      );
+      const [log, stats] = [fresh('log.ndjson'), fresh('s.json')];
+      const { code, out, err } = await cli([
+        'replay',
+        capture,
+        ...['--inside', '10.0.0.1', '--flows', flows, '--workers', workers, '--strict', '--max-conns', '77'],
+        ...['--events', events, '--events-log', log, '--stats', stats],
+      ]);
+      assert.equal(code, 0, err);
+      assert.equal(
+        err,
+        `shardtrack: warning: ${events}:3: vsctl del-zone-tp netdev zone=7: ovs-vsctl: zone id 7 does not have a policy\n`,
+      );
+      assert.match(out.toString(), /events +3 done, 1 refused/);
+      const { traffic } = JSON.parse(fs.readFileSync(stats, 'utf8')) as {
+        traffic: { ct: { refused_by_reason: object }; drops: object; events: object };
+      };
+      assert.deepEqual(traffic.events, { done: 3, refused: 1 });
+      outputs.push({ log: lines(log), traffic });
+    }
+    assert.deepEqual(outputs[1], outputs[0]);
+    assert.deepEqual(outputs[0].log, [
+      '{"t":0,"appctl":["dpctl/ct-set-limits","default=3"],"result":""}',
+      '{"t":0,"vsctl":["del-zone-tp","netdev","zone=7"],"error":"ovs-vsctl: zone id 7 does not have a policy"}',
+      '{"t":1,"appctl":["dpctl/ct-get-maxconns"],"result":"77\\n"}',
+      '{"t":1000000000000,"appctl":["dpctl/ct-get-limits","zone=0"],"result":"default limit=3\\nzone=0,limit=3,count=0\\n"}',
+    ]);
+    assert.deepEqual(outputs[0].traffic.ct.refused_by_reason, {
+      table_full: 0,
+      zone_limit: 4,
+      nat_exhausted: 0,
+    });
+    assert.deepEqual(outputs[0].traffic.drops, { 'commit-refused': 4 });
+  });
+
+  test('--conntrack FILE.ndjson: a line of JSON a connection, with times and counters', async () => {
+    const [json, text] = [fresh('ct.ndjson'), fresh('ct.txt')];
+    for (const file of [json, text]) {
+      const { code } = await cli([
+        'replay',
+        capture,
+        ...['--inside', '10.0.0.1', '--flows', flows, '--workers', '1', '--conntrack', file, '--quiet'],
+      ]);
+      assert.equal(code, 0);
+    }
+    const rows = lines(json).map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.equal(rows.length, lines(text).length);
+    assert.deepEqual(rows[0], {
+      protocol: 'udp',
+      zone: 0,
+      zone_limit: null,
+      mark: 0,
+      labels: '0x0',
+      orig: { src: '10.0.0.1', dst: '10.0.0.2', sport: 1000, dport: 53, packets: 1, bytes: 28 },
+      reply: { src: '10.0.0.2', dst: '10.0.0.1', sport: 53, dport: 1000, packets: 1, bytes: 36 },
+      packet: 1,
+      created: '1700000000.000000000',
+      expires: '1700000031.000000000',
+      timeout: 22,
+    });
+  });
+
   test('replay: verdicts, connection table, statistics and a summary, with and without workers alike', async () => {
     const outputs = [];
     for (const workers of ['0', '2']) {

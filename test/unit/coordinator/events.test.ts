@@ -1,7 +1,11 @@
 /** Events files: times to the nanosecond, commands, and mistakes with their line. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { appctlUsage } from '../../../src/coordinator/appctl.js';
 import { EventError, outcomeJson, parseEvents as parse } from '../../../src/coordinator/events.js';
+import { vsctlUsage } from '../../../src/coordinator/vsctl.js';
 
 const parseEvents = (text: string, file: string) => parse(text, file, { ports: [1, 2, 3] });
 const FLUSH = '"appctl": ["dpctl/flush-conntrack"]';
@@ -94,6 +98,17 @@ test('events: the table must have room for the largest maxconns', () => {
     events.map((e) => e.capacity),
     [500, 0],
   );
+});
+
+test('events: docs/events.md has every command, and its examples are right', () => {
+  const text = fs.readFileSync(fileURLToPath(new URL('../../../../docs/events.md', import.meta.url)), 'utf8');
+  const examples = text.match(/^ {4}\{"t": .*$/gm) ?? [];
+  assert.ok(examples.length > 10);
+  assert.equal(parseEvents(examples.join('\n'), 'docs/events.md').length, examples.length);
+  for (const usage of [...appctlUsage(), ...vsctlUsage()]) {
+    const name = usage.split(' ').find((word) => /^[a-z]/.test(word)) as string;
+    assert.match(text, new RegExp(`\\b${name}\\b`), `${name} is not in docs/events.md`);
+  }
 });
 
 const MISTAKES: [string, string, RegExp][] = [
