@@ -1,10 +1,11 @@
 /** `shardtrack flows check` and `shardtrack flows format`, and how the commands read their tables. */
 import fs from 'node:fs';
+import { parseMeters } from '../openflow/flowmod.js';
 import { formatFlowMod } from '../openflow/format.js';
 import { parseGroups } from '../openflow/groups.js';
 import { parseFlows, readFlowMod } from '../openflow/parser.js';
 import { Problems, trim } from '../openflow/tokens.js';
-import { type FlowRule, FlowSyntaxError, type Group } from '../openflow/types.js';
+import { type FlowRule, FlowSyntaxError, type Group, type Meter } from '../openflow/types.js';
 import { UsageError } from './options.js';
 
 /** A file and its text. */
@@ -22,12 +23,13 @@ export function readText(path: string): string {
   }
 }
 
-/** Parses flow tables and the group table that they share. Throws one FlowSyntaxError with the mistakes
+/** Parses flow tables and the group and meter tables that they share. Throws one FlowSyntaxError with the mistakes
  *  of all files. */
 export function parseTables(
   flows: readonly TableFile[],
   groupFile: TableFile | undefined,
-): { rules: FlowRule[][]; groups: Group[] } {
+  meterFile: TableFile | undefined,
+): { rules: FlowRule[][]; groups: Group[]; meters: Meter[] } {
   const errors: FlowSyntaxError[] = [];
   const attempt = <T>(parse: () => T): T | undefined => {
     try {
@@ -39,23 +41,25 @@ export function parseTables(
     }
   };
   const groups = groupFile === undefined ? [] : attempt(() => parseGroups(groupFile.text, groupFile.file));
-  // If the groups are wrong, nobody knows which there are.
+  const meters = meterFile === undefined ? [] : attempt(() => parseMeters(meterFile.text, meterFile.file));
+  // If they are wrong, nobody knows which there are.
   const context = {
     groups: groups === undefined ? undefined : new Set(groups.map((g) => g.id)),
-    meters: new Set<number>(),
+    meters: meters === undefined ? undefined : new Set(meters.map((m) => m.id)),
   };
   const rules = flows.map(({ text, file }) => attempt(() => parseFlows(text, file, context)) ?? []);
   if (errors.length > 0) throw FlowSyntaxError.joined(errors);
-  return { rules, groups: groups ?? [] };
+  return { rules, groups: groups ?? [], meters: meters ?? [] };
 }
 
 /** Checks flow tables as replay reads them; returns a line for each, for people. Throws
  *  FlowSyntaxError. */
-export function checkFlows(files: readonly string[], groupFile: string | undefined): string[] {
+export function checkFlows(files: readonly string[], groupFile?: string, meterFile?: string): string[] {
   const load = (file: string): TableFile => ({ file, text: readText(file) });
-  const { rules, groups } = parseTables(
+  const { rules, groups, meters } = parseTables(
     files.map(load),
     groupFile === undefined ? undefined : load(groupFile),
+    meterFile === undefined ? undefined : load(meterFile),
   );
   const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
   const lines = files.map((file, i) => {
@@ -63,6 +67,7 @@ export function checkFlows(files: readonly string[], groupFile: string | undefin
     return `${file}: ${count(rules[i].length, 'flow')} in ${count(tables, 'table')}`;
   });
   if (groupFile !== undefined) lines.push(`${groupFile}: ${count(groups.length, 'group')}`);
+  if (meterFile !== undefined) lines.push(`${meterFile}: ${count(meters.length, 'meter')}`);
   return lines;
 }
 

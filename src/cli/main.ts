@@ -70,6 +70,7 @@ program
     'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)',
   )
   .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
+  .option('--meters <FILE>', 'meters as for ovs-ofctl add-meter, one a line')
   .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
   .option('--events-log <FILE>', 'NDJSON of what each event printed, or why it was refused')
   .option(
@@ -84,6 +85,8 @@ program
     '--conntrack <FILE>',
     'the connection table at the end: as dpctl/dump-conntrack -m, or in FILE.ndjson or .json as a line of JSON each',
   )
+  .option('--dump-flows <FILE>', 'the flow tables at the end, as ovs-ofctl dump-flows')
+  .option('--dump-groups <FILE>', 'the groups at the end, as dump-groups and dump-group-stats')
   .option('--stats <FILE>', 'statistics as JSON')
   .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
   .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
@@ -111,8 +114,9 @@ flows
   .description('check flow tables: all mistakes at once, as replay would find them')
   .argument('<FILE...>', 'flow tables as for ovs-ofctl add-flows, - for standard input')
   .option('--groups <FILE>', 'the group table that they use')
-  .action((files: string[], options: { groups?: string }) => {
-    process.stdout.write(`${checkFlows(files, options.groups).join('\n')}\n`);
+  .option('--meters <FILE>', 'the meters that they use')
+  .action((files: string[], options: { groups?: string; meters?: string }) => {
+    process.stdout.write(`${checkFlows(files, options.groups, options.meters).join('\n')}\n`);
   });
 flows
   .command('format')

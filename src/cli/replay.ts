@@ -3,11 +3,10 @@ import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import cliProgress from 'cli-progress';
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
-import { type EventOutcome, outcomeJson, parseEvents } from '../coordinator/events.js';
+import { type ControlEvent, type EventOutcome, outcomeJson, parseEvents } from '../coordinator/events.js';
 import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';
 import { Pipeline } from '../openflow/tables.js';
-import { refuseTimeouts } from '../openflow/timeouts.js';
 import { Translator } from '../openflow/translate.js';
 import { type FileSink, NdjsonSink, PcapngSink, PortSink } from '../output/sinks.js';
 import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
@@ -27,10 +26,13 @@ export interface ReplayArguments {
   ports: number[];
   flows?: string;
   groups?: string;
+  meters?: string;
   events?: string;
   eventsLog?: string;
   verdicts?: string;
   conntrack?: string;
+  dumpFlows?: string;
+  dumpGroups?: string;
   stats?: string;
   comments?: boolean;
   workers: number | 'auto';
@@ -54,8 +56,7 @@ const SPARE_SEGMENTS = 32;
  *  exit code 2, anything else for 1. */
 export async function replayCommand(args: ReplayArguments, version: string): Promise<number> {
   checkStandardStreams(args);
-  const { pipeline, ports, ordering } = loadPipeline(args);
-  const events = args.events === undefined ? [] : parseEvents(readText(args.events), args.events, { ports });
+  const { pipeline, ports, events, ordering } = loadPipeline(args);
   const workers = args.workers === 'auto' ? Math.max(1, availableParallelism() - 1) : args.workers;
 
   const paths = [...args.captures, ...args.in.map((i) => i.path)];
@@ -73,6 +74,8 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
   try {
     openSinks(args, ports, sinks);
     const conntrack = open(args.conntrack, files);
+    const flowsDump = open(args.dumpFlows, files);
+    const groupsDump = open(args.dumpGroups, files);
     const statsFile = open(args.stats, files);
     const log = open(args.eventsLog, files);
     const refusals: string[] = [];
@@ -89,6 +92,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
         log?.writeText(`${outcomeJson(outcome)}\n`);
         if (outcome.error !== null) refusals.push(refusalText(outcome));
       },
+      onFlowRemoved: (line) => log?.writeText(`${line}\n`),
       strict: args.strict,
       sinks,
       maxConns: args.maxConns,
@@ -106,6 +110,8 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       const json = /\.(ndjson|json)$/i.test(args.conntrack ?? '');
       for (const line of json ? result.dumpJson() : result.dump()) conntrack.writeText(`${line}\n`);
     }
+    flowsDump?.writeText(result.dumpFlows());
+    groupsDump?.writeText(result.dumpGroups());
     statsFile?.writeText(`${JSON.stringify(stats, null, 2)}\n`);
     for (const notice of result.notices) {
       process.stderr.write(`shardtrack: warning: ${notice.file}: byte ${notice.offset}: ${notice.message}\n`);
@@ -162,32 +168,43 @@ export class InterruptedError extends Error {
 
 /** The flow table and the ports of the switch. */
 export function loadPipeline(
-  args: Pick<ReplayArguments, 'flows' | 'groups' | 'in' | 'out' | 'ports' | 'inside' | 'captures'>,
+  args: Pick<
+    ReplayArguments,
+    'flows' | 'groups' | 'meters' | 'events' | 'in' | 'out' | 'ports' | 'inside' | 'captures'
+  >,
 ): {
   pipeline: Pipeline;
   /** Without LOCAL. */
   ports: number[];
+  events: ControlEvent[];
+  /** That the tables need, with what the events put into them. */
   ordering: Ordering;
 } {
   const file = args.flows ?? '<built-in>';
   const text = args.flows === undefined ? DEFAULT_FLOWS : readText(args.flows);
-  const groupFile =
-    args.groups === undefined ? undefined : { file: args.groups, text: readText(args.groups) };
+  const load = (path: string | undefined) =>
+    path === undefined ? undefined : { file: path, text: readText(path) };
   const {
     rules: [rules],
     groups,
-  } = parseTables([{ file, text }], groupFile);
-  refuseTimeouts(rules, text);
+    meters,
+  } = parseTables([{ file, text }], load(args.groups), load(args.meters));
   const ports = new Set<number>(args.ports);
   for (const { port } of [...args.in, ...args.out]) if (port !== null) ports.add(port);
   if (args.captures.length > 0) ports.add(1);
   if (args.inside !== undefined) ports.add(1).add(2);
   ports.delete(OFPP_LOCAL);
   const sorted = [...ports].sort((a, b) => a - b);
+  const events =
+    args.events === undefined
+      ? []
+      : parseEvents(readText(args.events), args.events, { ports: sorted, readFile: readText });
+  const lists = [...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions);
   return {
-    pipeline: new Pipeline({ rules, groups, ports: sorted }),
+    pipeline: new Pipeline({ rules, groups, meters, ports: sorted }),
     ports: sorted,
-    ordering: orderingOf([...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions)),
+    events,
+    ordering: orderingOf([...lists, ...events.flatMap((e) => e.actions)]),
   };
 }
 
@@ -227,9 +244,15 @@ function open(path: string | undefined, files: OutputFile[]): OutputFile | null 
 }
 
 function outputs(args: ReplayArguments): string[] {
-  return [args.verdicts, args.conntrack, args.stats, args.eventsLog, ...args.out.map((o) => o.path)].filter(
-    (p): p is string => p !== undefined,
-  );
+  return [
+    args.verdicts,
+    args.conntrack,
+    args.stats,
+    args.eventsLog,
+    args.dumpFlows,
+    args.dumpGroups,
+    ...args.out.map((o) => o.path),
+  ].filter((p): p is string => p !== undefined);
 }
 
 function checkStandardStreams(args: ReplayArguments): void {

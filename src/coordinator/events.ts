@@ -7,6 +7,7 @@
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
 import { type Command, CommandRefused, type CommandTarget, maxConnsOf, readAppctl } from './appctl.js';
 import { UsageProblem } from './ct-match.js';
+import { type OfctlCommand, readOfctl } from './ofctl.js';
 import { readVsctl } from './vsctl.js';
 
 /** An event, checked. */
@@ -20,6 +21,8 @@ export interface ControlEvent {
   argument: unknown;
   /** Acts while no packet is in flight; returns what it prints. Throws CommandRefused. */
   run: Command;
+  /** Actions that it may put into the flow tables. */
+  actions: OfctlCommand['actions'];
   /** Connections that the table must have room for, because this event allows so many. */
   capacity: number;
 }
@@ -48,13 +51,17 @@ export class EventError extends Error {
 export interface EventContext {
   /** Its ports; LOCAL need not be among them. */
   ports: readonly number[];
+  /** Reads a file that a command names; absent: commands can't name files. */
+  readFile?: (path: string) => string;
 }
 
-type Reader = (argument: unknown, context: EventContext) => Command;
+type Reader = (argument: unknown, context: EventContext) => Command | OfctlCommand;
 
 /** Reads what follows a kind; throws UsageProblem. */
 const KINDS: Readonly<Record<string, Reader>> = {
   appctl: (argument) => readAppctl(argumentList('appctl', argument)),
+  ofctl: (argument, { ports, readFile = noFiles }) =>
+    readOfctl(argumentList('ofctl', argument), { ports, readFile }),
   vsctl: (argument) => readVsctl(argumentList('vsctl', argument)),
   port: readPortEvent,
 };
@@ -104,12 +111,15 @@ function parseEvent(line: string, place: string, context: EventContext): Control
   }
   const [kind] = keys;
   const argument = rest[kind];
+  const read = KINDS[kind](argument, context);
+  const { run, actions } = typeof read === 'function' ? { run: read, actions: [] } : read;
   return {
     ...time,
     place,
     kind,
     argument,
-    run: KINDS[kind](argument, context),
+    run,
+    actions,
     capacity: capacityOf(argument),
   };
 }
@@ -128,6 +138,10 @@ function parseTime(line: string, t: unknown): { sec: number; nsec: number } {
   const sec = Number(digits[1]);
   const nsec = Number((digits[2] ?? '').padEnd(9, '0').slice(0, 9));
   return digits[1].startsWith('-') && nsec > 0 ? { sec: sec - 1, nsec: 1e9 - nsec } : { sec, nsec };
+}
+
+function noFiles(path: string): never {
+  throw new UsageProblem(`${path} can't be read here; expected the text itself`);
 }
 
 function argumentList(kind: string, argument: unknown): string[] {
@@ -184,8 +198,13 @@ export function outcomeJson({ event, result, error }: EventOutcome): string {
   return `{"t":${timeText(event)},${JSON.stringify(what).slice(1)}`;
 }
 
+/** A line of the events log for something that happened by itself. */
+export function noteJson(time: Pick<ControlEvent, 'sec' | 'nsec'>, what: string, text: string): string {
+  return `{"t":${timeText(time)},${JSON.stringify(what)}:${JSON.stringify(text)}}`;
+}
+
 /** As few digits as say it. */
-function timeText({ sec, nsec }: ControlEvent): string {
+function timeText({ sec, nsec }: Pick<ControlEvent, 'sec' | 'nsec'>): string {
   if (nsec === 0) return String(sec);
   if (sec >= 0) return `${sec}.${String(nsec).padStart(9, '0').replace(/0+$/, '')}`;
   const below = String(1e9 - nsec)

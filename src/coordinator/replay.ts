@@ -6,6 +6,8 @@
  *  event is applied, and dispatch goes on. */
 
 import type { ShardInit } from '../datapath/shard.js';
+import { dumpFlows, dumpGroupStats, dumpGroups, flowRemovedText, selectAll } from '../openflow/dump.js';
+import { catchAll } from '../openflow/match.js';
 import type { Ordering } from '../openflow/order.js';
 import type { Translator } from '../openflow/translate.js';
 import type { MergedSource } from '../pcap/merge.js';
@@ -15,7 +17,7 @@ import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
 import { Collector, type Tally, type VerdictSink } from './collector.js';
 import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from './dump.js';
-import { type ControlEvent, type EventOutcome, runEvent } from './events.js';
+import { type ControlEvent, type EventOutcome, noteJson, runEvent } from './events.js';
 import { Fabric } from './fabric.js';
 
 /** Packets in flight at most. */
@@ -44,6 +46,8 @@ export interface ReplayOptions {
   /** What the flow table needs. Inline, `workers` is not looked at. */
   ordering: Ordering;
   events?: readonly ControlEvent[];
+  /** Takes a line of the events log for every flow with send_flow_rem that goes. */
+  onFlowRemoved?: (line: string) => void;
   /** Told what became of each event. */
   onEvent?: (outcome: EventOutcome) => void;
   /** Packets whose commit is refused are dropped. */
@@ -87,6 +91,10 @@ export interface ReplayResult {
   /** Makes the lines of dump-conntrack, -m unless told otherwise; or the table as lines of JSON. */
   dump: (options?: DumpOptions) => string[];
   dumpJson: () => string[];
+  /** As dump-flows prints the flow tables at the end. */
+  dumpFlows: () => string;
+  /** As dump-groups and dump-group-stats print the groups. */
+  dumpGroups: () => string;
   sharedBytes: number;
   notices: CaptureNotice[];
   /** Why the input ended early: the packets before the damage are in this result. */
@@ -157,7 +165,16 @@ class Run {
       options.translator.pipeline.stats,
       this.fabric.reassembly,
     );
-    options.translator.pipeline.fold = () => this.collector.settle();
+    const { pipeline } = options.translator;
+    pipeline.fold = () => this.collector.settle();
+    pipeline.onRemoved = (rule, reason, now) => {
+      const nsec = this.firstNsec + (now % 1000) * 1_000_000;
+      const time = {
+        sec: this.firstSec + Math.floor(now / 1000) + Math.floor(nsec / 1e9),
+        nsec: nsec % 1e9,
+      };
+      options.onFlowRemoved?.(noteJson(time, 'flow_removed', flowRemovedText(rule, reason, now)));
+    };
     const homes = this.lockstep ? 1 : Math.max(1, workers);
     this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
     this.steering.reassembles = !this.lockstep && options.ordering.tracks;
@@ -344,6 +361,7 @@ class Run {
     const end = Math.max(this.clock, this.before);
     coordinator.sweep(end + 1, Infinity);
     const { partitions } = coordinator;
+    const { pipeline } = fabric;
     collector.settle();
     return {
       packets: collector.head,
@@ -371,6 +389,8 @@ class Run {
           connectionJson(c, end, firstNs, coordinator.limits.limitOf(c.zone)),
         );
       },
+      dumpFlows: () => dumpFlows(pipeline, selectAll(catchAll()), end),
+      dumpGroups: () => dumpGroups(pipeline, null) + dumpGroupStats(pipeline, null, end),
       sharedBytes: coordinator.sharedBytes(),
       notices: [...options.source.notices],
       damage: this.damage,

@@ -40,15 +40,37 @@ const BAND_KEYS = ['type', 'rate', 'burst_size'];
 export function parseMeter(text: string, file: string): Meter {
   const problems = new Problems(file);
   problems.line = 1;
-  const line: Span = { text, at: 0 };
+  const meter = readMeter({ text, at: 0 }, problems);
+  problems.throwIfAny(text);
+  return meter;
+}
+
+/** The meters of a file, a line each. Throws a FlowSyntaxError with all problems. */
+export function parseMeters(text: string, file: string): Meter[] {
+  const problems = new Problems(file);
+  const meters = new Map<number, Meter>();
+  for (const line of flowLines(text, problems)) {
+    const meter = readMeter(line, problems);
+    if (meters.has(meter.id)) {
+      problems.add(line, `meter ${meter.id} is there already (OFPMMFC_METER_EXISTS)`, 'each meter once');
+    }
+    meters.set(meter.id, meter);
+  }
+  problems.throwIfAny(text);
+  return [...meters.values()];
+}
+
+function readMeter(line: Span, problems: Problems): Meter {
+  const before = problems.found.length;
+  const { text } = line;
   const meter: Meter = { id: 0, unit: 'kbps', burst: false, stats: false, bands: [] };
   const bands = /\bbands?\s*=/.exec(text);
   if (bands === null) {
     problems.add(slice(line, text.length), 'the meter has no bands', 'bands=type=drop,rate=N');
-    problems.throwIfAny(text);
+    return meter;
   }
   const flags = new Set<string>();
-  for (const word of words(slice(line, 0, bands!.index), ', \t\r\n')) {
+  for (const word of words(slice(line, 0, bands.index), ', \t\r\n')) {
     if (METER_FLAGS.includes(word.text)) flags.add(word.text);
     else if (word.text.startsWith('meter='))
       meter.id = readMeterId(slice(word, 'meter='.length), word, problems);
@@ -57,7 +79,8 @@ export function parseMeter(text: string, file: string): Meter {
       problems.add(word, `unknown keyword "${word.text}"`, METER_EXPECTED, nearest(word.text, known));
     }
   }
-  if (meter.id === 0 && problems.found.length === 0) problems.add(line, 'the meter has no number', 'meter=N');
+  if (meter.id === 0 && problems.found.length === before)
+    problems.add(line, 'the meter has no number', 'meter=N');
   if (!flags.has('kbps') && !flags.has('pktps')) {
     problems.add(line, 'the meter has no unit', 'kbps or pktps');
   } else if (flags.has('kbps') && flags.has('pktps')) {
@@ -66,8 +89,7 @@ export function parseMeter(text: string, file: string): Meter {
   meter.unit = flags.has('pktps') ? 'pktps' : 'kbps';
   meter.burst = flags.has('burst');
   meter.stats = flags.has('stats');
-  readBands(slice(line, bands!.index + bands![0].length), meter, problems);
-  problems.throwIfAny(text);
+  readBands(slice(line, bands.index + bands[0].length), meter, problems);
   return meter;
 }
 

@@ -16,7 +16,7 @@ export interface Ordering {
   mode: 'parallel' | 'lockstep' | 'inline';
   /** What the flow table does that it has to be so; null: nothing. */
   reason: string | null;
-  /** Whether it has ct(), as far as that matters: inline nobody asks. */
+  /** Whether it has ct(). */
   tracks: boolean;
 }
 
@@ -25,15 +25,22 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
   let rewrites: string | null = null;
   let tracks = false;
   let lockstep: string | null = null;
+  let inline: string | null = null;
   for (const list of lists) {
     for (const action of nestedActions(list)) {
       switch (action.kind) {
         case 'learn':
-          return { mode: 'inline', reason: 'learns flows', tracks };
+          inline ??= 'learns flows';
+          break;
         case 'fin_timeout':
-          return { mode: 'inline', reason: 'has fin_timeout', tracks };
+          inline ??= 'has fin_timeout';
+          break;
         case 'meter':
-          return { mode: 'inline', reason: 'meters', tracks };
+          inline ??= 'meters';
+          break;
+        case 'controller':
+          if (action.meter !== 0) inline ??= 'meters';
+          break;
         case 'ct':
           tracks = true;
           if (action.nat !== undefined) lockstep ??= 'translates addresses';
@@ -49,6 +56,7 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
       }
     }
   }
+  if (inline !== null) return { mode: 'inline', reason: inline, tracks };
   const reason = lockstep ?? (tracks ? rewrites : null);
   return { mode: reason === null ? 'parallel' : 'lockstep', reason, tracks };
 }

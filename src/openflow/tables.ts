@@ -21,18 +21,17 @@ import {
   usesGroup,
   usesMeter,
 } from './rules.js';
-import type {
-  Action,
-  Bucket,
-  FlowMod,
-  FlowProblem,
-  FlowRule,
-  Group,
-  GroupMod,
-  Match,
-  Meter,
+import {
+  type Action,
+  ALL_TABLES,
+  type Bucket,
+  type FlowMod,
+  type FlowRule,
+  type Group,
+  type GroupMod,
+  type Match,
+  type Meter,
 } from './types.js';
-import { FlowSyntaxError } from './types.js';
 
 export { TableRule } from './rules.js';
 
@@ -91,12 +90,7 @@ export interface PipelineInit {
   meters?: readonly Meter[];
   /** LOCAL need not be among them. */
   ports: readonly number[];
-  /** The flow file's text, for messages. */
-  source?: string;
 }
-
-/** Table number that means all tables, in deletions. */
-const ALL_TABLES = 255;
 
 type Pending =
   | { kind: 'learn'; rule: FlowRule }
@@ -125,27 +119,17 @@ export class Pipeline {
   private readonly pending = new Map<number, Pending>();
   private nPending = 0;
 
-  /** Throws FlowSyntaxError if flows name groups or meters that are not there. */
+  /** Throws OpenFlowError if flows name groups or meters that are not there: reading them should have. */
   constructor(init: PipelineInit) {
     const ports = new Set(init.ports);
     ports.delete(OFPP_LOCAL);
     this.ports = [...[...ports].sort((a, b) => a - b), OFPP_LOCAL];
     for (const group of init.groups ?? []) this.groups.set(group.id, new TableGroup(group, 0));
     for (const meter of init.meters ?? []) this.meters.set(meter.id, new TableMeter(meter, 0));
-    const problems: FlowProblem[] = [];
     for (const rule of init.rules) {
-      const missing = this.missing(rule.actions);
-      if (missing !== null) {
-        problems.push({
-          pos: rule.pos,
-          message: `the flow uses ${missing.what} ${missing.id}, which is not there`,
-          expected: `a ${missing.what} of --${missing.what}s`,
-        });
-      } else {
-        this.add(rule, 0);
-      }
+      this.check(rule.actions);
+      this.add(rule, 0);
     }
-    if (problems.length > 0) throw new FlowSyntaxError(problems, init.source);
   }
 
   // ---- reading ----
@@ -203,8 +187,11 @@ export class Pipeline {
   /** Applies a change of the flow tables; throws OpenFlowError. */
   flowMod(mod: FlowMod, now: number): void {
     const { rule, command } = mod;
+    const deletes = command === 'delete' || command === 'delete_strict';
+    // OpenFlow 1.5 has no way to modify flows of all tables; the tools then send table 0.
+    const table = rule.table === ALL_TABLES ? (deletes ? null : 0) : rule.table;
     const selection: Selection = {
-      table: rule.table === ALL_TABLES ? null : rule.table,
+      table,
       match: rule.match,
       cookie: rule.cookie,
       cookieMask: command === 'add' ? 0n : mod.cookieMask,
@@ -367,17 +354,10 @@ export class Pipeline {
 
   /** Throws if the actions name a group or a meter that is not there. */
   private check(actions: readonly Action[]): void {
-    const missing = this.missing(actions);
-    if (missing === null) return;
-    throw new OpenFlowError(missing.what === 'group' ? 'OFPBAC_BAD_OUT_GROUP' : 'OFPMMFC_INVALID_METER');
-  }
-
-  private missing(actions: readonly Action[]): { what: 'group' | 'meter'; id: number } | null {
     for (const a of nestedActions(actions)) {
-      if (a.kind === 'group' && !this.groups.has(a.group)) return { what: 'group', id: a.group };
-      if (a.kind === 'meter' && !this.meters.has(a.meter)) return { what: 'meter', id: a.meter };
+      if (a.kind === 'group' && !this.groups.has(a.group)) throw new OpenFlowError('OFPBAC_BAD_OUT_GROUP');
+      if (a.kind === 'meter' && !this.meters.has(a.meter)) throw new OpenFlowError('OFPMMFC_INVALID_METER');
     }
-    return null;
   }
 
   // ---- learn() and fin_timeout ----
