@@ -18,6 +18,7 @@ import {
   wholeNumber,
 } from './options.js';
 import { InterruptedError, type ReplayArguments, replayCommand } from './replay.js';
+import { type TraceArguments, traceCommand } from './trace.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
@@ -106,6 +107,32 @@ program
   .addHelpText('after', EXAMPLES)
   .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {
     process.exitCode = await replayCommand({ ...options, captures }, version);
+  });
+
+program
+  .command('trace')
+  .description('say why a packet goes where it goes: tables, rules, connections, buckets, megaflow')
+  .argument('[capture...]', 'as for replay; all packets before the traced one have their effect')
+  .option(
+    '--packet <K>',
+    'number of the packet of the captures, from 1',
+    wholeNumber(1, Number.MAX_SAFE_INTEGER),
+  )
+  .option(
+    '--flow <FLOW>',
+    "a packet described as a match, such as 'in_port=1,tcp,nw_src=10.0.0.1,tp_dst=80'; comes after the captures",
+  )
+  .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
+  .option('--inside <CIDR,...>', 'as for replay', parseInside)
+  .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
+  .option('--flows <FILE>', 'flow table as for ovs-ofctl add-flows')
+  .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
+  .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
+  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
+  .option('--strict', 'as for replay')
+  .option('--workers <N|auto>', 'worker threads for the packets before', parseWorkers, 'auto')
+  .action(async (captures: string[], options: Omit<TraceArguments, 'captures'>) => {
+    process.stdout.write(await traceCommand({ ...options, captures }));
   });
 
 const flows = program.command('flows').description('work on flow tables without packets');

@@ -50,7 +50,7 @@ export interface ReplayArguments {
 const DEFAULT_FLOWS = 'ip,actions=ct(commit)\nipv6,actions=ct(commit)\n';
 
 /** Segments of the packet arena besides those that the readers need to go on. */
-const SPARE_SEGMENTS = 32;
+export const SPARE_SEGMENTS = 32;
 
 /** Runs the command; resolves to the exit code. Throws UsageError, FlowSyntaxError and EventError for
  *  exit code 2, anything else for 1. */
@@ -208,7 +208,7 @@ export function loadPipeline(
   };
 }
 
-async function openAll(paths: readonly string[], arena: SegmentArena) {
+export async function openAll(paths: readonly string[], arena: SegmentArena) {
   const readers = [];
   for (const path of paths) readers.push(await openCapture(path, arena));
   return readers;

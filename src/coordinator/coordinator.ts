@@ -30,7 +30,7 @@ import {
   DROP_NORMAL_RESERVED,
   DROP_NORMAL_SAME_PORT,
 } from '../datapath/program.js';
-import type { Translation, Translator } from '../openflow/translate.js';
+import type { Tracer, Translation, Translator } from '../openflow/translate.js';
 import {
   ADDR6,
   COLD,
@@ -114,9 +114,9 @@ export class Coordinator {
     return n;
   }
 
-  translate(key: Int32Array): Translation {
+  translate(key: Int32Array, tracer: Tracer | null = null): Translation {
     this.upcalls++;
-    return this.translator.translate(key);
+    return this.translator.translate(key, tracer);
   }
 
   /** Whether a commit to `zone` now could meet a limit, so that its order matters. `inFlight` packets may

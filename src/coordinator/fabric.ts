@@ -9,7 +9,12 @@ import { Piscina } from 'piscina';
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import { MegaflowCache } from '../classifier/megaflow.js';
 import { Arrival, FRAGMENT_HELD, Reassembly } from '../conntrack/ipf.js';
-import { allocatePartition, Partition, PartitionWriter } from '../conntrack/partition.js';
+import {
+  allocatePartition,
+  Partition,
+  type PartitionMemory,
+  PartitionWriter,
+} from '../conntrack/partition.js';
 import { allocateTimeouts } from '../conntrack/timeouts.js';
 import type { PacketContext } from '../datapath/context.js';
 import { COMMIT_CONN, COMMIT_NAT, type CommitRequest, type ControlPlane } from '../datapath/control.js';
@@ -49,6 +54,7 @@ import {
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
 import { Coordinator } from './coordinator.js';
+import { explain } from './explain.js';
 
 /** Packets that a worker takes from its ring at a time. */
 export const DEFAULT_VECTOR = 256;
@@ -140,6 +146,8 @@ export class Fabric implements ControlPlane {
   readonly failed: Promise<void>;
   private fail: () => void = () => {};
   private readonly ctl: Int32Array;
+  private readonly partitions: PartitionMemory[] = [];
+  private readonly strict: boolean;
   private readonly stats: Float64Array[] = [];
   private readonly links: Link[] = [];
   private readonly inits: ShardInit[] = [];
@@ -173,6 +181,7 @@ export class Fabric implements ControlPlane {
     this.failed = new Promise((resolve) => {
       this.fail = resolve;
     });
+    this.strict = o.strict;
     this.random = o.jitter;
     this.arena = { u8: new Uint8Array(o.arena), view: new DataView(o.arena) };
     this.arrival = new Arrival(this.arena.u8, this.arena.view);
@@ -187,6 +196,7 @@ export class Fabric implements ControlPlane {
     const timeouts = allocateTimeouts();
     for (let id = 0; id < homes; id++) {
       const partition = allocatePartition(capacity, o.seed, timeouts);
+      this.partitions.push(partition);
       const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
       // Inline, nothing is searched for while the coordinator is at work.
       const epoch = o.workers === 0 ? () => ++this.epoch : () => Atomics.load(this.ctl, epochAt);
@@ -531,6 +541,24 @@ export class Fabric implements ControlPlane {
     if (this.failure === null) await Promise.all(this.tasks);
     await this.pool?.destroy();
     for (const link of this.links) link.port.close();
+  }
+
+  /** Says what happens to the packet in row `slot`, whose frame is at its offset of `arena`, at its home; no
+   *  packet is in flight. */
+  explain(slot: number, home: number, arena: SharedArrayBuffer): string[] {
+    const { coordinator, pipeline, packets, strict } = this;
+    return explain({
+      coordinator,
+      pipeline,
+      home,
+      partition: this.partitions[home],
+      packets,
+      slot,
+      arena,
+      checkSequence: Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0,
+      strict,
+      fragment: (ctx, zone) => this.fragment(ctx, zone),
+    });
   }
 
   // ---- inline: the coordinator as the engine's control plane ----

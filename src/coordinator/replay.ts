@@ -35,6 +35,15 @@ export interface PortMap {
   portOf(source: number, iface: number, view: DataView, off: number, len: number): number;
 }
 
+/** The packet to explain. */
+export interface TraceRequest {
+  /** Number of a packet of the input, from 0; the input ends there. */
+  packet: number | null;
+  /** Or a frame that comes after the whole input, and its port. */
+  frame: Uint8Array | null;
+  inPort: number;
+}
+
 export interface ReplayOptions {
   source: MergedSource;
   arena: PacketArena & { readonly sab: SharedArrayBuffer };
@@ -61,6 +70,8 @@ export interface ReplayOptions {
   /** Test only: seed of random delays; a worker that fails. */
   jitter?: number;
   fault?: ShardInit['fault'];
+  /** Says what happens to a packet instead of running it, once everything before it is done. */
+  trace?: TraceRequest;
   /** Called now and then. */
   progress?: (packets: number, bytes: number) => void;
   /** Aborts the run. */
@@ -99,6 +110,8 @@ export interface ReplayResult {
   notices: CaptureNotice[];
   /** Why the input ended early: the packets before the damage are in this result. */
   damage: CaptureError | null;
+  /** What `trace` asked for; null if the input has no such packet. */
+  explanation: string[] | null;
 }
 
 export async function replay(options: ReplayOptions): Promise<ReplayResult> {
@@ -134,6 +147,7 @@ class Run {
   private before = 0;
   private readonly outcomes = { done: 0, refused: 0 };
   private damage: CaptureError | null = null;
+  private explanation: string[] | null = null;
 
   constructor(options: ReplayOptions) {
     this.options = options;
@@ -209,6 +223,8 @@ class Run {
         breath = now;
       }
     }
+    const frame = options.trace?.frame;
+    if (frame) this.explanation = this.explain(frame, options.trace!.inPort);
     const seconds = (performance.now() - began) / 1000;
     // Workers bring their counters up to date when they stop.
     await fabric.stop();
@@ -253,6 +269,11 @@ class Run {
         if (collector.inFlight > 0) break;
         this.fence();
         this.holding = false;
+      }
+      if (collector.dispatched === this.options.trace?.packet) {
+        this.holding = collector.inFlight > 0;
+        if (!this.holding) this.explainRecord();
+        break;
       }
       this.dispatch();
       n++;
@@ -318,6 +339,32 @@ class Run {
     if (outcome.error === null) this.outcomes.done++;
     else this.outcomes.refused++;
     options.onEvent?.(outcome);
+  }
+
+  /** Explains the packet just read; it ends the input. */
+  private explainRecord(): void {
+    const { record, options, view } = this;
+    const { source, iface, off, capLen } = record;
+    const inPort = options.portMap.portOf(source, iface, view, off, capLen);
+    this.explanation = this.explain(new Uint8Array(options.arena.sab, off, capLen), inPort);
+    options.arena.release(record.segment);
+    this.ended = true;
+  }
+
+  /** Fills in a row for a frame and says what happens to it. */
+  private explain(frame: Uint8Array, inPort: number): string[] {
+    const { fabric, collector, steering } = this;
+    const { packets } = fabric;
+    const arena = new SharedArrayBuffer(Math.max(1, frame.length));
+    new Uint8Array(arena).set(frame);
+    const slot = collector.dispatched % packets.slots;
+    packets.off[slot] = 0;
+    packets.capLen[slot] = packets.wireLen[slot] = frame.length;
+    packets.seq[slot] = collector.dispatched;
+    packets.clock[slot] = Math.max(this.clock, this.before);
+    packets.inPort[slot] = inPort;
+    if (!this.lockstep) steering.locate(new DataView(arena), 0, frame.length);
+    return fabric.explain(slot, this.lockstep ? 0 : steering.home, arena);
   }
 
   private dispatch(): void {
@@ -394,6 +441,7 @@ class Run {
       sharedBytes: coordinator.sharedBytes(),
       notices: [...options.source.notices],
       damage: this.damage,
+      explanation: this.explanation,
     };
   }
 }

@@ -102,7 +102,16 @@ const EXPIRES_F64 = EXPIRES >> 1;
 
 const REFUSED = Int32Array.of(OP_END, DROP_COMMIT_REFUSED);
 
+/** Who wants to know what ct() does with a packet (`shardtrack trace`). */
+export interface TrackObserver {
+  /** Before the OP_CT that ends at ctx.pc. */
+  tracking(ctx: PacketContext): void;
+  /** After it: `conn` is `slot << 1 | reply` of the packet's connection, or -1. */
+  tracked(ctx: PacketContext, conn: number): void;
+}
+
 export class Tracker {
+  observer: TrackObserver | null = null;
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */
   checkSequence = true;
   /** Whether a packet ends where its commit is refused (`--strict`). */
@@ -134,6 +143,7 @@ export class Tracker {
     const zone = program[pc + 2];
     const nat = program[pc + CT_ARG_NAT];
     stats[STAT.CT]++;
+    this.observer?.tracking(ctx);
     if (flags & (CT_FORCE | CT_SET_MARK | CT_SET_LABEL)) ctx.foldable = false;
 
     // A packet that the last ct() of this zone found a connection for is not run through it again,
@@ -152,7 +162,7 @@ export class Tracker {
       key[CT_ZONE] = zone;
       this.readMeta(ctx, conn >> 1);
       this.writeMeta(ctx, pc, conn >> 1);
-      this.note(ctx);
+      this.note(ctx, conn);
       return true;
     }
 
@@ -238,7 +248,7 @@ export class Tracker {
     key[CT_STATE] |= CS_TRK;
     clearMeta(key);
     clearOrigTuple(key);
-    this.note(ctx);
+    this.note(ctx, -1);
   }
 
   /** The coordinator has answered the commit of the OP_CT just before ctx.pc. */
@@ -294,7 +304,7 @@ export class Tracker {
       else origTupleOfPacket(key);
     }
     ctx.expectation = null;
-    this.note(ctx);
+    this.note(ctx, conn);
   }
 
   /** The connection of the tuple in `ck`. */
@@ -378,8 +388,9 @@ export class Tracker {
   }
 
   /** Adds a line to the verdict's `ct`. */
-  private note(ctx: PacketContext): void {
+  private note(ctx: PacketContext, conn: number): void {
     const state = ctx.key[CT_STATE];
+    this.observer?.tracked(ctx, conn);
     this.stats[statOfState(state)]++;
     ctx.ct[ctx.nCt++] = ctx.key[CT_ZONE];
     ctx.ct[ctx.nCt++] = state;

@@ -56,6 +56,11 @@ export class StatPoints {
     return id;
   }
 
+  /** What list `id` has. */
+  list(id: number): readonly Counted[] {
+    return this.lists[id];
+  }
+
   /** Counts for all in list `id`. */
   credit(id: number, packets: number, bytes: number, last: number): void {
     for (const counted of this.lists[id]) counted.credit(packets, bytes, last);

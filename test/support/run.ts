@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { statsOf } from '../../src/cli/summary.js';
 import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
-import { type ReplayResult, replay } from '../../src/coordinator/replay.js';
+import { type ReplayResult, replay, type TraceRequest } from '../../src/coordinator/replay.js';
 import { orderingOf } from '../../src/openflow/order.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import { Pipeline } from '../../src/openflow/tables.js';
@@ -26,6 +26,7 @@ export interface RunOptions {
   /** Lines of an events file. */
   events?: string;
   strict?: boolean;
+  trace?: TraceRequest;
 }
 
 /** What must not depend on the number of workers, and what may. */
@@ -159,6 +160,7 @@ export async function runSource(
     events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson', { ports }),
     onEvent: (outcome) => log.push(outcomeJson(outcome)),
     ...(o.strict === undefined ? {} : { strict: o.strict }),
+    ...(o.trace === undefined ? {} : { trace: o.trace }),
     sinks: [recorder],
     // The tables are sized by this; tests hold few connections.
     maxConns: o.maxConns ?? 100_000,
