@@ -88,6 +88,10 @@ program
   )
   .option('--dump-flows <FILE>', 'the flow tables at the end, as ovs-ofctl dump-flows')
   .option('--dump-groups <FILE>', 'the groups at the end, as dump-groups and dump-group-stats')
+  .option(
+    '--dpflows <FILE>',
+    "the workers' flow caches at the end, as dpctl/dump-flows: depends on the number of workers",
+  )
   .option('--stats <FILE>', 'statistics as JSON')
   .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
   .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))

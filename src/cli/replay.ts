@@ -33,6 +33,7 @@ export interface ReplayArguments {
   conntrack?: string;
   dumpFlows?: string;
   dumpGroups?: string;
+  dpflows?: string;
   stats?: string;
   comments?: boolean;
   workers: number | 'auto';
@@ -77,6 +78,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     const flowsDump = open(args.dumpFlows, files);
     const groupsDump = open(args.dumpGroups, files);
     const statsFile = open(args.stats, files);
+    const dpflows = open(args.dpflows, files);
     const log = open(args.eventsLog, files);
     const refusals: string[] = [];
     const result = await replay({
@@ -94,6 +96,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       },
       onFlowRemoved: (line) => log?.writeText(`${line}\n`),
       strict: args.strict,
+      dpflows: args.dpflows !== undefined,
       sinks,
       maxConns: args.maxConns,
       rssKey: args.rssKey,
@@ -112,6 +115,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     }
     flowsDump?.writeText(result.dumpFlows());
     groupsDump?.writeText(result.dumpGroups());
+    if (dpflows !== null) for (const line of result.dpflows()) dpflows.writeText(`${line}\n`);
     statsFile?.writeText(`${JSON.stringify(stats, null, 2)}\n`);
     for (const notice of result.notices) {
       process.stderr.write(`shardtrack: warning: ${notice.file}: byte ${notice.offset}: ${notice.message}\n`);
@@ -251,6 +255,7 @@ function outputs(args: ReplayArguments): string[] {
     args.eventsLog,
     args.dumpFlows,
     args.dumpGroups,
+    args.dpflows,
     ...args.out.map((o) => o.path),
   ].filter((p): p is string => p !== undefined);
 }

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { KEY_WORDS } from '../classifier/flow-key.js';
-import { MegaflowCache } from '../classifier/megaflow.js';
+import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
 import { Arrival, FRAGMENT_HELD, Reassembly } from '../conntrack/ipf.js';
 import {
   allocatePartition,
@@ -78,6 +78,8 @@ export interface FabricOptions {
   vector?: number;
   /** Packets whose commit is refused are dropped. */
   strict?: boolean;
+  /** Keep what dumpDpFlows needs. */
+  dpflows?: boolean;
   /** Key of the tables' hashes. */
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
@@ -144,6 +146,8 @@ export class Fabric implements ControlPlane {
   failure: Error | null = null;
   /** Resolves when that happens. */
   readonly failed: Promise<void>;
+  /** Each worker's megaflows, once it has stopped. */
+  readonly megaflows: (readonly Megaflow[])[] = [];
   private fail: () => void = () => {};
   private readonly ctl: Int32Array;
   private readonly partitions: PartitionMemory[] = [];
@@ -171,6 +175,7 @@ export class Fabric implements ControlPlane {
       maxConns: DEFAULT_MAX_CONNS,
       vector: DEFAULT_VECTOR,
       strict: false,
+      dpflows: false,
       seed: (Math.random() * 0x100000000) | 0,
       jitter: 0,
       ...options,
@@ -220,6 +225,7 @@ export class Fabric implements ControlPlane {
         port: channel.port2,
         vector: o.vector,
         strict: o.strict,
+        dpflows: o.dpflows,
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
         fault: id === 0 ? (o.fault ?? null) : null,
       };
@@ -540,6 +546,13 @@ export class Fabric implements ControlPlane {
     }
     if (this.failure === null) await Promise.all(this.tasks);
     await this.pool?.destroy();
+    for (const { port } of this.links) {
+      for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
+        if ('megaflows' in got.message) this.megaflows.push(got.message.megaflows as Megaflow[]);
+      }
+    }
+    if (this.engine !== null && this.megaflows.length === 0)
+      this.megaflows.push(this.engine.megaflows.entries());
     for (const link of this.links) link.port.close();
   }
 

@@ -6,6 +6,7 @@
  *  event is applied, and dispatch goes on. */
 
 import type { ShardInit } from '../datapath/shard.js';
+import { dumpDpFlows } from '../openflow/dpflows.js';
 import { dumpFlows, dumpGroupStats, dumpGroups, flowRemovedText, selectAll } from '../openflow/dump.js';
 import { catchAll } from '../openflow/match.js';
 import type { Ordering } from '../openflow/order.js';
@@ -61,6 +62,8 @@ export interface ReplayOptions {
   onEvent?: (outcome: EventOutcome) => void;
   /** Packets whose commit is refused are dropped. */
   strict?: boolean;
+  /** Keep what `ReplayResult.dpflows` needs. */
+  dpflows?: boolean;
   sinks?: readonly VerdictSink[];
   maxConns?: number;
   rssKey?: Uint8Array;
@@ -106,6 +109,8 @@ export interface ReplayResult {
   dumpFlows: () => string;
   /** As dump-groups and dump-group-stats print the groups. */
   dumpGroups: () => string;
+  /** With the option: makes the lines of dpctl/dump-flows, which depend on how packets were shared out. */
+  dpflows: () => string[];
   sharedBytes: number;
   notices: CaptureNotice[];
   /** Why the input ended early: the packets before the damage are in this result. */
@@ -164,6 +169,7 @@ class Run {
       ...(options.maxConns === undefined ? {} : { maxConns: options.maxConns }),
       capacity: Math.max(0, ...(options.events ?? []).map((e) => e.capacity)),
       strict: options.strict ?? false,
+      dpflows: options.dpflows ?? false,
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
       ...(options.fault === undefined ? {} : { fault: options.fault }),
@@ -438,6 +444,7 @@ class Run {
       },
       dumpFlows: () => dumpFlows(pipeline, selectAll(catchAll()), end),
       dumpGroups: () => dumpGroups(pipeline, null) + dumpGroupStats(pipeline, null, end),
+      dpflows: () => dumpDpFlows(fabric.megaflows, end),
       sharedBytes: coordinator.sharedBytes(),
       notices: [...options.source.notices],
       damage: this.damage,

@@ -1,6 +1,8 @@
 /** Everything that one packet needs on its way through the datapath, so that it can be put aside at any
  *  action and taken up again. Contexts are pooled; one thread owns each. */
+
 import { KEY_WORDS } from '../classifier/flow-key.js';
+import type { Megaflow } from '../classifier/megaflow.js';
 import type { Expectation } from '../conntrack/expectations.js';
 import type { Fragment } from '../conntrack/ipf.js';
 import { FrameLayout } from '../wire/extract.js';
@@ -92,6 +94,8 @@ export class PacketContext {
   /** The connections that were looked up, `slot << 1 | reply`, and the state that each gave. */
   readonly conns = new Int32Array(4);
   readonly states = new Int32Array(4);
+  /** The megaflows that its passes found, if the engine keeps them. */
+  readonly megaflows: Megaflow[] = [];
 
   // Parking.
   wait = WAIT_NONE;
@@ -146,6 +150,7 @@ export class PacketContext {
     this.saved = 0;
     this.foldable = true;
     this.nConns = 0;
+    this.megaflows.length = 0;
   }
 
   /** Adds a connection to the trace; one that comes up twice can't be folded. */

@@ -88,6 +88,9 @@ export class Engine {
     this.stats = stats;
   }
 
+  /** Whether contexts are to tell which megaflows a packet has found. */
+  keepsMegaflows = false;
+
   newContext(): PacketContext {
     return new PacketContext(this.arenaView, this.arenaU8);
   }
@@ -263,6 +266,9 @@ export class Engine {
     if (hit !== null) {
       this.stats[STAT.MEGAFLOW_HITS]++;
       if (!hit.foldable) ctx.foldable = false;
+      hit.bytes += ctx.len;
+      hit.used = ctx.now;
+      if (this.keepsMegaflows) ctx.megaflows.push(hit);
       return hit.program;
     }
     ctx.foldable = false;

@@ -50,11 +50,11 @@ const ENTRY = record(
   'ZONE_PROTO_1',
   'STATES', //     ct_state expected of each, a byte each
   'VERDICT', //    template
-  'UNUSED',
+  'TAG', //        the caller's
   'HASH', //       0: free
 );
 const { PORT_NW, SRC, DST, TP, ETH_0, ETH_1, ETH_2, VLAN } = ENTRY.at;
-const { CONN_0, ZONE_PROTO_0, CONN_1, ZONE_PROTO_1, STATES, VERDICT, HASH } = ENTRY.at;
+const { CONN_0, ZONE_PROTO_0, CONN_1, ZONE_PROTO_1, STATES, VERDICT, TAG, HASH } = ENTRY.at;
 const SHIFT = ENTRY.shift;
 const KEY_LEN = 8;
 
@@ -195,6 +195,11 @@ export class MicroflowCache {
     this.sink = sink;
     this.now = this.packets.clock[slots[0]];
     this.stagedVersion = this.version;
+  }
+
+  /** The tag that the entry of packet `i` was made with, after `run` has found it. */
+  tagOf(i: number): number {
+    return this.entries[this.found[i] + TAG];
   }
 
   /** Whether the checksums of packet `i` of the staged vector were looked at and are right. */
@@ -433,7 +438,7 @@ export class MicroflowCache {
   }
 
   /** Makes an entry for packets like the one in staged position `i`, which the engine has just run. */
-  insert(i: number, trace: Trace, verdict: number): void {
+  insert(i: number, trace: Trace, verdict: number, tag = 0): void {
     const hash = this.hashes[i];
     if (hash === 0 || !trace.foldable || trace.nConns < 1 || trace.nConns > 2) return;
     const k = i * KEY_LEN;
@@ -464,6 +469,7 @@ export class MicroflowCache {
     entries[e + ZONE_PROTO_1] = nConns > 1 ? hot[((conns[1] >> 1) << HOT_SHIFT) + C_ZONE_PROTO] : 0;
     entries[e + STATES] = states[0] | (nConns > 1 ? states[1] << 8 : 0);
     entries[e + VERDICT] = verdict;
+    entries[e + TAG] = tag;
     entries[e + HASH] = hash;
   }
 

@@ -10,7 +10,7 @@
  *  docs/architecture.md, "The thread protocol", has the order of publications. */
 import type { MessagePort } from 'node:worker_threads';
 import { KEY_WORDS } from '../classifier/flow-key.js';
-import { MegaflowCache } from '../classifier/megaflow.js';
+import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
 import type { Fragment } from '../conntrack/ipf.js';
 import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
@@ -83,6 +83,8 @@ export interface ShardInit {
   vector: number;
   /** Packets whose commit is refused are dropped. */
   strict: boolean;
+  /** Megaflows count the packets of microflow entries too, and are announced at the end. */
+  dpflows: boolean;
   /** Test only: seed of random delays, 0 for none. */
   jitter: number;
   /** Test only: what to do when so many packets have come: nothing at 0. */
@@ -164,6 +166,8 @@ export class Shard implements ControlPlane {
   /** Microflow hits by verdict template, not yet in the counters. */
   private hits = new Int32Array(64);
   private readonly stats: Float64Array;
+  /** With `dpflows`, the megaflows behind microflow entries, by their tags. */
+  private behind: Megaflow[][] = [];
 
   private readonly slots: Int32Array;
   /** A vector of packets that had queued up. */
@@ -215,6 +219,7 @@ export class Shard implements ControlPlane {
       this.stats,
     );
     this.engine.tracker.strict = init.strict;
+    this.engine.keepsMegaflows = init.dpflows;
     this.slots = new Int32Array(init.vector);
     this.queued = new Int32Array(init.vector);
     this.completed = new Int32Array(init.slots);
@@ -231,6 +236,7 @@ export class Shard implements ControlPlane {
       if (!(error instanceof Stopped)) throw error;
     }
     this.account();
+    if (this.init.dpflows) this.init.port.postMessage({ megaflows: this.engine.megaflows.entries() });
     this.init.port.close();
   }
 
@@ -279,6 +285,7 @@ export class Shard implements ControlPlane {
     this.generation = generation;
     this.microflows.clear();
     this.engine.megaflows.clear();
+    this.behind = [];
   }
 
   /** How many packets may be taken so that at most MAX_PARKED wait. */
@@ -309,6 +316,7 @@ export class Shard implements ControlPlane {
         this.start(slot, i);
         continue;
       }
+      if (this.init.dpflows) this.countBehind(i, slot);
       packets.verdict[slot] = verdict;
       packets.frameChunk[slot] = -1;
       this.hits[verdict]++;
@@ -333,7 +341,18 @@ export class Shard implements ControlPlane {
       return;
     }
     const verdict = this.complete(ctx);
-    if (ctx.foldable) this.microflows.insert(i, ctx, verdict);
+    if (!ctx.foldable) return;
+    const tag = this.init.dpflows ? this.behind.push([...ctx.megaflows]) - 1 : 0;
+    this.microflows.insert(i, ctx, verdict, tag);
+  }
+
+  /** Counts a microflow hit for the megaflows that its packet would have found. */
+  private countBehind(i: number, slot: number): void {
+    for (const megaflow of this.behind[this.microflows.tagOf(i)]) {
+      megaflow.packets++;
+      megaflow.bytes += this.packets.capLen[slot];
+      megaflow.used = this.packets.clock[slot];
+    }
   }
 
   /** Adds the microflow hits to the counters. */
