@@ -70,8 +70,8 @@ export class PacketContext {
   program: Int32Array | null = null;
   pc = 0;
   depth = 0;
-  /** What the next output sends of the frame at most; 0: all. */
-  trunc = 0;
+  /** Bytes at the end of the frame that the next output leaves away. */
+  cut = 0;
   /** Passes so far, clones' included. */
   passes = 0;
   reason = 0;
@@ -140,7 +140,7 @@ export class PacketContext {
     this.program = null;
     this.pc = 0;
     this.depth = 0;
-    this.trunc = 0;
+    this.cut = 0;
     this.passes = 0;
     this.reason = 0;
     this.nCt = 0;

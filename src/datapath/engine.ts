@@ -193,14 +193,11 @@ export class Engine {
           break;
         case OP_TRUNC:
           ctx.pc = pc + 2;
-          ctx.trunc = program[pc + 1];
+          this.truncate(ctx, program[pc + 1]);
           break;
         case OP_CONTROLLER:
           ctx.pc = pc + 4;
-          if (program[pc + 1] !== SEND_ALL) {
-            ctx.foldable = false;
-            ctx.trunc = program[pc + 1];
-          }
+          if (program[pc + 1] !== SEND_ALL) this.truncate(ctx, program[pc + 1]);
           this.output(ctx, OFPP_CONTROLLER);
           break;
         case OP_PUSH_MPLS:
@@ -277,16 +274,21 @@ export class Engine {
     return program;
   }
 
+  private truncate(ctx: PacketContext, bytes: number): void {
+    ctx.foldable = false;
+    ctx.cut = Math.max(0, ctx.len - bytes);
+  }
+
   private output(ctx: PacketContext, port: number): void {
     if (ctx.nOuts === 2 * MAX_OUTPUTS) {
       this.stats[STAT.OUTPUTS_CUT]++;
       return;
     }
-    const cut = ctx.trunc;
-    if (cut > 0) ctx.trunc = 0;
-    if (cut > 0 && cut < ctx.len) {
+    if (ctx.cut > 0) {
+      const { cut } = ctx;
+      ctx.cut = 0;
       ctx.push();
-      this.editor.cut(ctx, cut);
+      this.editor.cut(ctx, ctx.len - cut);
       ctx.outs[ctx.nOuts++] = port;
       ctx.outs[ctx.nOuts++] = ctx.frame;
       ctx.pop();

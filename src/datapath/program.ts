@@ -59,8 +59,8 @@ export const OP_CONTROLLER = 16;
 /** `OP_PUSH_MPLS lse ethertype`, `OP_POP_MPLS ethertype` */
 export const OP_PUSH_MPLS = 17;
 export const OP_POP_MPLS = 18;
-/** `OP_DP_HASH which basis`: gives the packet a hash of its headers (HASH_* of wire/hash.ts), unless it has
- *  one. HASH_5TUPLE is that of the frame as captured. */
+/** `OP_DP_HASH which basis`: gives the packet a hash of its headers (HASH_* of wire/hash.ts). HASH_5TUPLE is
+ *  that of the frame as captured. */
 export const OP_DP_HASH = 19;
 /** `OP_HASH_HEADERS which basis`: a hash for the next OP_SELECT_BEST. */
 export const OP_HASH_HEADERS = 20;

@@ -23,7 +23,6 @@ export class Selector {
   /** OP_DP_HASH: the hash stays with the packet through all later passes. The one over the 5-tuple is what
    *  a network card would have given with the packet, before any change. */
   dpHash(ctx: PacketContext, which: number, basis: number, packets: PacketColumns): void {
-    if (ctx.key[DP_HASH] !== 0) return;
     if (which === HASH_5TUPLE) {
       const { slot } = ctx;
       let key = ctx.key;

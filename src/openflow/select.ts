@@ -26,14 +26,16 @@ export function firstLive(pipeline: Pipeline, group: TableGroup, depth = 0): Tab
   return null;
 }
 
-/** How a select group chooses. `slots`: bucket indices by hash, a power of two of them; null: by score. */
+/** How a select group chooses by a hash that the packet has. */
 export interface Selection {
-  slots: number[] | null;
-  /** Hash of the headers (HASH_*), unless the group names fields. */
+  /** Bucket indices by hash, a power of two of them. */
+  slots: number[];
+  /** Which hash of the headers (HASH_*). */
   which: number;
   basis: number;
 }
 
+/** null: by score, from a hash of fields that the group names, or of the headers. */
 export function selectionOf(group: Group): Selection | null {
   if (group.selectionMethod === 'hash') return null;
   const slots = hashSlots(group);

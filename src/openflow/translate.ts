@@ -121,7 +121,7 @@ import {
 } from './fields.js';
 import { learnedFlow } from './learn.js';
 import { meets } from './match.js';
-import { firstLive, isLive, selectionOf } from './select.js';
+import { firstLive, isLive, type Selection, selectionOf } from './select.js';
 import type { Pipeline, TableBucket, TableGroup, TableRule } from './tables.js';
 import {
   type Action,
@@ -188,6 +188,8 @@ interface Frozen {
   actionSet: Action[];
   /** Whether the packet's connection tracking state still means something. */
   tracked: boolean;
+  /** Whether the packet has got a hash for select groups. */
+  hashed: boolean;
 }
 
 /** What a copy of the packet may change and the packet itself gets back. */
@@ -199,6 +201,7 @@ interface Saved {
   wireLabels: number[];
   relabelled: boolean;
   wasMpls: boolean;
+  hashed: boolean;
 }
 
 export interface Translation {
@@ -278,6 +281,8 @@ export class Translator {
   private freezing = false;
   private steps: Step[] = []; // what is left to do after freezing
   private paused: (Action & { kind: 'controller' }) | null = null; // what froze it: a controller goes on
+  private hashing: Selection | null = null; // what froze it: the packet is to get this hash
+  private hashed = false; // the packet has a hash
   private wasMpls = false;
   private tracked = false;
   private tracer: Tracer | null = null;
@@ -334,6 +339,8 @@ export class Translator {
     this.freezing = false;
     this.steps = [];
     this.paused = null;
+    this.hashing = null;
+    this.hashed = false;
     this.wasMpls = false;
     this.tracked = false;
     this.tracer = tracer;
@@ -377,6 +384,7 @@ export class Translator {
     this.stack = [...frozen.stack];
     this.stackBytes = this.stack.reduce((n, pushed) => n + pushed.bytes + 1, 0);
     this.tracked = frozen.tracked;
+    this.hashed = frozen.hashed;
     if (!frozen.tracked) this.clearConntrack();
     if (frozen.actionSet.length > 0) this.writeActions(frozen.actionSet);
   }
@@ -821,7 +829,7 @@ export class Translator {
     if (port === flow[IN_PORT]) this.drop(DROP_TO_IN_PORT);
     else if (!this.pipeline.hasPort(to)) this.drop(DROP_NO_PORT);
     else {
-      this.commit();
+      // What is pushed by the output itself comes on top, as in Open vSwitch.
       this.ops.push(OP_TRUNC, maxLen);
       this.output(to, true);
     }
@@ -834,7 +842,6 @@ export class Translator {
   private controller(maxLen: number, reason: number, id: number): void {
     this.commit();
     this.ops.push(OP_CONTROLLER, maxLen, reason, id);
-    this.nOutputs++;
   }
 
   /** hash of the headers, for multipath and bundle: the result becomes part of the flow, so that the mask
@@ -927,6 +934,7 @@ export class Translator {
       wireLabels: this.wireLabels,
       relabelled: this.relabelled,
       wasMpls: this.wasMpls,
+      hashed: this.hashed,
     };
   }
 
@@ -936,6 +944,7 @@ export class Translator {
     this.wrote.set(s.wrote);
     this.dirty.set(s.dirty);
     this.wasMpls = s.wasMpls;
+    this.hashed = s.hashed;
     if (!wire) return;
     this.wireVlan.set(s.wireVlan);
     this.wireLabels = s.wireLabels;
@@ -1127,10 +1136,17 @@ export class Translator {
   }
 
   /** A select group. Which bucket a packet takes is decided by the datapath, from a hash: each bucket that
-   *  may be chosen is a branch of the program. */
+   *  may be chosen is a branch of the program. For a hash of the headers as they are on the wire the packet
+   *  comes back first, as in Open vSwitch, and keeps the hash. */
   private select(group: TableGroup): void {
     const { pipeline } = this;
     const { buckets } = group;
+    const selection = selectionOf(group.group);
+    if (selection !== null && !this.hashed) {
+      this.hashing = selection;
+      this.freeze();
+      return;
+    }
     const live = buckets.map((b) => isLive(pipeline, group.group, b));
     const candidates = buckets.filter((_, i) => live[i]);
     if (candidates.length === 0) {
@@ -1141,7 +1157,6 @@ export class Translator {
       this.chosen(group, candidates[0], 'the only live bucket');
       return;
     }
-    const selection = selectionOf(group.group);
     this.commit();
     const { credits, changes } = this;
     const branches = this.branches(
@@ -1155,7 +1170,7 @@ export class Translator {
     this.credits = credits;
     this.changes = changes;
     const places: number[] = [];
-    let at = selection === null ? 2 + 3 * candidates.length : 2 + selection.slots!.length;
+    let at = selection === null ? 2 + 3 * candidates.length : 2 + selection.slots.length;
     for (const words of branches) {
       places.push(at);
       at += words.length;
@@ -1168,8 +1183,8 @@ export class Translator {
         words.push(b.bucket.id, b.bucket.weight, places[i]);
       });
     } else {
-      const slots = selection.slots!;
-      words.push(OP_DP_HASH, selection.which, selection.basis, OP_SELECT_MAP, slots.length);
+      const { slots } = selection;
+      words.push(OP_SELECT_MAP, slots.length);
       slots.forEach((_, i) => {
         // The place of a dead bucket goes to the next live one.
         let slot = i;
@@ -1266,12 +1281,17 @@ export class Translator {
   private finishFreezing(): void {
     const { paused } = this;
     if (paused === null) {
+      const { hashing, hashed } = this;
       this.commit();
+      if (hashing !== null) this.ops.push(OP_DP_HASH, hashing.which, hashing.basis);
+      this.hashed ||= hashing !== null;
       this.ops.push(OP_RECIRC, this.froze(0));
+      this.hashed = hashed;
     } else {
       this.controller(paused.maxLen, paused.reason, paused.id);
     }
     this.paused = null;
+    this.hashing = null;
     this.steps = [];
     this.exit = false;
     this.freezing = false;
@@ -1280,7 +1300,7 @@ export class Translator {
   /** Recirculation id for going on at `table`, or with the postponed actions, with everything else as it
    *  is. */
   private froze(table: number): number {
-    const { flow, stack, actionSet, steps, tracked } = this;
+    const { flow, stack, actionSet, steps, tracked, hashed } = this;
     const words = flow.slice(METADATA_HI);
     // Made anew from the action set; found by the lookup.
     words[ACTSET_OUTPUT - METADATA_HI] = words[CONJ_ID - METADATA_HI] = 0;
@@ -1293,6 +1313,7 @@ export class Translator {
       stack.map((p) => `${p.value}:${p.bytes}`),
       actionSet.map((a) => this.uid(a)),
       tracked,
+      hashed,
     ].join('/');
     let id = this.frozenIds.get(name);
     if (id === undefined) {
@@ -1305,6 +1326,7 @@ export class Translator {
         stack: [...stack],
         actionSet: [...actionSet],
         tracked,
+        hashed,
       });
       this.frozenIds.set(name, id);
     }
@@ -1499,6 +1521,7 @@ export class Translator {
       wrote.fill(-1, CT_IPV6_SRC_0, KEY_WORDS);
       flow[DP_HASH] = 0;
       wrote[DP_HASH] = -1;
+      this.hashed = false;
     }
     flow[ETH_TYPE] = ethertype;
   }
