@@ -21,7 +21,7 @@ import { setPorts, updateL4Checksum } from '../wire/rewrite.js';
 import type { PacketContext } from './context.js';
 import type { FrameEditor } from './edit.js';
 
-const { CT_STATE, NW_SRC, NW_DST, IPV6_SRC_0, NW, TP } = FLOW;
+const { CT_STATE, NW_SRC, NW_DST, IPV6_SRC_0, TP } = FLOW;
 const NAT_SHIFT = NAT.shift;
 const ACTION = NAT.at.ACTION;
 
@@ -66,7 +66,9 @@ export class NatRewriter {
       const at = ctx.off + layout.l3 + 8 + (to + i) * 4;
       const old = view.getInt32(at);
       const word = peer.addr6[from + i];
-      updateL4Checksum(view, l4, layout.end - layout.l4, key[NW] & 0xff, old, word);
+      // By the connection's protocol even in an ICMPv6 error, as in Open vSwitch: for a TCP connection that
+      // hits the address of the packet inside, for a UDP connection the MTU (docs/ovs-differences.md).
+      updateL4Checksum(view, l4, layout.end - layout.l4, peer.proto, old, word);
       view.setInt32(at, word);
       key[IPV6_SRC_0 + to + i] = word;
     }
