@@ -183,8 +183,8 @@ export class Tracker {
     const now = ctx.now;
     const translated = (key[CT_STATE] & (CS_SNAT | CS_DNAT)) !== 0;
     let found = translated ? this.findTranslated(now) : this.find(now);
-    const reply = found & 1;
-    if (found >= 0 && flags & CT_FORCE && reply) {
+    const unknown = found < 0 && !translated;
+    if (found >= 0 && flags & CT_FORCE && found & 1) {
       // ct(force) from the other side: the old connection ends here.
       this.expire(found >> 1, now);
       found = -1;
@@ -216,8 +216,9 @@ export class Tracker {
       conn = -1;
       ctx.foldable = false;
       ctx.expectation = this.expectations.find(ck, now);
-      // What a translated packet no longer has a connection for may look like a packet of another one.
-      if (!translated || this.find(now) < 0) {
+      // A packet whose connection is gone, or has just ended, may look like one of another connection: then it
+      // opens none, and its state stays.
+      if (unknown || this.find(now) < 0) {
         if (!this.opens(ctx)) {
           this.invalidate(key, INVALID_NOT_OPENING);
         } else {

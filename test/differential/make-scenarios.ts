@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { ORACLE } from './fixture.js';
 import { adminScenarios } from './scenarios/admin.js';
 import { l4Scenarios } from './scenarios/l4.js';
+import { natScenarios } from './scenarios/nat.js';
 import { pipelineScenarios } from './scenarios/pipeline.js';
 import { type Scenario, Script } from './scenarios/script.js';
 import { tcpScenarios } from './scenarios/tcp.js';
@@ -15,6 +16,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...l4Scenarios,
   ...pipelineScenarios,
   ...adminScenarios,
+  ...natScenarios,
 ];
 
 /** The files of a scenario, by name. */
