@@ -82,7 +82,13 @@ test('worker count: long conversations, most of whose packets take the short way
       });
       const at = packets[400 + r.int(400)];
       const toggle = (t: number, what: string) => `{"t": ${t}, "appctl": ["dpctl/ct-${what}-tcp-seq-chk"]}`;
-      const events = r.once(3) ? `${toggle(at.sec, 'disable')}\n${toggle(at.sec + 1, 'enable')}` : '';
+      const timers = `"tcp_established=${1 + r.int(3)}", "udp_single=${1 + r.int(3)}", "udp_multiple=${1 + r.int(3)}"`;
+      const policy = (zone: number) =>
+        `{"t": 0, "vsctl": ["add-zone-tp", "netdev", "zone=${zone}", ${timers}]}`;
+      const events = [
+        ...(r.once(3) ? [toggle(at.sec, 'disable'), toggle(at.sec + 1, 'enable')] : []),
+        ...(r.once(2) ? [policy(r.int(2))] : []),
+      ].join('\n');
       const want = await run(packets, { flows, events });
       // Small windows: what waits behind a first packet never takes the short way.
       const schedule = {

@@ -1,5 +1,5 @@
 /** What an administrator does while packets flow: zone limits, timeout policies, flushes, questions. */
-import { ACK, echo, ends, FIN, icmp, PSH, RST, SYN, sctp, swap, text, u32, udp } from '../packets.js';
+import { ACK, echo, ends, FIN, icmp, PSH, RST, random, SYN, sctp, swap, text, u32, udp } from '../packets.js';
 import { C, C6, S, S6, type Scenario, type Script, SHOW, Tcp } from './script.js';
 
 /** Port 1 commits to zone 1, port 2 to zone 2, port 3 only looks into zone 1; port 4 sees the states. */
@@ -52,7 +52,92 @@ function zoo(s: Script, withSctp = true): void {
 
 const flush = (s: Script, ...args: string[]) => s.cmd('dpctl/flush-conntrack', ...args).table();
 
+/** Packets and commands by chance. All within the shortest timeout: the sweeper of Open vSwitch has nothing to do. */
+function muddle(s: Script, seed: number): void {
+  const r = random(seed);
+  const pick = <T>(list: readonly T[]): T => list[r(list.length)];
+  const zone = () => `zone=${r(4)}`;
+  const tuple = () => {
+    const [a, b] = [pick([C, S]), pick([C, S, '10.1.1.7'])];
+    return pick([
+      `ct_nw_src=${a},ct_nw_dst=${b},ct_nw_proto=17,ct_tp_src=${1 + r(6)},ct_tp_dst=53`,
+      `ct_nw_src=${a},ct_nw_dst=${b},ct_nw_proto=17,ct_tp_src=53,ct_tp_dst=${1 + r(6)}`,
+      `ct_nw_src=${a},ct_nw_dst=${b},ct_nw_proto=1,icmp_id=${1 + r(6)},icmp_type=${pick([8, 0])},icmp_code=0`,
+      `ct_nw_src=${a}`,
+      `ct_nw_dst=${b},ct_nw_proto=${pick([1, 6, 17])}`,
+      `ct_nw_proto=6,ct_tp_dst=${pick([80, 81])}`,
+      'ct_ipv6_src=fc00::1,ct_nw_proto=17',
+    ]);
+  };
+  for (let i = 0; i < 160; i++) {
+    const port = 1 + r(3);
+    const id = 1 + r(6);
+    const from = pick([C, C, '10.1.1.7', '10.1.1.8']);
+    switch (r(10)) {
+      case 0:
+        s.pkt(port, echo(from, S, id));
+        break;
+      case 1:
+        s.pkt(port, udp(pick([ends(C6, id, S6, 53), ends(S6, 53, C6, id)])));
+        break;
+      case 2:
+        new Tcp(s, ends(from, id, S, pick([80, 81])), 1000, 5000, [pick([1, 2]), 3]).up(SYN);
+        break;
+      case 3:
+      case 4:
+      case 5:
+        s.pkt(port, udp(pick([ends(from, id, S, 53), ends(S, 53, from, id)])));
+        break;
+      case 6:
+        s.cmd(
+          'dpctl/flush-conntrack',
+          ...pick([
+            [zone()],
+            [tuple()],
+            [zone(), tuple()],
+            ['', tuple()],
+            ['mark=0x7/0xf'],
+            [zone(), 'labels=0x8'],
+          ]),
+        );
+        break;
+      case 7:
+        s.cmd(
+          'dpctl/ct-set-limits',
+          ...pick([[`default=${r(12)}`], [`${zone()},limit=${r(12)}`], ['default=9', `${zone()},limit=3`]]),
+        );
+        break;
+      case 8:
+        s.cmd(
+          ...pick([
+            ['dpctl/ct-del-limits', zone()],
+            ['dpctl/ct-del-limits', 'default'],
+            ['dpctl/ct-set-maxconns', String(10 + r(40))],
+          ]),
+        );
+        break;
+      default:
+        s.cmd(
+          ...pick([
+            ['dpctl/ct-get-nconns'],
+            ['dpctl/ct-stats-show', '-m', zone()],
+            ['dpctl/ct-get-limits'],
+            ['dpctl/dump-conntrack', '-s'],
+          ]),
+        );
+        s.cmd('dpctl/ct-get-limits', 'zone=0,1,2,3');
+    }
+  }
+  s.table();
+}
+
 export const adminScenarios: readonly Scenario[] = [
+  ...[1, 2, 3].map((seed) => ({
+    name: `admin-random-${seed}`,
+    about: `commands among packets, by chance: seed ${seed}`,
+    flows: MARKED,
+    play: (s: Script) => muddle(s, seed),
+  })),
   {
     name: 'admin-zone-limits',
     about: 'limits of zones and the default one: what they count, at the limit, changed, deleted, made again',
