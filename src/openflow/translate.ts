@@ -680,11 +680,9 @@ export class Translator {
       }
       case 'push_vlan':
         this.dependOnVlan();
-        // A tag beyond the second is lost from the flow key, as in Open vSwitch.
-        if (flow[VLAN_1] === 0) {
-          flow[VLAN_1] = flow[VLAN_0];
-          flow[VLAN_0] = (action.tpid << 16) | VLAN_PRESENT;
-        }
+        // The inner one of two tags makes way, as in Open vSwitch.
+        flow[VLAN_1] = flow[VLAN_0];
+        flow[VLAN_0] = (action.tpid << 16) | VLAN_PRESENT;
         break;
       case 'pop_vlan':
         this.dependOnVlan();
@@ -1051,16 +1049,16 @@ export class Translator {
   }
 
   /** check_pkt_larger: the rest of the list is translated for longer frames and for the others, and each
-   *  frame runs one of the two. As in Open vSwitch stack and action set are empty there, and an exit among
-   *  longer frames ends the lists around as well. */
+   *  frame runs one of the two. As in Open vSwitch stack and action set begin empty there, shorter frames
+   *  find what longer ones have left in them, and an exit among longer frames ends the lists around. */
   private checkLength(size: number, dst: Subfield, rest: readonly Step[]): void {
     this.commit();
     const { stack, stackBytes, actionSet, tracked } = this;
     let exited = false;
+    this.stack = [];
+    this.stackBytes = 0;
+    this.actionSet = [];
     const half = (larger: bigint) => () => {
-      this.stack = [];
-      this.stackBytes = 0;
-      this.actionSet = [];
       this.tracked = tracked;
       this.exit = false;
       this.tracer?.enter(larger ? `longer than ${size} bytes` : `not longer than ${size} bytes`);
@@ -1277,7 +1275,8 @@ export class Translator {
     this.steps.push({ kind: 'unroll', table: this.table }, ...list.slice(i));
   }
 
-  /** The packet comes back to go on with what was postponed. */
+  /** The packet comes back to go on with what was postponed. The lists around, except that of a group, stay
+   *  ended: in Open vSwitch, too, what follows a clone() that recirculates does not run. */
   private finishFreezing(): void {
     const { paused } = this;
     if (paused === null) {
@@ -1293,7 +1292,6 @@ export class Translator {
     this.paused = null;
     this.hashing = null;
     this.steps = [];
-    this.exit = false;
     this.freezing = false;
   }
 
