@@ -125,7 +125,7 @@ function readGroupMod(line: Span, named: Command | undefined, problems: Problems
   const starts = [...body.text.matchAll(/bucket=/g)].map((m) => m.index);
   const head = starts.length === 0 ? body : slice(body, 0, starts[0]);
   for (const p of pairs(head, problems)) readKey(p, draft, problems);
-  const end = slice(head, head.text.trimEnd().length);
+  const end = slice(head, head.text.replace(/[, \t]+$/, '').length);
   if (draft.id === undefined && problems.found.length === before) {
     problems.add(end, 'the group has no number', 'group_id=N');
   }
