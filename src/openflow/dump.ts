@@ -3,11 +3,18 @@
  *  vSwitch's order comes from its hash tables, this is in the order of numbers and priorities. */
 import { formatActions, formatMatch } from './format.js';
 import { formatGroup } from './groups.js';
+import { asOpenFlow15, groupAsOpenFlow15 } from './openflow15.js';
 import { usesGroup, usesMeter } from './rules.js';
 import type { Pipeline, RemovalReason, Selection, TableRule } from './tables.js';
-import type { FlowFlag, FlowMod, GroupMod, Match, Meter } from './types.js';
+import {
+  DEFAULT_PRIORITY,
+  type FlowFlag,
+  type FlowMod,
+  type GroupMod,
+  type Match,
+  type Meter,
+} from './types.js';
 
-const DEFAULT_PRIORITY = 32768;
 /** What ages can say, in seconds. */
 const MAX_AGE = 65535;
 /** Message header; the transaction id is that of a tool's first request. */
@@ -42,7 +49,7 @@ function flowText(rule: TableRule, now: number, stats: boolean): string {
   }
   const match = matchText(rule.match, rule.priority);
   const head = text.length === 0 ? '' : `${text.join(', ')}, `;
-  return `${head}${rest}${match === '' ? '' : `${match} `}actions=${formatActions(rule.actions)}`;
+  return `${head}${rest}${match === '' ? '' : `${match} `}actions=${formatActions(asOpenFlow15(rule.actions, rule.match))}`;
 }
 
 /** Reply to dump-aggregate. */
@@ -59,7 +66,7 @@ export function dumpAggregate(pipeline: Pipeline, selection: Selection): string 
 
 /** Reply to dump-groups, of one group or all. */
 export function dumpGroups(pipeline: Pipeline, id: number | null): string {
-  const lines = groupsOf(pipeline, id).map(({ group }) => ` ${formatGroup(group)}\n`);
+  const lines = groupsOf(pipeline, id).map(({ group }) => ` ${formatGroup(groupAsOpenFlow15(group))}\n`);
   return `OFPST_GROUP_DESC reply ${REPLY}\n${lines.join('')}`;
 }
 
@@ -147,7 +154,7 @@ export function flowModText({ command, rule, cookieMask }: FlowMod): string {
   if (rule.idleTimeout !== 0) text += `idle:${rule.idleTimeout} `;
   if (rule.hardTimeout !== 0) text += `hard:${rule.hardTimeout} `;
   if (rule.importance !== undefined && rule.importance !== 0) text += `importance:${rule.importance} `;
-  return `${text}${flagsText(rule.flags ?? [])}actions=${formatActions(rule.actions)}\n`;
+  return `${text}${flagsText(rule.flags ?? [])}actions=${formatActions(asOpenFlow15(rule.actions, rule.match))}\n`;
 }
 
 const GROUP_COMMANDS: Record<GroupMod['command'], string> = {
@@ -162,7 +169,7 @@ const GROUP_COMMANDS: Record<GroupMod['command'], string> = {
 /** A group-mod as the tools show one that was refused. */
 export function groupModText({ command, id, group, bucket }: GroupMod): string {
   const what = bucket === null ? '' : `command_bucket_id:${bucket},`;
-  const body = group === null ? `group_id=${id}` : formatGroup(group);
+  const body = group === null ? `group_id=${id}` : formatGroup(groupAsOpenFlow15(group));
   return `OFPT_GROUP_MOD ${REPLY}\n ${GROUP_COMMANDS[command]} ${what}${body}\n`;
 }
 

@@ -4,8 +4,8 @@
 import { FLOW, OFPP_IN_PORT } from '../classifier/flow-key.js';
 import { IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 import { fieldByName, MOD_TP_DST, MOD_TP_SRC } from './fields.js';
-import { VLAN_CFI } from './match.js';
-import type { Action, Match } from './types.js';
+import { catchAll, VLAN_CFI } from './match.js';
+import type { Action, Group, Match } from './types.js';
 
 const VLAN_VID = fieldByName('vlan_vid')!;
 const VLAN_PCP = fieldByName('vlan_pcp')!;
@@ -24,13 +24,19 @@ interface Known {
   transport: string | undefined;
 }
 
-/** The actions of a flow with this match, or of a bucket (every packet). */
+/** The actions of a flow with this match. */
 export function asOpenFlow15(actions: readonly Action[], match: Match): Action[] {
   const { value } = match;
   return convert(actions, {
     tagged: [(value[FLOW.VLAN_0] & VLAN_CFI) !== 0, (value[FLOW.VLAN_1] & VLAN_CFI) !== 0],
     transport: TRANSPORTS.get(value[FLOW.NW] & 0xff),
   });
+}
+
+/** The group with the actions of its buckets; of the packets that come to it nothing is known. */
+export function groupAsOpenFlow15(group: Group): Group {
+  const buckets = group.buckets.map((b) => ({ ...b, actions: asOpenFlow15(b.actions, catchAll()) }));
+  return { ...group, buckets };
 }
 
 function convert(actions: readonly Action[], known: Known): Action[] {
