@@ -726,8 +726,46 @@ function checkConjunctions(placed: readonly Placed[], problems: Problems): void 
   }
 }
 
+/** What an action set has a place for (ovs-actions(7), "Action Sets"). */
+const IN_ACTION_SET: ReadonlySet<Action['kind']> = new Set([
+  'set',
+  'move',
+  'set_vlan_vid',
+  'set_vlan_pcp',
+  'set_queue',
+  'push_vlan',
+  'pop_vlan',
+  'push_mpls',
+  'pop_mpls',
+  'dec_ttl',
+  'dec_mpls_ttl',
+  'ct',
+  'ct_clear',
+  'resubmit',
+  'output',
+  'in_port',
+  'normal',
+  'flood',
+  'all',
+  'controller',
+  'group',
+]);
+
+function fitsActionSet(a: Action): boolean {
+  if (a.kind === 'output') return a.maxLen === undefined;
+  if (a.kind !== 'controller') return IN_ACTION_SET.has(a.kind);
+  return a.reason === REASON_ACTION && a.id === 0 && a.userdata.length === 0 && !a.pause && a.meter === 0;
+}
+
 /** Checks that an action may stand where `outer` is around it. */
 function checkNesting(one: Placed, outer: Outer, problems: Problems): void {
+  if (outer === 'write_actions' && ORDER[one.action.kind] === undefined && !fitsActionSet(one.action)) {
+    problems.add(
+      one.at,
+      `an action set has no place for ${one.action.kind} (OFPBAC_BAD_TYPE)`,
+      'output, group, resubmit, ct, set_field, move, tags, label stacks, TTLs or set_queue',
+    );
+  }
   const written = writtenField(one.action);
   const where = one.dst ?? one.at;
   if (outer === 'ct') {

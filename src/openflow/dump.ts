@@ -3,7 +3,7 @@
  *  vSwitch's order comes from its hash tables, this is in the order of numbers and priorities. */
 import { formatActions, formatMatch } from './format.js';
 import { formatGroup } from './groups.js';
-import { asOpenFlow15, groupAsOpenFlow15 } from './openflow15.js';
+import { asOpenFlow15, groupAsOpenFlow15, matchAsOpenFlow15 } from './openflow15.js';
 import { usesGroup, usesMeter } from './rules.js';
 import type { Pipeline, RemovalReason, Selection, TableRule } from './tables.js';
 import {
@@ -185,7 +185,7 @@ function flagsText(flags: readonly FlowFlag[]): string {
 /** With the priority before it, if that is not what flows have by default. */
 function matchText(match: Match, priority: number): string {
   const parts = priority === DEFAULT_PRIORITY ? [] : [`priority=${priority}`];
-  const text = formatMatch(match);
+  const text = formatMatch(matchAsOpenFlow15(match));
   if (text !== '') parts.push(text);
   return parts.join(',');
 }

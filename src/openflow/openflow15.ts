@@ -33,6 +33,15 @@ export function asOpenFlow15(actions: readonly Action[], match: Match): Action[]
   });
 }
 
+/** The match: "no tag" compares the priority of a tag no more. */
+export function matchAsOpenFlow15(match: Match): Match {
+  const untagged = (match.value[FLOW.VLAN_0] & 0xffff) === 0 && (match.mask[FLOW.VLAN_0] & 0xffff) === 0xffff;
+  if (!untagged) return match;
+  const mask = match.mask.slice();
+  mask[FLOW.VLAN_0] &= ~0xe000;
+  return { value: match.value, mask };
+}
+
 /** The group with the actions of its buckets; of the packets that come to it nothing is known. */
 export function groupAsOpenFlow15(group: Group): Group {
   const buckets = group.buckets.map((b) => ({ ...b, actions: asOpenFlow15(b.actions, catchAll()) }));
@@ -73,8 +82,10 @@ function convertOne(a: Action, known: Known): Action | Action[] {
         a.port === OFPP_IN_PORT ? { kind: 'in_port' } : { kind: 'output', port: a.port },
         { kind: 'pop_queue' },
       ];
-    case 'clone':
     case 'write_actions':
+      // An empty set is not even sent.
+      return a.actions.length === 0 ? [] : { ...a, actions: convert(a.actions, within(known)) };
+    case 'clone':
       return { ...a, actions: convert(a.actions, within(known)) };
     case 'ct':
       return { ...a, exec: convert(a.exec, within(known)) };

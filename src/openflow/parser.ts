@@ -2,7 +2,7 @@
  *  knows and this program does not do yet is refused by name; nothing is ignored. All problems of a
  *  file are reported at once. */
 
-import { OFPP_NONE } from '../classifier/flow-key.js';
+import { FLOW, OFPP_NONE } from '../classifier/flow-key.js';
 import {
   ETH_TYPE_ARP,
   ETH_TYPE_IP,
@@ -76,7 +76,7 @@ const KEYWORDS: ReadonlyMap<string, readonly Command[]> = new Map<string, readon
   ['actions', ADDING],
 ]);
 /** The flags with the lowest version of OpenFlow that has them, for those that 1.0 lacks. */
-const FLAGS: ReadonlyMap<string, string | undefined> = new Map([
+const FLAGS: ReadonlyMap<FlowFlag, string | undefined> = new Map([
   ['send_flow_rem', undefined],
   ['check_overlap', undefined],
   ['reset_counts', 'reset_counts'],
@@ -219,9 +219,13 @@ export function readFlowMod(
     text: line.text,
   };
   if (importance !== 0) rule.importance = importance;
-  if (flags.length > 0) rule.flags = flags;
+  if (flags.length > 0) rule.flags = [...FLAGS.keys()].filter((flag) => flags.includes(flag));
   const { cookieMask, outPort, outGroup } = draft;
   return { command: named, rule, cookieMask, outPort, outGroup };
+}
+
+function isFlag(name: string): name is FlowFlag {
+  return FLAGS.has(name as FlowFlag);
 }
 
 /** The line after its command, and the command. */
@@ -255,10 +259,18 @@ function checkMatch(draft: Draft, problems: Problems): void {
       const v4 = field.name.startsWith('ct_nw');
       if (!meets(match, v4 ? 'ipv4' : 'ipv6', false)) needs = v4 ? 'ip' : 'ipv6';
     }
+    if (draft.command === 'add' && isHidden(match, field)) {
+      problems.add(at, `the switch keeps ${field.name} for itself (OFPBRC_EPERM)`, 'another field');
+    }
     if (needs !== undefined) {
       problems.add(at, `${field.name} is not in every packet of this match`, `${needs} in the same match`);
     }
   }
+}
+
+/** True for a comparison that Open vSwitch takes only of its own flows. */
+function isHidden(match: Match, field: Field): boolean {
+  return field.name === 'dp_hash' || (field.name === 'recirc_id' && match.value[FLOW.RECIRC_ID] !== 0);
 }
 
 /** Checks that the groups and meters of the actions exist. */
@@ -290,9 +302,9 @@ function readKey(p: Pair, draft: Draft, problems: Problems): void {
       const where = p.value.text === '' ? p.whole : p.value;
       problems.add(where, 'only Ethernet packets are supported', 'packet_type=(0,0)');
     }
-  } else if (FLAGS.has(name) && ADDING.includes(draft.command)) {
+  } else if (isFlag(name) && ADDING.includes(draft.command)) {
     if (p.delimiter !== '') problems.add(p.whole, `${name} takes no value`, `${name} alone`);
-    if (!draft.flags.includes(name as FlowFlag)) draft.flags.push(name as FlowFlag);
+    draft.flags.push(name);
     draft.later ??= FLAGS.get(name);
   } else if (protocol !== undefined || name === 'eth') {
     if (p.value.text !== '') {
@@ -339,7 +351,7 @@ function readKeyword(p: Pair, draft: Draft, problems: Problems): void {
   const where = value.text === '' ? p.whole : value;
   const number = (bits: number): number =>
     Number(problems.value(where, parseNumber(value.text, bits, name)) ?? 0n);
-  const commands = KEYWORDS.get(name) ?? (FLAGS.has(name) ? ADDING : undefined);
+  const commands = KEYWORDS.get(name) ?? (isFlag(name) ? ADDING : undefined);
   if (commands?.includes(draft.command) === false) {
     const others = commands.map((command) => command.replace('_', ' ')).join(', ');
     problems.add(

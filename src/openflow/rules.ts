@@ -48,8 +48,7 @@ export class TableRule extends Counters implements FlowRule {
     this.idleTimeout = rule.idleTimeout;
     this.hardTimeout = rule.hardTimeout;
     this.importance = rule.importance ?? 0;
-    // The others speak to whoever adds the flow.
-    this.flags = (rule.flags ?? []).filter((f) => STATE_FLAGS.includes(f));
+    this.flags = rule.flags ?? [];
     this.actions = rule.actions;
     this.created = this.modified = now;
   }
@@ -61,9 +60,6 @@ export class TableRule extends Counters implements FlowRule {
     return Math.min(idle, hard);
   }
 }
-
-/** Flags that a flow keeps. */
-const STATE_FLAGS: readonly FlowFlag[] = ['send_flow_rem', 'no_packet_counts', 'no_byte_counts'];
 
 /** Whether `match` has all bits of `wanted`: the loose comparison of mod-flows and del-flows. */
 export function narrower(match: Match, wanted: Match): boolean {

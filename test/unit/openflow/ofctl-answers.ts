@@ -912,9 +912,7 @@ export const ANSWERS: readonly Answer[] = [
     actions: 'push_vlan:0x8100,set_field:4101->vlan_vid,push_vlan:0x8100,output:1',
   },
   { flow: 'skb_priority=5,actions=drop', accepted: false },
-  { flow: 'dp_hash=5/0xff,actions=drop', accepted: true, match: 'dp_hash=0x5/0xff', actions: 'drop' },
   { flow: 'recirc_id=0,actions=drop', accepted: true, match: 'recirc_id=0', actions: 'drop' },
-  { flow: 'recirc_id=5,actions=drop', accepted: true, match: 'recirc_id=0x5', actions: 'drop' },
   { flow: 'conj_id=5,actions=drop', accepted: true, match: 'conj_id=5', actions: 'drop' },
   { flow: 'conj_id=5/3,actions=drop', accepted: false },
   { flow: 'tun_id=5/7,actions=drop', accepted: true, match: 'tun_id=0x5/0x7', actions: 'drop' },
@@ -1230,7 +1228,6 @@ export const ANSWERS: readonly Answer[] = [
     match: '',
     actions: 'write_actions(resubmit(,5))',
   },
-  { flow: 'actions=write_actions(clone(2))', accepted: true, match: '' },
   {
     flow: 'ip,actions=write_actions(ct(commit))',
     accepted: true,
@@ -1245,7 +1242,6 @@ export const ANSWERS: readonly Answer[] = [
   },
   { flow: 'actions=write_actions(goto_table:5)', accepted: false },
   { flow: 'actions=write_actions(meter:1)', accepted: false },
-  { flow: 'actions=write_actions(learn(table=5))', accepted: true, match: '' },
   {
     flow: 'actions=write_actions(controller)',
     accepted: true,
@@ -1264,7 +1260,6 @@ export const ANSWERS: readonly Answer[] = [
     match: '',
     actions: 'write_actions(dec_ttl,output:2)',
   },
-  { flow: 'actions=write_actions(output:reg0[0..15])', accepted: true, match: '' },
   {
     flow: 'actions=clear_actions,write_actions(2)',
     accepted: true,
@@ -2102,4 +2097,9 @@ export const ANSWERS: readonly Answer[] = [
     match: '',
     actions: 'learn(table=5,idle_timeout=1)',
   },
+  { flow: 'actions=write_actions(clone(2))', accepted: true, match: '' },
+  { flow: 'actions=write_actions(learn(table=5))', accepted: true, match: '' },
+  { flow: 'actions=write_actions(output:reg0[0..15])', accepted: true, match: '' },
+  { flow: 'dp_hash=5/0xff,actions=drop', accepted: true, match: 'dp_hash=0x5/0xff', actions: 'drop' },
+  { flow: 'recirc_id=5,actions=drop', accepted: true, match: 'recirc_id=0x5', actions: 'drop' },
 ];

@@ -387,9 +387,7 @@ export const CASES: readonly string[] = [
   'actions=mod_vlan_vid:5,push_vlan:0x8100,output:1',
   // Fields and actions beyond the first pipelines.
   'skb_priority=5,actions=drop',
-  'dp_hash=5/0xff,actions=drop',
   'recirc_id=0,actions=drop',
-  'recirc_id=5,actions=drop',
   'conj_id=5,actions=drop',
   'conj_id=5/3,actions=drop',
   'tun_id=5/7,actions=drop',
@@ -519,16 +517,13 @@ export const CASES: readonly string[] = [
   'actions=write_actions()',
   'actions=write_actions(group:5,output:3)',
   'actions=write_actions(resubmit(,5))',
-  'actions=write_actions(clone(2))',
   'ip,actions=write_actions(ct(commit))',
   'actions=write_actions(set_field:5->reg0,output:2)',
   'actions=write_actions(goto_table:5)',
   'actions=write_actions(meter:1)',
-  'actions=write_actions(learn(table=5))',
   'actions=write_actions(controller)',
   'actions=write_actions(mod_vlan_vid:5,2)',
   'actions=write_actions(dec_ttl,2)',
-  'actions=write_actions(output:reg0[0..15])',
   'actions=clear_actions,write_actions(2)',
   'actions=write_actions(2),clear_actions',
   'actions=2,clear_actions,goto_table:5',
@@ -816,15 +811,20 @@ export const STRICTER: readonly string[] = [
   'actions=learn(table=5,priority=-1)',
   'actions=learn(table=5,priority=abc)', // reads 0
   'actions=learn(table=5,idle_timeout=65537)',
+  'actions=write_actions(clone(2))', // the switch refuses it
+  'actions=write_actions(learn(table=5))', // so it does this
+  'actions=write_actions(output:reg0[0..15])', // and this
+  'dp_hash=5/0xff,actions=drop', // the switch keeps it for itself
+  'recirc_id=5,actions=drop', // and this
 ];
 
 /** Flows whose actions ovs-ofctl prints in a way that means something else or nothing when it reads it. */
 export const UNREADABLE: ReadonlySet<string> = new Set([
   'mpls,actions=load:5->OXM_OF_MPLS_LABEL[0..3]', // a mask that set_field does not take
-  'actions=write_actions()', // nothing
   'ct_state=+trk+est,ip,actions=resubmit(3,,ct)', // without ct
   'actions=learn(table=5,ct_state=1)', // flags by the name of [Unknown]
   'ip,actions=ct(commit,exec(set_field:5->ct_mark),nat(src=10.0.0.1))', // nat inside exec
+  'actions=write_actions()', // drop
   // OpenFlow 1.5 has no enqueue, only set_queue around output.
   'actions=enqueue:1:2',
   'actions=enqueue(1,2)',

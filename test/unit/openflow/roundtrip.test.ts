@@ -64,8 +64,7 @@ const anyKey = fc.oneof(
   pair('tun_id', masked(64)),
   pair('tun_src', ipv4Masked),
   pair('tun_dst', ipv4Masked),
-  pair('dp_hash', masked(32)),
-  pair('recirc_id', hex(32)),
+  fc.constant('recirc_id=0'),
   pair('conj_id', hex(32)),
   pair('actset_output', fc.constantFrom('1', '65279', 'LOCAL', 'UNSET')),
   pair('reg27', masked(32)),
@@ -241,9 +240,12 @@ const oddAction = fc.oneof(
 );
 const nested = fc.array(fc.oneof(anyAction, oddAction), { maxLength: 4 });
 const clone = nested.map((list) => `clone(${list.join()})`);
+const actionSet = fc
+  .array(anyAction, { maxLength: 4 })
+  .map((list) => list.filter((action) => !/^output:reg/.test(action)));
 /** What may follow the actions, in their order. */
 const instructions = fc
-  .tuple(fc.boolean(), fc.option(nested), fc.option(masked(64)))
+  .tuple(fc.boolean(), fc.option(actionSet), fc.option(masked(64)))
   .map(([clear, write, metadata]) =>
     (clear ? ['clear_actions'] : []).concat(
       write === null ? [] : [`write_actions(${write.join()})`],
