@@ -4,13 +4,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FLOW, KEY_WORDS } from '../../src/classifier/flow-key.js';
 import { OP_RECIRC, opWords } from '../../src/datapath/program.js';
+import { parseGroups } from '../../src/openflow/groups.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import { Pipeline } from '../../src/openflow/tables.js';
 import { type Translation, Translator } from '../../src/openflow/translate.js';
 import type { FlowRule } from '../../src/openflow/types.js';
 import { extract, FrameLayout } from '../../src/wire/extract.js';
 import { Random, view } from '../support/packets.js';
-import { randomTable } from '../support/random-tables.js';
+import { GROUPS, randomTable } from '../support/random-tables.js';
 import { randomTraffic } from '../support/random-traffic.js';
 
 const RUNS = Number(process.env.SHARDTRACK_PROPERTY_RUNS ?? 12) * 20;
@@ -56,7 +57,8 @@ const inside = (key: Int32Array, of: Int32Array, mask: Int32Array) => {
   return true;
 };
 
-const translatorOf = (rules: FlowRule[], ports: number[]) => new Translator(new Pipeline({ rules, ports }));
+const translatorOf = (rules: FlowRule[], ports: number[]) =>
+  new Translator(new Pipeline({ rules, groups: parseGroups(GROUPS, 'groups'), ports }));
 
 const sameWords = (a: Int32Array, b: Int32Array) => a.length === b.length && a.every((w, i) => w === b[i]);
 
@@ -70,7 +72,7 @@ test('translation: a packet that falls into the mask of another gets the same pr
   let hits = 0;
   for (let seed = FIRST; seed < FIRST + RUNS; seed++) {
     const r = new Random(seed);
-    const flows = randomTable(r, { rules: 4 + r.int(20), rewriteTuples: r.once(3) });
+    const flows = randomTable(r, { rules: 4 + r.int(20), rewriteTuples: r.once(3), groups: true });
     const translator = translatorOf(parseFlows(flows, 'drawn'), [1, 2, 3, 4]);
     const cache: (Translation & { key: Int32Array })[] = [];
     const ids = [0];
@@ -97,7 +99,7 @@ test('translation: a packet that falls into the mask of another gets the same pr
 test('translation: bits outside the mask may come from any other packet (seeded property)', () => {
   for (let seed = FIRST; seed < FIRST + RUNS; seed++) {
     const r = new Random(seed ^ 0x7e57);
-    const flows = randomTable(r, { rules: 4 + r.int(20), rewriteTuples: r.once(3) });
+    const flows = randomTable(r, { rules: 4 + r.int(20), rewriteTuples: r.once(3), groups: true });
     const translator = translatorOf(parseFlows(flows, 'drawn'), [1, 2, 3, 4]);
     const keys = keysOf(r, 100);
     const ids = [0];
@@ -121,7 +123,7 @@ test('translation: bits outside the mask may come from any other packet (seeded 
 test('translation: asking again gives the same answer, and leaves the key alone', () => {
   for (let seed = FIRST; seed < FIRST + 10; seed++) {
     const r = new Random(seed);
-    const rules = parseFlows(randomTable(r, { rules: 15 }), 'drawn');
+    const rules = parseFlows(randomTable(r, { rules: 15, groups: true }), 'drawn');
     const [a, b] = [translatorOf(rules, [1, 2, 3, 4]), translatorOf(rules, [4, 3, 2, 1])];
     for (const key of keysOf(r, 60)) {
       const before = key.slice();

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Packet, Random } from '../support/packets.js';
 import { randomEvents } from '../support/random-events.js';
-import { randomTable } from '../support/random-tables.js';
+import { GROUPS, randomTable } from '../support/random-tables.js';
 import { randomTraffic } from '../support/random-traffic.js';
 import { difference, type RunOptions, type RunResult, run } from '../support/run.js';
 
@@ -17,7 +17,7 @@ const FIRST = Number(process.env.SHARDTRACK_PROPERTY_SEED ?? 1);
 const seeds = Array.from({ length: RUNS }, (_, i) => FIRST + i);
 
 function story(seed: number, o: RunOptions, packets: readonly Packet[], what: string): string {
-  const { flows, ...rest } = o;
+  const { flows, groups: _, ...rest } = o;
   return `seed ${seed}: ${JSON.stringify(rest)}, ${packets.length} packets, and\n${flows}\n${what}`;
 }
 
@@ -49,12 +49,16 @@ for (const rewriteTuples of [false, true]) {
     let microflows = 0;
     for (const seed of rewriteTuples ? seeds.slice(0, Math.ceil(RUNS / 2)) : seeds) {
       const r = new Random(seed);
-      const flows = randomTable(r, { rewriteTuples });
+      const flows = randomTable(r, { rewriteTuples, groups: true });
       const packets = randomTraffic(r, { packets: 150 + r.int(300) });
-      const want = await run(packets, { flows });
+      const want = await run(packets, { flows, groups: GROUPS });
       assert.equal(want.verdicts.length, packets.length);
       for (const workers of rewriteTuples ? [2] : [1, 2, 4]) {
-        const got = await agree(seed, packets, want, { flows, ...randomSchedule(r, workers) });
+        const got = await agree(seed, packets, want, {
+          flows,
+          groups: GROUPS,
+          ...randomSchedule(r, workers),
+        });
         microflows += got.run.cache.microflow_hits;
       }
     }

@@ -9,7 +9,18 @@ export interface TableOptions {
   rewriteTuples?: boolean;
   /** How many rules to draw besides the skeleton. */
   rules?: number;
+  /** Rules that use GROUPS. */
+  groups?: boolean;
 }
+
+/** Groups of all types, of which some use others, and tables behind them. */
+export const GROUPS = `group_id=1,type=all,bucket=actions=output:2,bucket=actions=set_field:02:00:00:00:00:07->eth_dst,output:3
+group_id=2,type=indirect,bucket=actions=strip_vlan,resubmit(,3)
+group_id=3,type=ff,bucket=watch_port:9,actions=output:1,bucket=watch_port:4,actions=output:4
+group_id=4,type=select,bucket=bucket_id=1,weight=2,actions=output:2,bucket=bucket_id=2,weight=1,actions=push_vlan:0x8100,output:3,bucket=bucket_id=3,weight=1,actions=group:1
+group_id=5,type=select,selection_method=hash,fields(ip_src,ipv6_src,tcp_src,vlan_vid),bucket=bucket_id=1,actions=output:4,bucket=bucket_id=2,actions=load:1->NXM_NX_REG0[],resubmit(,3)
+group_id=6,type=select,selection_method=dp_hash,selection_method_param=7,bucket=bucket_id=1,actions=output:1,bucket=bucket_id=2,actions=group:3,bucket=bucket_id=3,weight=0,actions=output:4
+`;
 
 const TABLES = 4;
 const PRIORITIES = [0, 1, 10, 10, 50, 100, 100, 200];
@@ -45,7 +56,7 @@ export function randomTable(r: Random, o: TableOptions = {}): string {
   const rules = o.rules ?? 2 + r.int(12);
   for (let i = 0; i < rules; i++) {
     for (let tries = 0; tries < 20; tries++) {
-      const line = randomRule(r, o.rewriteTuples ?? false);
+      const line = randomRule(r, o);
       if (!valid(line)) continue;
       lines.push(line);
       break;
@@ -104,7 +115,7 @@ function skeleton(r: Random): string[] {
   }
 }
 
-function randomRule(r: Random, rewriteTuples: boolean): string {
+function randomRule(r: Random, o: TableOptions): string {
   const table = r.int(TABLES);
   const proto = r.pick([
     '',
@@ -126,7 +137,7 @@ function randomRule(r: Random, rewriteTuples: boolean): string {
   const match = [`table=${table}`, `priority=${r.pick(PRIORITIES)}`];
   if (proto !== '') match.push(proto);
   for (let n = r.int(4); n > 0; n--) match.push(randomMatch(r, proto));
-  return `${match.filter((m) => m !== '').join(',')},actions=${randomActions(r, table, proto, rewriteTuples)}`;
+  return `${match.filter((m) => m !== '').join(',')},actions=${randomActions(r, table, proto, o)}`;
 }
 
 function randomMatch(r: Random, proto: string): string {
@@ -187,16 +198,21 @@ function randomMatch(r: Random, proto: string): string {
   }
 }
 
-function randomActions(r: Random, table: number, proto: string, rewriteTuples: boolean): string {
+function randomActions(r: Random, table: number, proto: string, o: TableOptions): string {
   if (r.once(12)) return 'drop';
   const actions: string[] = [];
-  for (let n = 1 + r.int(4); n > 0; n--) actions.push(randomAction(r, proto, rewriteTuples));
+  for (let n = 1 + r.int(4); n > 0; n--) actions.push(randomAction(r, proto, o));
+  if (r.once(8)) {
+    const set = ['output:3', 'output:2,set_field:02:00:00:00:00:05->eth_src', 'push_vlan:0x8100,output:4'];
+    if (o.groups) set.push('group:4', 'group:1', 'output:2,group:3');
+    actions.push(`write_actions(${r.pick(set)})`);
+  }
   if (r.once(4) && table < TABLES - 1) actions.push(`goto_table:${table + 1 + r.int(TABLES - 1 - table)}`);
   return actions.join(',');
 }
 
-function randomAction(r: Random, proto: string, rewriteTuples: boolean): string {
-  if (rewriteTuples && r.once(4)) {
+function randomAction(r: Random, proto: string, o: TableOptions, depth = 0): string {
+  if (o.rewriteTuples && r.once(4)) {
     return r.pick([
       'set_field:10.0.0.9->ip_dst',
       'set_field:10.0.0.1->ip_src',
@@ -208,10 +224,40 @@ function randomAction(r: Random, proto: string, rewriteTuples: boolean): string 
       'move:NXM_OF_IP_SRC[]->NXM_OF_IP_DST[]',
     ]);
   }
-  switch (r.int(14)) {
+  if (o.groups && r.once(6)) return `group:${1 + r.int(6)}`;
+  if (depth < 2 && r.once(12)) {
+    const list = [randomAction(r, proto, o, depth + 1), randomAction(r, proto, o, depth + 1)];
+    return `clone(${list.join(',')})`;
+  }
+  switch (r.int(22)) {
+    case 14:
+      return r.pick([
+        'push:NXM_NX_REG0[]',
+        'push:NXM_OF_ETH_SRC[]',
+        'pop:NXM_NX_REG1[]',
+        'pop:NXM_OF_ETH_DST[]',
+      ]);
+    case 15:
+      return r.pick([
+        'check_pkt_larger(80)->NXM_NX_REG0[0]',
+        'output(port=2,max_len=60)',
+        'controller',
+        'controller(max_len=30)',
+        'exit',
+      ]);
+    case 16:
+      return r.pick([
+        'multipath(symmetric_l4,0,hash_threshold,3,0,NXM_NX_REG0[0..7])',
+        'multipath(nw_src,5,iter_hash,3,0,NXM_NX_REG1[0..7])',
+        'bundle(eth_src,0,hrw,ofport,members:2,3,4)',
+        'bundle_load(nw_dst,1,active_backup,ofport,NXM_NX_REG0[0..15],members:9,3)',
+      ]);
+    case 17:
+      return proto === 'mpls' ? r.pick(['pop_mpls:0x0800', 'dec_mpls_ttl']) : 'push_mpls:0x8847';
     case 0:
     case 1:
     case 2:
+    case 21:
       return `output:${1 + r.int(5)}`;
     case 3:
       return r.pick(['normal', 'flood', 'in_port', 'all', 'LOCAL']);
@@ -222,6 +268,9 @@ function randomAction(r: Random, proto: string, rewriteTuples: boolean): string 
     case 7:
     case 8:
     case 9:
+    case 18:
+    case 19:
+    case 20:
       return randomCt(r);
     case 10:
       return r.pick([

@@ -4,6 +4,7 @@ import { statsOf } from '../../src/cli/summary.js';
 import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
 import { type ReplayResult, replay, type TraceRequest } from '../../src/coordinator/replay.js';
+import { parseGroups } from '../../src/openflow/groups.js';
 import { orderingOf } from '../../src/openflow/order.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import { Pipeline } from '../../src/openflow/tables.js';
@@ -15,6 +16,7 @@ import { hex, type Packet } from './packets.js';
 
 export interface RunOptions {
   flows: string;
+  groups?: string;
   /** Ports of the switch; 1 to 4 unless told otherwise. */
   ports?: readonly number[];
   workers?: number;
@@ -147,14 +149,16 @@ export async function runSource(
   const rules = parseFlows(o.flows, 'flows.txt');
   const recorder = new Recorder();
   const workers = o.workers ?? 0;
-  const ordering = orderingOf(rules.map((r) => r.actions));
+  const groups = parseGroups(o.groups ?? '', 'groups.txt');
+  const lists = [...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions);
+  const ordering = orderingOf(lists);
   const log: string[] = [];
   const result = await replay({
     source,
     arena,
     portMap: { portOf },
     ports,
-    translator: new Translator(new Pipeline({ rules, ports })),
+    translator: new Translator(new Pipeline({ rules, groups, ports })),
     workers,
     ordering,
     events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson', { ports }),
