@@ -7,6 +7,7 @@ import { ORACLE } from './fixture.js';
 import { adminScenarios } from './scenarios/admin.js';
 import { l4Scenarios } from './scenarios/l4.js';
 import { natScenarios } from './scenarios/nat.js';
+import { NEUTRON_SMALL, neutron } from './scenarios/neutron.js';
 import { pipelineScenarios } from './scenarios/pipeline.js';
 import { type Scenario, Script } from './scenarios/script.js';
 import { tcpScenarios } from './scenarios/tcp.js';
@@ -17,6 +18,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...pipelineScenarios,
   ...adminScenarios,
   ...natScenarios,
+  neutron('neutron-firewall', NEUTRON_SMALL),
 ];
 
 /** The files of a scenario, by name. */
