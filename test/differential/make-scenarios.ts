@@ -8,6 +8,7 @@ import { adminScenarios } from './scenarios/admin.js';
 import { l4Scenarios } from './scenarios/l4.js';
 import { natScenarios } from './scenarios/nat.js';
 import { NEUTRON_SMALL, neutron } from './scenarios/neutron.js';
+import { OVN_SMALL, ovn } from './scenarios/ovn.js';
 import { pipelineScenarios } from './scenarios/pipeline.js';
 import { type Scenario, Script } from './scenarios/script.js';
 import { tcpScenarios } from './scenarios/tcp.js';
@@ -19,6 +20,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...adminScenarios,
   ...natScenarios,
   neutron('neutron-firewall', NEUTRON_SMALL),
+  ovn('ovn-switches', OVN_SMALL),
 ];
 
 /** The files of a scenario, by name. */
