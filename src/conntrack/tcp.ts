@@ -201,7 +201,7 @@ export function tcpUpdate(
     }
     if (srcState <= TCPS_SYN_SENT) {
       hot[c + STATE] = reply === 0 ? (state & ~0x0f) | TCPS_SYN_SENT : (state & ~0xf0) | (TCPS_SYN_SENT << 4);
-      hotF64[(c >> 1) + EXPIRES_F64] = now + timeouts[timerBlock(hot, c) + SYN_SENT];
+      hotF64[(c >> 1) + EXPIRES_F64] = now + timeouts[timerBlock(state, hot, c) + SYN_SENT];
       return UPDATE_VALID_NEW;
     }
   }
@@ -282,7 +282,7 @@ export function tcpUpdate(
     }
     if (flags & TCP_RST) srcState = dstState = TCPS_TIME_WAIT;
 
-    expires = now + timeouts[timerBlock(hot, c) + tcpTimer(srcState, dstState)];
+    expires = now + timeouts[timerBlock(state, hot, c) + tcpTimer(srcState, dstState)];
   } else if (
     (dstState < TCPS_SYN_SENT || dstState >= TCPS_FIN_WAIT_2 || srcState >= TCPS_FIN_WAIT_2) &&
     ((srcHi + MAX_ACK_WINDOW - end) | 0) >= 0 &&

@@ -7,7 +7,8 @@
 import { CONN, STATE_HAS_POLICY } from '../shm/layouts.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 
-const { ZONE_PROTO, STATE } = CONN.at;
+const { ZONE_PROTO } = CONN.at;
+const HAS_POLICY = STATE_HAS_POLICY;
 
 /** Timers, by their word in a block. */
 export const TM_TCP_SYN_SENT = 0; //     first packet, SYN or picked up in mid-stream
@@ -62,9 +63,9 @@ export function allocateTimeouts(): SharedArrayBuffer {
   return sab;
 }
 
-/** First word of the block that the connection record at word `c` goes by. */
-export function timerBlock(hot: Int32Array, c: number): number {
-  return hot[c + STATE] & STATE_HAS_POLICY ? ((hot[c + ZONE_PROTO] >>> 16) + 1) << TM_SHIFT : 0;
+/** First word of the block that the connection record at word `c`, whose CONN.STATE is `state`, goes by. */
+export function timerBlock(state: number, hot: Int32Array, c: number): number {
+  return (state & HAS_POLICY) === 0 ? 0 : ((hot[c + ZONE_PROTO] >>> 16) + 1) << TM_SHIFT;
 }
 
 /** Gives `zone` a policy: seconds by timer; timers that are not named have their default. */

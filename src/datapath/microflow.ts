@@ -283,7 +283,7 @@ export class MicroflowCache {
     if (apply) {
       hot[c + C_STATE] = (state & ~15) | phase;
       const timer = phase === 2 ? TM_UDP_MULTIPLE : TM_UDP_SINGLE;
-      hotF64[(c >> 1) + C_EXPIRES_F64] = now + this.partition.timeouts[timerBlock(hot, c) + timer];
+      hotF64[(c >> 1) + C_EXPIRES_F64] = now + this.partition.timeouts[timerBlock(state, hot, c) + timer];
     }
     return true;
   }
@@ -352,7 +352,8 @@ export class MicroflowCache {
     const scaled = win << sws;
     if (((ack + scaled - hot[dst + 1]) | 0) >= 0) hot[dst + 1] = (ack + Math.max(scaled, 1)) | 0;
     const { hotF64, timeouts } = this.partition;
-    hotF64[(c >> 1) + C_EXPIRES_F64] = now + timeouts[timerBlock(hot, c) + tcpTimer(srcState, dstState)];
+    hotF64[(c >> 1) + C_EXPIRES_F64] =
+      now + timeouts[timerBlock(state, hot, c) + tcpTimer(srcState, dstState)];
     return true;
   }
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */

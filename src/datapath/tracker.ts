@@ -435,7 +435,7 @@ export class Tracker {
         verdict = phase === 2 ? UPDATE_VALID : UPDATE_VALID_NEW;
         timer = phase === 2 ? TM_UDP_MULTIPLE : TM_UDP_SINGLE;
       }
-      hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + timeouts[timerBlock(hot, c) + timer];
+      hotF64[(c >> 1) + EXPIRES_F64] = ctx.now + timeouts[timerBlock(state, hot, c) + timer];
       hot[c + STATE] = (state & ~15) | phase;
     }
     switch (verdict) {
