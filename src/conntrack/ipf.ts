@@ -19,11 +19,10 @@ export const FRAGMENT_INVALID = 1;
 export const FRAGMENT_HELD = 2;
 /** It makes its datagram complete: `completed` has all fragments. */
 export const FRAGMENT_COMPLETES = 3;
-/** The same, but too late: the tracker sees the datagram, and then all of it is dropped. */
-export const FRAGMENT_TOO_LATE = 4;
 
 const TIMEOUT_MS = 15_000;
-/** After its timeout a datagram is not sent any more, even if it becomes complete. */
+/** So long after its timeout a datagram goes even if nothing else comes through ct(). (Open vSwitch looks for
+ *  such datagrams once a minute, and whenever its clock is warped.) */
 const PURGE_MS = 10_000;
 const MAX_FRAGMENTS = 1000;
 const MIN_FRAGMENT_4 = 1200;
@@ -149,6 +148,7 @@ export class Reassembly {
   /** What ct() does with a fragment. `now` is the clock in ms. */
   arrive(a: Arrival, now: number): number {
     this.completed = [];
+    this.purge(now);
     const own = a.ipv6 ? this.v6 : this.v4;
     const frag = a.ipv6 ? this.parse6(a) : this.parse4(a);
     if (frag !== FRAGMENT_HELD) return frag;
@@ -189,7 +189,7 @@ export class Reassembly {
     if (list.state === FIRST_LAST_SEEN) {
       list.pieces.sort((p, q) => p.start - q.start);
       if (isComplete(list.pieces)) {
-        if (fits(list.pieces) && list.pieces[0].hash === a.hash) return this.complete(list, own, now);
+        if (fits(list.pieces) && list.pieces[0].hash === a.hash) return this.complete(list, own);
         list.state = FAILED;
       }
     }
@@ -200,37 +200,40 @@ export class Reassembly {
     return FRAGMENT_HELD;
   }
 
-  private complete(list: List, own: FragmentCounters, now: number): number {
-    const n = list.pieces.length;
+  private complete(list: List, own: FragmentCounters): number {
     this.completed = list.pieces;
-    this.remove(this.id);
-    this.held -= n;
-    if (now >= list.expires + PURGE_MS) {
-      own.purged += n;
-      return FRAGMENT_TOO_LATE;
-    }
-    own.completed += n;
+    own.completed += this.remove(this.id, list);
     return FRAGMENT_COMPLETES;
   }
 
   /** ct() has been executed `times` times at `now`: each time the oldest datagram goes, if it is too old. */
   expire(now: number, times: number): void {
+    this.purge(now);
     for (const [id, list] of this.lists) {
       if (times-- <= 0 || now <= list.expires) return;
-      const n = list.pieces.length;
-      this.held -= n;
-      (list.ipv6 ? this.v6 : this.v4).expired += n;
-      this.remove(id);
+      (list.ipv6 ? this.v6 : this.v4).expired += this.remove(id, list);
     }
   }
 
-  private remove(id: string): void {
+  /** Drops what has been too old for long. */
+  purge(now: number): void {
+    if (now < this.oldest + PURGE_MS) return;
+    for (const [id, list] of this.lists) {
+      if (now < list.expires + PURGE_MS) return;
+      (list.ipv6 ? this.v6 : this.v4).purged += this.remove(id, list);
+    }
+  }
+
+  /** Returns the number of fragments. */
+  private remove(id: string, list: List): number {
     this.lists.delete(id);
+    this.held -= list.pieces.length;
     this.oldest = Infinity;
-    for (const list of this.lists.values()) {
-      this.oldest = list.expires;
+    for (const { expires } of this.lists.values()) {
+      this.oldest = expires;
       break;
     }
+    return list.pieces.length;
   }
 
   /** Lines of the lists in dpctl/ipf-get-status -m, the oldest datagram first (Open vSwitch: any order). */

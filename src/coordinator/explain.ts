@@ -16,13 +16,7 @@ import {
   OFPP_CONTROLLER,
 } from '../classifier/flow-key.js';
 import { MegaflowCache } from '../classifier/megaflow.js';
-import {
-  FRAGMENT_COMPLETES,
-  FRAGMENT_HELD,
-  FRAGMENT_INVALID,
-  FRAGMENT_PASSED,
-  FRAGMENT_TOO_LATE,
-} from '../conntrack/ipf.js';
+import { FRAGMENT_COMPLETES, FRAGMENT_HELD, FRAGMENT_INVALID, FRAGMENT_PASSED } from '../conntrack/ipf.js';
 import { ConnKey, extractConnKey, INVALID_NONE, INVALID_REASONS } from '../conntrack/key.js';
 import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import { TCP_STATE_NAMES } from '../conntrack/tcp.js';
@@ -77,7 +71,6 @@ const FRAGMENT_TEXT: Readonly<Record<number, string>> = {
     'a fragment that is too small, has a wrong header, or brings bytes that were there already',
   [FRAGMENT_HELD]: 'a fragment that waits for the rest of its datagram',
   [FRAGMENT_COMPLETES]: 'a fragment that makes its datagram complete: all of them go on',
-  [FRAGMENT_TOO_LATE]: 'a fragment that makes its datagram complete too late: all of them are dropped',
 };
 
 /** What an explanation works on. */

@@ -35,8 +35,9 @@ export function setMaxFragments(n: number): Command {
 
 /** dpctl/ipf-get-status; `verbose` (-m) shows the incomplete datagrams. */
 export function showFragments(verbose: boolean): Command {
-  return ({ fabric }) => {
+  return ({ fabric, clock }) => {
     const r = fabric.reassembly;
+    r.purge(clock);
     const rows = [
       'Fragmentation Module Status',
       '---------------------------',

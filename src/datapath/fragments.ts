@@ -5,13 +5,7 @@
  *  The datagram is a frame that only the tracker sees. What translation changes in it is carried over to the
  *  fragments: addresses to all, the rest to the first. */
 import { FLOW, FRAG_ANY, KEY_WORDS } from '../classifier/flow-key.js';
-import {
-  FRAGMENT_COMPLETES,
-  FRAGMENT_HELD,
-  FRAGMENT_INVALID,
-  FRAGMENT_TOO_LATE,
-  type Fragment,
-} from '../conntrack/ipf.js';
+import { FRAGMENT_COMPLETES, FRAGMENT_HELD, FRAGMENT_INVALID, type Fragment } from '../conntrack/ipf.js';
 import { INVALID_FRAGMENT } from '../conntrack/key.js';
 import { checksum, sum } from '../wire/checksum.js';
 import { ETH_TYPE_IP, FrameLayout, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
@@ -46,8 +40,6 @@ export interface Datagram {
   /** Its bytes as they came. */
   readonly before: Uint8Array;
   readonly layout: FrameLayout;
-  /** Nothing of it is sent on. */
-  readonly late: boolean;
 }
 
 /** Whether the packet is a fragment that can be told from others. */
@@ -86,8 +78,7 @@ export class Fragments {
         this.hold(ctx);
         return true;
       case FRAGMENT_COMPLETES:
-      case FRAGMENT_TOO_LATE:
-        this.assemble(ctx, ctx.fragments, ctx.answer === FRAGMENT_TOO_LATE);
+        this.assemble(ctx, ctx.fragments);
         ctx.fragments = [];
         if (!this.tracker.track(ctx, ctx.pc - OP_CT_WORDS)) return false;
         this.tracked(ctx);
@@ -103,11 +94,11 @@ export class Fragments {
 
   /** The tracker is done with the datagram: its fragments go on, the first one now. */
   tracked(ctx: PacketContext): void {
-    const { parts, before, layout, late } = ctx.datagram as Datagram;
+    const { parts, before, layout } = ctx.datagram as Datagram;
     const after = ctx.u8.subarray(ctx.off, ctx.off + ctx.len);
     const result = ctx.key.slice();
     ctx.datagram = null;
-    if (!late && Buffer.compare(before, after) !== 0) {
+    if (Buffer.compare(before, after) !== 0) {
       const ipv4 = result[ETH_TYPE] === ETH_TYPE_IP;
       for (const part of parts) this.translate(ctx, part, part === parts[0], after, layout, ipv4);
     }
@@ -117,10 +108,9 @@ export class Fragments {
       this.load(ctx, parts[i]);
       ctx.key.set(result.subarray(CT_STATE, CT_LABEL_3 + 1), CT_STATE);
       ctx.key.set(result.subarray(CT_NW_SRC, KEY_WORDS), CT_NW_SRC);
-      if (i > 0 && !late) ctx.push();
+      if (i > 0) ctx.push();
     }
-    if (late) this.hold(ctx);
-    else this.stats[STAT.REASSEMBLED]++;
+    this.stats[STAT.REASSEMBLED]++;
   }
 
   /** The packet ends here, for now. */
@@ -131,7 +121,7 @@ export class Fragments {
   }
 
   /** Puts the datagram in the packet's place. */
-  private assemble(ctx: PacketContext, fragments: readonly Fragment[], late: boolean): void {
+  private assemble(ctx: PacketContext, fragments: readonly Fragment[]): void {
     const arrived = partOf(ctx, ctx.key, ctx.layout);
     const parts = fragments.map(({ bytes, key, layout }) => {
       if (bytes === null) return arrived;
@@ -172,7 +162,7 @@ export class Fragments {
     this.editor.copy(ctx, u8, 0, end);
     ctx.conn = -1;
     ctx.sums = 0;
-    ctx.datagram = { parts, before: u8, layout, late };
+    ctx.datagram = { parts, before: u8, layout };
   }
 
   /** Carries over to a fragment what translation changed in the datagram, whose bytes are now `after`. */

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ORACLE } from './fixture.js';
 import { adminScenarios } from './scenarios/admin.js';
+import { fragmentScenarios } from './scenarios/fragments.js';
 import { l4Scenarios } from './scenarios/l4.js';
 import { natScenarios } from './scenarios/nat.js';
 import { NEUTRON_SMALL, neutron } from './scenarios/neutron.js';
@@ -16,6 +17,7 @@ import { tcpScenarios } from './scenarios/tcp.js';
 export const SCENARIOS: readonly Scenario[] = [
   ...tcpScenarios,
   ...l4Scenarios,
+  ...fragmentScenarios,
   ...pipelineScenarios,
   ...adminScenarios,
   ...natScenarios,

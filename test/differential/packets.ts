@@ -295,6 +295,41 @@ export function arp(
   return eth(0x0806, body, { smac, dmac: op === 1 ? 'ff:ff:ff:ff:ff:ff' : tmac, ...o });
 }
 
+/** Cuts the IP packet of a frame into fragments with so many bytes of payload each; the last takes what is left.
+ *  The packet has no extension headers. */
+export function fragments(frame: Bytes, sizes: readonly number[], ident = 1): Bytes[] {
+  let l3 = 14;
+  while (frame[l3 - 2] === 0x81 && frame[l3 - 1] === 0) l3 += 4;
+  const six = frame[l3] >> 4 === 6;
+  const l4 = six ? l3 + 40 : l3 + (frame[l3] & 15) * 4;
+  const end = l3 + (six ? 40 + ((frame[l3 + 4] << 8) | frame[l3 + 5]) : (frame[l3 + 2] << 8) | frame[l3 + 3]);
+  const out: Bytes[] = [];
+  let at = l4;
+  for (let i = 0; at < end; i++) {
+    const next = Math.min(at + (sizes[i] ?? end - at), end);
+    const offset = at - l4;
+    const more = next < end;
+    const body = frame.subarray(at, next);
+    const head = frame.slice(0, l4);
+    if (six) {
+      head.set(u16(body.length + 8), l3 + 4);
+      head[l3 + 6] = 44;
+      out.push(
+        cat(head, [frame[l3 + 6], 0], u16(offset | Number(more)), u32(ident), body, frame.subarray(end)),
+      );
+    } else {
+      head.set(u16(l4 - l3 + body.length), l3 + 2);
+      head.set(u16(ident), l3 + 4);
+      head.set(u16((offset >> 3) | (more ? 0x2000 : 0)), l3 + 6);
+      head.set([0, 0], l3 + 10);
+      head.set(u16(checksum(head.subarray(l3))), l3 + 10);
+      out.push(cat(head, body, frame.subarray(end)));
+    }
+    at = next;
+  }
+  return out;
+}
+
 /** CRC-32C, bit by bit: SCTP's checksum. */
 export function crc32c(b: Bytes): number {
   let c = 0xffffffff;
