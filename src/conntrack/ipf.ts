@@ -7,6 +7,7 @@
 import { FLOW, KEY_WORDS } from '../classifier/flow-key.js';
 import { formatIpv4, formatIpv6 } from '../wire/address.js';
 import { checksum, sum } from '../wire/checksum.js';
+import { datagramOf4, datagramOf6 } from '../wire/datagram.js';
 import { ETH_TYPE_IPV6, FrameLayout, lastFragmentHeader } from '../wire/extract.js';
 
 const { ETH_TYPE, RECIRC_ID } = FLOW;
@@ -50,8 +51,9 @@ export class Arrival {
   /** The pass that it is on: fragments of different passes don't come together. */
   recircId = 0;
   key: Int32Array = new Int32Array(KEY_WORDS);
-  /** Which packets of the input it is ordered with: the same for the first fragment as for the last. */
+  /** Which packets of the input it is ordered with, and where: the same for the first fragment as for the last. */
   hash = 0;
+  home = 0;
 
   constructor(u8: Uint8Array, view: DataView) {
     this.u8 = u8;
@@ -82,6 +84,8 @@ interface Piece extends Fragment {
   start: number;
   end: number;
   hash: number;
+  home: number;
+  first: boolean;
 }
 
 const UNUSED = 0;
@@ -101,6 +105,7 @@ interface List {
   state: number;
   expires: number;
   ipv6: boolean;
+  datagram: string;
   zone: number;
   recircId: number;
 }
@@ -163,6 +168,7 @@ export class Reassembly {
         state: UNUSED,
         expires: now + TIMEOUT_MS,
         ipv6: a.ipv6,
+        datagram: this.datagram,
         zone: a.zone,
         recircId: a.recircId,
       };
@@ -181,7 +187,8 @@ export class Reassembly {
       own.overlapped++;
       return FRAGMENT_INVALID;
     }
-    const piece: Piece = { bytes: null, layout: a.layout, key: a.key, start, end, hash: a.hash };
+    const { layout, key, hash, home } = a;
+    const piece: Piece = { bytes: null, layout, key, start, end, hash, home, first: this.first };
     list.pieces.push(piece);
     this.held++;
     own.accepted++;
@@ -241,13 +248,32 @@ export class Reassembly {
     return Array.from(this.lists.values(), describe);
   }
 
+  /** Where the first fragment of an incomplete datagram went: of the youngest, if it is incomplete in several
+   *  zones. `none` if there is no such datagram; null if its first fragment has not come. */
+  firstOf(datagram: string): { hash: number; home: number } | null | 'none' {
+    let found: { hash: number; home: number } | null | 'none' = 'none';
+    for (const list of this.lists.values()) {
+      if (list.datagram !== datagram) continue;
+      const first = list.pieces.find((p) => p.first);
+      if (first !== undefined) found = first;
+      else if (found === 'none') found = null;
+    }
+    return found;
+  }
+
   // ---- the fragment that has arrived ----
 
+  private datagram = '';
   private id = '';
   private start = 0;
   private end = 0;
   private first = false;
   private last = false;
+
+  private identify(a: Arrival, datagram: string): void {
+    this.datagram = datagram;
+    this.id = `${datagram} ${a.zone} ${a.recircId}`;
+  }
 
   private parse4(a: Arrival): number {
     const { view, layout } = a;
@@ -267,11 +293,7 @@ export class Reassembly {
     }
     this.start = (offset * 8) & 0xffff;
     this.end = (this.start + size - header - 1) & 0xffff;
-    const id = view.getUint16(l3 + 4);
-    const proto = view.getUint8(l3 + 9);
-    const src = view.getUint32(l3 + 12);
-    const dst = view.getUint32(l3 + 16);
-    this.id = `4 ${src} ${dst} ${id} ${proto} ${a.zone} ${a.recircId}`;
+    this.identify(a, datagramOf4(view, l3));
     return FRAGMENT_HELD;
   }
 
@@ -293,9 +315,7 @@ export class Reassembly {
     }
     this.start = (offset + FRAGMENT_HEADER_6) & 0xffff;
     this.end = (this.start + layout.end - layout.l4 - 1) & 0xffff;
-    let id = '6';
-    for (let i = 8; i < 40; i += 4) id += ` ${view.getUint32(l3 + i)}`;
-    this.id = `${id} ${view.getUint32(header + 4)} ${a.zone} ${a.recircId}`;
+    this.identify(a, datagramOf6(view, l3, header));
     return FRAGMENT_HELD;
   }
 

@@ -439,6 +439,7 @@ export class Fabric implements ControlPlane {
     readLayout(words, payload + 6, arrival.layout);
     const key = payload + ORDERED_HEADER + FRAGMENT_HEADER;
     arrival.packet(words.subarray(key, key + KEY_WORDS), words[payload + 2], packets.hash[slot]);
+    arrival.home = worker;
     const answer = this.arrive(packets.clock[slot]);
     const { completed } = reassembly;
     const size = completed.reduce(

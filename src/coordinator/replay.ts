@@ -276,6 +276,7 @@ class Run {
         this.fence();
         this.holding = false;
       }
+      if (!this.isSteered()) break;
       if (collector.dispatched === this.options.trace?.packet) {
         this.holding = collector.inFlight > 0;
         if (!this.holding) this.explainRecord();
@@ -287,6 +288,20 @@ class Run {
       if (fabric.workers === 0) collector.drain();
     }
     return n > 0;
+  }
+
+  /** Whether it is known where the packet just read belongs. A fragment in doubt waits until all packets before it
+   *  are done: then the fragments that are held tell. */
+  private isSteered(): boolean {
+    const { steering, record, collector, fabric, clock } = this;
+    if (!steering.reassembles) return true;
+    const datagram = steering.doubt(this.view, record.off, record.capLen);
+    if (datagram === '') return true;
+    this.holding = collector.inFlight > 0;
+    if (this.holding) return false;
+    fabric.reassembly.purge(clock);
+    steering.settle(datagram, fabric.reassembly.firstOf(datagram));
+    return true;
   }
 
   /** Damage ends the input; what came before it is finished and reported with it. */

@@ -8,6 +8,7 @@
  *  the ports, and those after it follow it. One that comes before the first goes by addresses; it can't be
  *  the one that completes the datagram, which is the only one that reaches a connection. */
 import { FRAG_ANY, FRAG_LATER } from '../classifier/flow-key.js';
+import { datagramOf4, datagramOf6 } from '../wire/datagram.js';
 import {
   ETH_TYPE_IP,
   ETH_TYPE_IPV6,
@@ -34,6 +35,8 @@ const MAX_DATAGRAMS = 1 << 16;
 interface Place {
   hash: number;
   home: number;
+  /** Another first fragment of the same number went elsewhere: only who holds the fragments knows better. */
+  doubtful: boolean;
 }
 
 export class Steering {
@@ -49,6 +52,8 @@ export class Steering {
   /** Whether fragments follow the first of their datagram. */
   reassembles = false;
   private readonly datagrams = new Map<string, Place>();
+  /** Datagrams in doubt. */
+  private nDoubtful = 0;
   /** FRAG_* of the packet that was parsed last, and its datagram if it is a fragment. */
   private frag = 0;
   private datagram = '';
@@ -99,16 +104,41 @@ export class Steering {
     return type === ETH_TYPE_IPV6 && end - at >= 40 && isExtension(view.getUint8(at + 6));
   }
 
+  /** Whether it takes `settle` to know where the frame belongs: its datagram, or '' if it does not. */
+  doubt(view: DataView, off: number, len: number): string {
+    if (this.nDoubtful === 0 || !this.mayBeFragment(view, off, len)) return '';
+    this.frag = 0;
+    this.parse(view, off, len);
+    if ((this.frag & FRAG_LATER) === 0) return '';
+    return this.datagrams.get(this.datagram)?.doubtful === true ? this.datagram : '';
+  }
+
+  /** Where the first fragment of `datagram` is waiting; null if it does not, and 'none' if nothing does. */
+  settle(datagram: string, first: { hash: number; home: number } | null | 'none'): void {
+    if (first === 'none') this.forget(datagram);
+    else if (first !== null) {
+      this.datagrams.set(datagram, { hash: first.hash, home: first.home, doubtful: true });
+    }
+  }
+
   private remember(): void {
-    const { datagrams, datagram } = this;
-    datagrams.delete(datagram);
+    const { datagrams, datagram, hash, home } = this;
+    const before = datagrams.get(datagram);
+    const doubtful = before !== undefined && (before.doubtful || before.hash !== hash);
+    if (before !== undefined) this.forget(datagram);
     if (datagrams.size === MAX_DATAGRAMS) {
       for (const oldest of datagrams.keys()) {
-        datagrams.delete(oldest);
+        this.forget(oldest);
         break;
       }
     }
-    datagrams.set(datagram, { hash: this.hash, home: this.home });
+    datagrams.set(datagram, { hash, home, doubtful });
+    if (doubtful) this.nDoubtful++;
+  }
+
+  private forget(datagram: string): void {
+    if (this.datagrams.get(datagram)?.doubtful === true) this.nDoubtful--;
+    this.datagrams.delete(datagram);
   }
 
   /** Puts the lower of the two ends first. */
@@ -178,7 +208,7 @@ export class Steering {
     const later = (view.getUint16(at + 6) & 0x1fff) !== 0;
     if (outer && this.reassembles && (view.getUint16(at + 6) & 0x3fff) !== 0) {
       this.frag = later ? FRAG_ANY | FRAG_LATER : FRAG_ANY;
-      this.datagram = `${view.getInt32(at + 12)} ${view.getInt32(at + 16)} ${view.getUint16(at + 4)} ${proto}`;
+      this.datagram = datagramOf4(view, at);
     }
     if (outer && proto === IPPROTO_ICMP && !later && end - l4 >= 28 && isError4(view.getUint8(l4))) {
       // An error follows the packet that it is about.
@@ -201,8 +231,7 @@ export class Steering {
       const later = (walk.frag & FRAG_LATER) !== 0;
       if (outer && this.reassembles && walk.frag !== 0) {
         this.frag = walk.frag;
-        this.datagram = `${view.getInt32(lastFragmentHeader(view, at, l4) + 4)}`;
-        for (let i = 8; i < 40; i += 4) this.datagram += ` ${view.getInt32(at + i)}`;
+        this.datagram = datagramOf6(view, at, lastFragmentHeader(view, at, l4));
       }
       if (outer && proto === IPPROTO_ICMPV6 && !later && end - l4 >= 48) {
         const type = view.getUint8(l4);

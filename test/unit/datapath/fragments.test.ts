@@ -19,6 +19,7 @@ import {
   PSH,
   packet,
   payload,
+  Random,
   SYN,
   tcp,
   udp,
@@ -212,14 +213,29 @@ test('fragments: a packet in between that goes through ct() after 15 s ends them
   assert.equal(await late(other), 0);
 });
 
-test('fragments: one that comes with the wrong home in mind is held, for any number of workers', async () => {
-  // Two datagrams of one number whose ports differ: the second one steers what follows.
+test('fragments: of two datagrams with one number, the one that came first is completed', async () => {
   const first = cut4();
   const second = wrap(fragmentIpv4(ipv4({ id: 9 }, udp({ sport: 77, data: data(3000) })), 1300));
-  const r = await both(at([first[0], second[0], first[1], first[2]]), { flows: COMMIT });
+  const outs = async (frames: Bytes[], flows = COMMIT) =>
+    (await both(at(frames), { flows, rssKey: new Random(3).bytes(40) })).lines.map((v) => v.out.length);
+  assert.deepEqual(await outs([first[0], second[0], first[1], first[2]]), [0, 1, 0, 3]);
+  assert.deepEqual(await outs([...first, ...second, ...first]), [0, 0, 3, 0, 0, 3, 0, 0, 3]);
+  assert.deepEqual(await outs([first[1], second[0], first[0], second[2]]), [0, 0, 1, 3]);
+  // In two zones at once nobody can tell in advance: the answer is the same for any number of workers.
+  const zones =
+    'udp,in_port=1,actions=ct(zone=1,table=1)\nudp,in_port=2,actions=ct(zone=2,table=1)\ntable=1,actions=3';
+  const mixed = [
+    packet(1, 1, first[0]),
+    packet(2, 2, second[0]),
+    packet(3, 1, first[1]),
+    packet(4, 2, second[1]),
+    packet(5, 1, first[2]),
+    packet(6, 2, second[2]),
+  ];
+  const r = await both(mixed, { flows: zones });
   assert.deepEqual(
     r.lines.map((v) => v.out.length),
-    [0, 1, 0, 0],
+    [0, 0, 0, 0, 0, 3],
   );
 });
 

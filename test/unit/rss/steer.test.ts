@@ -157,6 +157,29 @@ test('steering: fragments follow the first one, which goes where the whole datag
   }
 });
 
+test('steering: a number that two datagrams have is in doubt until somebody tells', () => {
+  const s = new Steering(new Toeplitz(new Random(4).bytes(40)), defaultIndirection(5));
+  s.reassembles = true;
+  const cut = (sport: number) =>
+    fragmentIpv4(ipv4({ id: 7 }, udp({ sport, data: data(200) })), 100).map((p) => ethernet({}, p));
+  const doubt = (frame: Bytes) => s.doubt(view(frame), 0, frame.length);
+  const [a, b] = [cut(1), cut(2)];
+  const first = home(s, a[0]);
+  const place = { hash: s.hash, home: s.home };
+  assert.equal(doubt(a[1]), '');
+  assert.notEqual(home(s, b[0]), first);
+  assert.notEqual(doubt(a[1]), '');
+  assert.equal(doubt(a[0]), '', 'a first fragment knows where it belongs');
+  assert.equal(doubt(ethernet({}, ipv4({}, udp()))), '');
+  s.settle(doubt(a[1]), place);
+  assert.equal(home(s, a[1]), first);
+  assert.notEqual(doubt(a[1]), '', 'not for good');
+  s.settle(doubt(a[1]), 'none');
+  assert.equal(doubt(a[1]), '');
+  home(s, a[0]);
+  assert.equal(home(s, a[2]), first, 'it begins anew');
+});
+
 test('steering: without reassembly later fragments go by addresses', () => {
   const s = new Steering(new Toeplitz(new Random(4).bytes(40)), defaultIndirection(5));
   const hashes = [1, 2].map((sport) => {
