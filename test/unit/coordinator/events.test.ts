@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { appctlUsage } from '../../../src/coordinator/appctl.js';
 import { EventError, outcomeJson, parseEvents as parse } from '../../../src/coordinator/events.js';
+import { ofctlUsage } from '../../../src/coordinator/ofctl.js';
 import { vsctlUsage } from '../../../src/coordinator/vsctl.js';
 
 const parseEvents = (text: string, file: string) => parse(text, file, { ports: [1, 2, 3] });
@@ -105,7 +106,7 @@ test('events: docs/events.md has every command, and its examples are right', () 
   const examples = text.match(/^ {4}\{"t": .*$/gm) ?? [];
   assert.ok(examples.length > 10);
   assert.equal(parseEvents(examples.join('\n'), 'docs/events.md').length, examples.length);
-  for (const usage of [...appctlUsage(), ...vsctlUsage()]) {
+  for (const usage of [...appctlUsage(), ...ofctlUsage(), ...vsctlUsage()]) {
     const name = usage.split(' ').find((word) => /^[a-z]/.test(word)) as string;
     assert.match(text, new RegExp(`\\b${name}\\b`), `${name} is not in docs/events.md`);
   }
