@@ -280,7 +280,7 @@ export class Partition {
     key.hash = tupleHash(this.seed, key.src, key.dst, key.ports, key.zoneProto);
   }
 
-  /** Number of the packet that committed the connection. */
+  /** When the connection was committed: number of the packet, plus which of its ct() did. */
   created(slot: number): number {
     return this.coldF64[((slot << COLD_SHIFT) >> 1) + CREATED_F64];
   }

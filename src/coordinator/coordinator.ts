@@ -20,6 +20,7 @@ import {
   COMMIT_CONN,
   COMMIT_IPV6,
   COMMIT_NAT,
+  COMMIT_NTH,
   commitPart,
   NO_ENTRY,
   NO_TUPLE,
@@ -35,6 +36,7 @@ import {
   ADDR6,
   COLD,
   CONN,
+  CREATED_STEP,
   NAT,
   PARENT,
   STATE_CHILD,
@@ -171,7 +173,7 @@ export class Coordinator {
     for (let i = 0; i < CONN.words; i++) hot[c + i] = words[record + i];
     const m = slot << COLD_SHIFT;
     for (let i = 0; i < COLD_WORDS; i++) cold[m + i] = 0;
-    coldF64[(m >> 1) + CREATED_F64] = seq;
+    coldF64[(m >> 1) + CREATED_F64] = seq + words[at + COMMIT_NTH] / CREATED_STEP;
     partition.createdMs[slot] = clock;
     if (addresses >= 0) {
       const a = slot << ADDR6_SHIFT;

@@ -63,7 +63,8 @@ export interface Connection {
   /** Packets and bytes, original direction first. */
   packets: [number, number];
   bytes: [number, number];
-  /** Sequence number, from 0, of the packet that made it, and the clock in ms at that packet. */
+  /** Number, from 0, of the packet that made it, with a fraction by which of its ct() did; and the clock in ms at
+   *  that packet. */
   created: number;
   createdMs: number;
   /** Clock in ms. */
@@ -92,14 +93,7 @@ export function connectionsAt(
       if (zone === null || p.zone(slot) === zone) rows.push(connection(p, slot));
     }
   }
-  return rows.sort(byCreation);
-}
-
-/** A packet makes several connections in the order of their ct() actions, which is not known here. */
-function byCreation(a: Connection, b: Connection): number {
-  if (a.created !== b.created) return a.created - b.created;
-  if (a.zone !== b.zone) return a.zone - b.zone;
-  return formatConnection(a, 0, MORE) < formatConnection(b, 0, MORE) ? -1 : 1;
+  return rows.sort((a, b) => a.created - b.created);
 }
 
 const MORE: DumpOptions = { verbose: true, statistics: false, zone: null };
@@ -197,7 +191,7 @@ export function connectionJson(c: Connection, clock: number, firstNs: bigint, li
     ...(c.proto === IPPROTO_TCP ? { tcp: tcpJson(c.state) } : {}),
     ...(c.helper === null ? {} : { helper: c.helper }),
     ...(c.parent === null ? {} : { parent: c.parent }),
-    packet: c.created + 1,
+    packet: Math.floor(c.created) + 1,
     created: timeText(firstNs, c.createdMs),
     expires: timeText(firstNs, c.expiresMs),
     timeout: secondsLeft(c, clock),

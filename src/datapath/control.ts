@@ -9,13 +9,13 @@ export const PENDING = -2;
 export const NO_ENTRY = -1;
 export const NO_TUPLE = -3;
 
-/** A commit request as words: what is in it, then the hot record (STATE says which helper reads the
+/** A commit request as words: what is in it, which of the packet's ct() asks, then the hot record (STATE says which helper reads the
  *  connection), then, as far as they are in it and in this order: the addresses of an IPv6 connection; the
  *  ask for translation (conntrack/nat.ts); what a helper promised its data connection. */
 export const COMMIT_IPV6 = 1;
 export const COMMIT_NAT = 2;
 export const COMMIT_CHILD = 4;
-/** Float64s of the hot record stay aligned. */
+export const COMMIT_NTH = 1;
 export const COMMIT_CONN = 2;
 const COMMIT_REST = COMMIT_CONN + CONN.words;
 /** Of a promise: 1 if the address is the one that replies go to, 0 if they come from it; … */

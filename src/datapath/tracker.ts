@@ -45,6 +45,7 @@ import {
   ADDR6,
   COLD,
   CONN,
+  CREATED_STEP,
   KIND_IPV4,
   KIND_IPV6,
   PARENT,
@@ -65,6 +66,7 @@ import {
   COMMIT_CONN,
   COMMIT_IPV6,
   COMMIT_NAT,
+  COMMIT_NTH,
   CommitRequest,
   type ControlPlane,
   NO_TUPLE,
@@ -489,6 +491,7 @@ export class Tracker {
     const { ck, request } = this;
     const { words, f64 } = request;
     request.clear();
+    words[COMMIT_NTH] = Math.min(ctx.nCt >> 1, CREATED_STEP - 1);
     const c = COMMIT_CONN;
     words[c + SRC] = ck.src;
     words[c + DST] = ck.dst;

@@ -37,9 +37,12 @@ export const COLD = record(
   'LABEL_2',
   'LABEL_3',
   'CARRY', //   2^32s of BYTES_0 in bits 0-15 and of BYTES_1 in bits 16-31
-  'CREATED', // Float64: sequence number of the packet that committed it
+  'CREATED', // Float64: number of the packet that committed it, plus which of its ct() / CREATED_STEP
   'CREATED_HI',
 );
+
+/** So many ct() actions of a packet are told apart in CREATED. */
+export const CREATED_STEP = 2 ** 20;
 
 /** Addresses of an IPv6 connection, original direction. */
 export const ADDR6 = record('SRC_0', 'SRC_1', 'SRC_2', 'SRC_3', 'DST_0', 'DST_1', 'DST_2', 'DST_3');
