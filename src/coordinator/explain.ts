@@ -34,6 +34,7 @@ import { CT_COMMIT, CT_FORCE, DROP_REASONS, OP_CT_WORDS } from '../datapath/prog
 import { STAT, STAT_WORDS } from '../datapath/stats.js';
 import type { TrackObserver } from '../datapath/tracker.js';
 import { flowText, megaflowText, TranslationText } from '../openflow/explain.js';
+import { formatProgram } from '../openflow/format-dp.js';
 import { type Pipeline, TableBucket } from '../openflow/tables.js';
 import { portText } from '../openflow/values.js';
 import { CONN } from '../shm/layouts.js';
@@ -156,6 +157,7 @@ class Explanation implements ControlPlane, TrackObserver {
     const { program, mask } = this.what.coordinator.translate(key, text);
     this.lines.push(`Flow: ${flowText(key)}`, '', ...text.lines, '');
     this.lines.push(`Megaflow: ${megaflowText(key, mask)}`);
+    this.lines.push(`Datapath actions: ${formatProgram(program, key)}`);
     return program;
   }
 

@@ -51,7 +51,7 @@ export class TranslationText implements Tracer {
   }
 
   enterBucket(_group: TableGroup, bucket: TableBucket, how: string): void {
-    this.enter(`bucket ${bucket.bucket.id}${how === '' ? '' : `: ${how}`}`);
+    this.enter(`bucket ${bucket.bucket.id}${how === '' ? '' : ` (${how})`}`);
   }
 
   enter(what: string): void {
@@ -90,8 +90,10 @@ export class TranslationText implements Tracer {
 export function changesOf(before: Int32Array, after: Int32Array): string[] {
   const texts: string[] = [];
   const told = new Set<string>();
+  const untracked = before[FLOW.CT_STATE] !== 0 && after[FLOW.CT_STATE] === 0;
+  if (untracked) texts.push('the packet itself goes on untracked, with all ct_ fields 0');
   for (const field of FIELDS) {
-    if (SHADOWED.test(field.name)) continue;
+    if (SHADOWED.test(field.name) || (untracked && field.name.startsWith('ct_'))) continue;
     const value = getField(after, field);
     if (value === getField(before, field)) continue;
     // Fields of several protocols share words: the packet has one of them.
