@@ -237,6 +237,35 @@ table=4,priority=1,actions=output:2
     },
   },
   {
+    name: 'fragments-nat',
+    about: 'source translation of fragments and of the answers to them; TCP, ICMP, no UDP checksum',
+    flows: `# Port 1 is translated to 10.1.1.240 port 3000 or fc00::f0, port 2 is where the answers come from.
+table=0,in_port=1,ip,actions=ct(commit,zone=1,nat(src=10.1.1.240:3000-3000),table=1)
+table=0,in_port=2,ip,actions=ct(zone=1,nat,table=1)
+table=0,in_port=1,ipv6,actions=ct(commit,zone=1,nat(src=fc00::f0),table=1)
+table=0,in_port=2,ipv6,actions=ct(zone=1,nat,table=1)
+table=1,in_port=1,actions=${SHOW},output:2
+table=1,in_port=2,actions=${SHOW},output:1
+`,
+    play: (s) => {
+      for (const [a, b] of PAIRS) {
+        const outside = a === C ? '10.1.1.240' : 'fc00::f0';
+        const port = a === C ? 3000 : 48000;
+        const x = three(a, b, 48000, 1);
+        send(s, 1, x, 'there');
+        send(s, 2, fragments(udp(ends(b, 53, outside, port), { data: 3000 }), [BIG, BIG], 2), 'back');
+        send(s, 1, [x[2], x[0], x[1]], 'there again');
+        s.pkt(1, udp(ends(a, 48000, b, 53)), 'whole');
+        const e = ends(a, 48001, b, 80);
+        send(s, 1, fragments(tcp(e, PSH | ACK, 1000, 5000, { data: 2000 }), [BIG], 3), 'TCP');
+        const data = udp(e, { data: 2000 }).subarray(42);
+        send(s, 1, fragments(echo(a, b, 77, false, { data }), [BIG], 4), 'echo');
+        send(s, 1, two(a, b, 48000, 5, { noSum: true }), 'no checksum');
+        s.table();
+      }
+    },
+  },
+  {
     name: 'fragments-random',
     about: 'many datagrams of many sizes, cut, shuffled, doubled and lost at random',
     flows: WATCH_BOTH,
