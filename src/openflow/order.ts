@@ -49,6 +49,10 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
         case 'set':
           if (isTuple(action.field)) rewrites = 'rewrites addresses or ports and tracks';
           break;
+        case 'pop_mpls':
+          // The dispatcher does not look behind labels.
+          rewrites = 'takes labels off what it tracks';
+          break;
         case 'move':
         case 'pop':
           if (isTuple(action.dst.field)) rewrites = 'rewrites addresses or ports and tracks';
