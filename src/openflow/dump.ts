@@ -20,6 +20,15 @@ const MAX_AGE = 65535;
 /** Message header; the transaction id is that of a tool's first request. */
 const REPLY = '(OF1.5) (xid=0x2):';
 
+/** In the order in which they are printed. */
+const FLAGS: readonly FlowFlag[] = [
+  'send_flow_rem',
+  'check_overlap',
+  'reset_counts',
+  'no_packet_counts',
+  'no_byte_counts',
+];
+
 /** Everything. */
 export function selectAll(match: Match): Selection {
   return { table: null, match, cookie: 0n, cookieMask: 0n, outPort: null, outGroup: null };
@@ -43,9 +52,8 @@ function flowText(rule: TableRule, now: number, stats: boolean): string {
   let rest = flagsText(rule.flags);
   if (rule.importance !== 0) rest += `importance=${rule.importance}, `;
   if (stats) {
-    const hardAge = seconds(now - rule.modified);
+    // OpenFlow 1.5 carries no hard_age.
     rest += `idle_age=${seconds(now - rule.used)}, `;
-    if (hardAge !== Math.floor(age / 1000)) rest += `hard_age=${hardAge}, `;
   }
   const match = matchText(rule.match, rule.priority);
   const head = text.length === 0 ? '' : `${text.join(', ')}, `;
@@ -169,7 +177,8 @@ const GROUP_COMMANDS: Record<GroupMod['command'], string> = {
 /** A group-mod as the tools show one that was refused. */
 export function groupModText({ command, id, group, bucket }: GroupMod): string {
   const what = bucket === null ? '' : `command_bucket_id:${bucket},`;
-  const body = group === null ? `group_id=${id}` : formatGroup(groupAsOpenFlow15(group));
+  let body = group === null ? `group_id=${id}` : formatGroup(groupAsOpenFlow15(group));
+  if (command === 'insert_buckets') body = body.replace(/,type=\w+/, '');
   return `OFPT_GROUP_MOD ${REPLY}\n ${GROUP_COMMANDS[command]} ${what}${body}\n`;
 }
 
@@ -179,7 +188,9 @@ export function meterModText(command: 'ADD' | 'MOD', meter: Meter): string {
 }
 
 function flagsText(flags: readonly FlowFlag[]): string {
-  return flags.map((flag) => `${flag} `).join('');
+  return FLAGS.filter((flag) => flags.includes(flag))
+    .map((flag) => `${flag} `)
+    .join('');
 }
 
 /** With the priority before it, if that is not what flows have by default. */

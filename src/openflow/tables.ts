@@ -45,18 +45,24 @@ export class TableBucket extends Counters {
   }
 }
 
-/** A group, with its counters. A change of it makes a new one, which counts from zero. */
+/** A group, with its counters. A change of it makes a new one. */
 export class TableGroup extends Counters {
   readonly group: Group;
   readonly buckets: readonly TableBucket[];
   /** Clock in ms. */
   readonly created: number;
 
-  constructor(group: Group, now: number, created = now) {
+  /** `old`: the group that it takes the place of; buckets of it go on counting, the group does not. */
+  constructor(group: Group, now: number, old: TableGroup | null = null) {
     super(now);
     this.group = group;
-    this.created = created;
-    this.buckets = group.buckets.map((b) => new TableBucket(b, now));
+    this.created = old === null ? now : old.created;
+    this.buckets = group.buckets.map((bucket) => {
+      const made = new TableBucket(bucket, now);
+      const before = old?.buckets.find((b) => b.bucket === bucket);
+      if (before !== undefined) made.credit(before.packets, before.bytes, before.used);
+      return made;
+    });
   }
 }
 
@@ -463,7 +469,8 @@ export class Pipeline {
       if (old === undefined) throw new OpenFlowError('OFPGMFC_UNKNOWN_GROUP');
       const group =
         command === 'modify' || command === 'add_or_modify' ? mod.group! : rebucketed(old.group, mod);
-      this.groups.set(id!, new TableGroup(group, now, old.created));
+      this.fold();
+      this.groups.set(id!, new TableGroup(group, now, old));
     }
     this.generation++;
   }

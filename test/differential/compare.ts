@@ -83,12 +83,16 @@ export function commandDifferences(
   const found: string[] = [];
   for (const a of answers) {
     const r = records[a.i];
-    const args = r.cmd ?? r.vsctl;
+    const args = r.cmd ?? r.vsctl ?? r.ofctl;
     if (!args) continue;
     const got = run.answers.get(a.i);
     if (!got) throw new Error(`the log has no line for record ${a.i}`);
     const where = `record ${a.i} (t=${r.t}): ${args.join(' ')}`;
-    if ((a.error ?? '').trim() !== (got.error ?? '').trim())
+    if (r.ofctl) {
+      const [want, have] = [a, got].map((x) => ofctlLines(x.error ?? (x.result as string)));
+      found.push(...minus(want, have).map((l) => `${where}: missing: ${l}`));
+      found.push(...minus(have, want).map((l) => `${where}: too much: ${l}`));
+    } else if ((a.error ?? '').trim() !== (got.error ?? '').trim())
       found.push(`${where}: error ${JSON.stringify(a.error)} expected, ${JSON.stringify(got.error)} got`);
     else if (Array.isArray(a.result)) {
       const lines = (got.result ?? '').split('\n').filter(Boolean);
@@ -97,6 +101,19 @@ export function commandDifferences(
       found.push(`${where}: ${JSON.stringify(a.result)} expected, ${JSON.stringify(got.result)} got`);
   }
   return found;
+}
+
+/** Lines of ovs-ofctl without what depends on the moment at which the switch was started. */
+function ofctlLines(text: string): string[] {
+  return text
+    .split('\n')
+    .map((l) =>
+      l
+        .replace(/xid=0x[0-9a-f]+/, 'xid')
+        .replace(/\bduration([=:])[0-9.]+s/, 'duration$1*')
+        .trim(),
+    )
+    .filter((l) => l !== '');
 }
 
 /** Splits at the commas outside parentheses. */

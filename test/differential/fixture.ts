@@ -2,8 +2,9 @@
  *
  *      meta.json        about, made, ports; pending: why the test does not run yet
  *      flows.txt        the flow table, as ovs-ofctl add-flows takes it
- *      input.jsonl      records in order: {t, in_port, hex, note}, {t, cmd: [appctl arguments]}, {t, vsctl: [arguments]}
- *                       or {t, note}
+ *      groups.txt       the group table, if there is one
+ *      input.jsonl      records in order: {t, in_port, hex, note}, {t, cmd: [appctl arguments]}, {t, vsctl: [arguments]},
+ *                       {t, ofctl: [arguments]} or {t, note}
  *      expected.jsonl   what Open vSwitch answered: a head {version, made}, a line for each record, {conntrack: [...]}
  *      expected-X.Y.jsonl   the same of an older Open vSwitch that answers differently
  */
@@ -43,6 +44,7 @@ export interface InputRecord {
   readonly note?: string;
   readonly cmd?: readonly string[];
   readonly vsctl?: readonly string[];
+  readonly ofctl?: readonly string[];
 }
 
 /** Output frames as [port, hex]. */
@@ -71,6 +73,8 @@ export interface Fixture {
   readonly dir: string;
   readonly meta: Meta;
   readonly flows: string;
+  /** Its group table; null: it has none. */
+  readonly groups: string | null;
   readonly records: readonly InputRecord[];
 }
 
@@ -102,6 +106,7 @@ export function loadFixture(name: string, root = ORACLE): Fixture {
     dir,
     meta: JSON.parse(readFileSync(path.join(dir, 'meta.json'), 'utf8')) as Meta,
     flows: path.join(dir, 'flows.txt'),
+    groups: existsSync(path.join(dir, 'groups.txt')) ? path.join(dir, 'groups.txt') : null,
     records: readLines<InputRecord>(path.join(dir, 'input.jsonl')),
   };
 }
@@ -131,7 +136,7 @@ export interface TimedEvent {
   readonly i: number;
   /** Microseconds. */
   readonly us: number;
-  readonly kind: 'appctl' | 'vsctl';
+  readonly kind: 'appctl' | 'vsctl' | 'ofctl';
   readonly args: readonly string[];
 }
 
@@ -164,8 +169,9 @@ export function timeline(records: readonly InputRecord[]): Timeline {
       return;
     }
     later = r.t;
-    const args = r.cmd ?? r.vsctl;
-    if (args) events.push({ i, us: tick(r.t), kind: r.cmd ? 'appctl' : 'vsctl', args });
+    const args = r.cmd ?? r.vsctl ?? r.ofctl;
+    const kind = r.cmd ? 'appctl' : r.vsctl ? 'vsctl' : 'ofctl';
+    if (args) events.push({ i, us: tick(r.t), kind, args });
   });
   const end = packets.at(-1);
   const clock = later !== null && end !== undefined && Math.round(later * 1e6) > end.us + 1000;

@@ -174,6 +174,7 @@ describe('recorder', () => {
         dir,
         meta: { about: '', made: '', ports: 2 },
         flows: '',
+        groups: null,
         records: [{ t: 0, in_port: 1, hex: '00' }],
       };
       const files = () => readdirSync(dir).sort();

@@ -12,6 +12,7 @@ import { NEUTRON_SMALL, neutron } from './scenarios/neutron.js';
 import { OVN_SMALL, ovn } from './scenarios/ovn.js';
 import { pipelineScenarios } from './scenarios/pipeline.js';
 import { type Scenario, Script } from './scenarios/script.js';
+import { tableScenarios } from './scenarios/tables.js';
 import { tcpScenarios } from './scenarios/tcp.js';
 
 export const SCENARIOS: readonly Scenario[] = [
@@ -23,6 +24,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...natScenarios,
   neutron('neutron-firewall', NEUTRON_SMALL),
   ovn('ovn-switches', OVN_SMALL),
+  ...tableScenarios,
 ];
 
 /** The files of a scenario, by name. */
@@ -38,6 +40,7 @@ export function filesOf(sc: Scenario): Record<string, string> {
   return {
     'meta.json': `${JSON.stringify(meta, null, 2)}\n`,
     'flows.txt': sc.flows,
+    ...(sc.groups === undefined ? {} : { 'groups.txt': sc.groups }),
     'input.jsonl': script.records.map((r) => `${JSON.stringify(r)}\n`).join(''),
   };
 }

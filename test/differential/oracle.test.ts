@@ -18,7 +18,13 @@ let work = '';
 async function compareOne(f: Fixture, expected: Expected): Promise<void> {
   const tl = timeline(f.records);
   const run = (workers: number): Promise<Run> =>
-    runProduct(tl, { flows: f.flows, ports: f.meta.ports, workers, work: path.join(work, f.name) });
+    runProduct(tl, {
+      flows: f.flows,
+      groups: f.groups,
+      ports: f.meta.ports,
+      workers,
+      work: path.join(work, f.name),
+    });
 
   const first = await run(WORKERS[0]);
   const packets = packetDifferences(f.records, expected.answers, first).map(([, t]) => t);

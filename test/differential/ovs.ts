@@ -314,6 +314,20 @@ export class Ovs {
     return this.#tails.flatMap((t) => t.poll().map((h): [number, string] => [t.port, h]));
   }
 
+  async addGroups(file: string): Promise<void> {
+    const { error } = await this.ofctl(['add-groups', path.resolve(file)]);
+    if (error !== null) throw new Error(error);
+  }
+
+  /** An ovs-ofctl command while packets flow. Counters of cached flows reach the tables, and changes of the
+   *  tables cached flows, when these are forgotten. */
+  async change(argv: readonly string[]): Promise<{ result: string | null; error: string | null }> {
+    await this.#second.call('revalidator/purge');
+    const { result, error } = await this.ofctl(argv);
+    await this.#second.call('revalidator/purge');
+    return { result, error: error === null ? null : error.replace(/^ovs-ofctl: (?=OFPT_)/, '') };
+  }
+
   async addFlows(file: string, text: string): Promise<void> {
     await this.#run(
       'ovs-ofctl',
@@ -323,8 +337,8 @@ export class Ovs {
       `unix:${path.join(this.#dir, 'br0.mgmt')}`,
       path.resolve(file),
     );
-    // What normal learns reaches cached datapath flows late; forgetting them after each packet makes it immediate.
-    this.#purge = /\bnormal\b/i.test(text.replace(/^\s*#.*$/gm, ''));
+    // What is learned reaches cached datapath flows late; forgetting them after each packet makes it immediate.
+    this.#purge = /\b(normal|learn)\b/i.test(text.replace(/^\s*#.*$/gm, ''));
     await this.#second.call('revalidator/purge');
   }
 

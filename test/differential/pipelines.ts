@@ -52,7 +52,7 @@ export function makePipeline(name: string, dir: string): Fixture {
   mkdirSync(dir, { recursive: true });
   writeFileSync(flows, scenario.flows);
   const meta = { about: scenario.about, made: 'test/differential/pipelines.ts', ports: scenario.ports! };
-  return { name, dir, meta, flows, records: script.records };
+  return { name, dir, meta, flows, groups: null, records: script.records };
 }
 
 async function record(name: string, bindir: string | undefined): Promise<string> {

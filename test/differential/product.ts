@@ -95,6 +95,7 @@ function start(argv: readonly string[], timeoutMs: number): Promise<void> {
 
 export interface RunOptions {
   readonly flows: string;
+  readonly groups?: string | null;
   /** Ports 1 to this number exist besides LOCAL. */
   readonly ports: number;
   readonly workers: number;
@@ -110,6 +111,7 @@ export async function runProduct(tl: Timeline, o: RunOptions): Promise<Run> {
   mkdirSync(o.work, { recursive: true });
   const inWork = (name: string) => path.join(o.work, name);
   const argv = ['replay', '--flows', o.flows];
+  if (o.groups) argv.push('--groups', o.groups);
   const logName = `w${o.workers}-events-log.ndjson`;
   if (tl.events.length) {
     const lines = tl.events.map(

@@ -30,6 +30,7 @@ export async function ask(f: Fixture, bindir: string | undefined): Promise<Expec
   const ovs = await Ovs.start(bindir, f.meta.ports);
   try {
     const flows = readFileSync(f.flows, 'utf8');
+    if (f.groups !== null) await ovs.addGroups(f.groups);
     await ovs.addFlows(f.flows, flows);
     const shows = flows.includes(EXPOSES);
     const answers: Answer[] = [];
@@ -43,6 +44,9 @@ export async function ask(f: Fixture, bindir: string | undefined): Promise<Expec
           ? [...new Set(out.map(([, h]) => exposedState(h)).filter((s) => s !== null))].sort()
           : [];
         answers.push({ i, out, ...(ct.length ? { ct } : {}) });
+      } else if (r.ofctl) {
+        const { result, error } = await ovs.change(r.ofctl);
+        answers.push({ i, result: result?.trimEnd() ?? '', ...(error ? { error } : {}) });
       } else if (r.cmd || r.vsctl) {
         const dump = r.cmd?.[0] === 'dpctl/dump-conntrack';
         const { result, error } = r.cmd ? await ovs.command(r.cmd) : await ovs.vsctl(r.vsctl!);
@@ -79,7 +83,7 @@ export function changes(f: Fixture, old: Expected, now: Expected): string[] {
       if (d) found.push(`${where}: ${d}`);
     } else if (JSON.stringify(a) !== JSON.stringify(b)) {
       const lines = (x: Answer) => (Array.isArray(x.result) ? (x.result as string[]) : [String(x.result)]);
-      found.push(`${where}: ${(r.cmd ?? r.vsctl)!.join(' ')}${lineChanges(lines(b), lines(a))}`);
+      found.push(`${where}: ${(r.cmd ?? r.vsctl ?? r.ofctl)!.join(' ')}${lineChanges(lines(b), lines(a))}`);
     }
   }
   if (old.answers.length > now.answers.length)

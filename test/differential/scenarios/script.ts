@@ -41,6 +41,12 @@ export class Script {
     return this;
   }
 
+  /** An ovs-ofctl command, without the bridge. */
+  ofctl(...args: string[]): this {
+    this.records.push({ t: this.#next(), ofctl: args });
+    return this;
+  }
+
   /** A record that is nothing but time. */
   until(note: string): this {
     this.records.push({ t: this.#next(), note });
@@ -52,6 +58,7 @@ export interface Scenario {
   readonly name: string;
   readonly about: string;
   readonly flows: string;
+  readonly groups?: string;
   readonly ports?: number;
   readonly pending?: string;
   readonly play: (s: Script) => void;
