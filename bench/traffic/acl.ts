@@ -23,6 +23,7 @@ function network(r: Random): string {
   return `${dotted(address & (-1 << (32 - bits)))}/${bits}`;
 }
 
+/** Priority and match of a rule. */
 function line(r: Random, sector: string): string {
   const match: string[] = [];
   const kind = r.below(10);
@@ -34,15 +35,45 @@ function line(r: Random, sector: string): string {
       `tp_dst=${r.below(5) === 0 ? RANGES[r.below(RANGES.length)] : SERVICES[r.below(SERVICES.length)]}`,
     );
   }
-  return `priority=${100 + r.below(50)},${proto},${sector}${match},actions=output:2`;
+  return `priority=${100 + r.below(50)},${proto},${sector}${match}`;
+}
+
+function* lines(r: Random, n: number, sectors: number): Generator<string> {
+  const seen = new Set<string>();
+  while (seen.size < n) {
+    const text = line(r, sectors > 1 ? `reg5=${r.below(sectors)},` : '');
+    if (seen.has(text)) continue;
+    seen.add(text);
+    yield text;
+  }
 }
 
 /** `n` rules. With `sectors` above 1 each belongs to one value of reg5, as rules of a virtual machine do. */
 export function accessList(n: number, sectors = 1): FlowRule[] {
-  const r = new Random(n);
-  const lines = new Set(['priority=0,actions=drop']);
-  while (lines.size < n) lines.add(line(r, sectors > 1 ? `reg5=${r.below(sectors)},` : ''));
-  return parseFlows([...lines].join('\n'), 'made');
+  const text = [...lines(new Random(n), n - 1, sectors)].map((l) => `${l},actions=output:2`);
+  return parseFlows(['priority=0,actions=drop', ...text].join('\n'), 'made');
+}
+
+/** A stateful firewall of `rules` rules in `tables` tables: tracking, then access lists one after the other
+ *  that all go on to the next table, then what is allowed: everything that comes in on port 1, and answers. */
+export function firewall(rules: number, tables: number): string {
+  const last = tables - 1;
+  const fixed = [
+    'table=0,priority=10,ip,actions=ct(table=1)',
+    'table=0,priority=0,actions=drop',
+    `table=${last},priority=10,ip,in_port=1,ct_state=+new+trk,actions=ct(commit),output:2`,
+    `table=${last},priority=10,ip,in_port=1,ct_state=+est+trk,actions=output:2`,
+    `table=${last},priority=10,ip,in_port=2,ct_state=+est+trk,actions=output:1`,
+    `table=${last},priority=0,actions=drop`,
+  ];
+  const steps = last - 1;
+  const text: string[] = [];
+  for (let t = 1; t < last; t++) {
+    text.push(`table=${t},priority=0,actions=resubmit(,${t + 1})`);
+    const n = Math.floor((rules - fixed.length) / steps) - 1;
+    for (const l of lines(new Random(t), n, 1)) text.push(`table=${t},${l},actions=resubmit(,${t + 1})`);
+  }
+  return `${[...fixed, ...text].join('\n')}\n`;
 }
 
 /** A packet: of a rule's addresses and ports where it has them, or from anywhere. */

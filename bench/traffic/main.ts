@@ -2,9 +2,15 @@
  *
  *      node dist/bench/traffic/main.js udp --packets 140000 --connections 1000 OUT.pcap
  *      node dist/bench/traffic/main.js tcp --packets 140000 --connections 10000 OUT.pcap
- *      node dist/bench/traffic/main.js mixed --copies 16 CAPTURE... OUT.pcap */
+ *      node dist/bench/traffic/main.js mixed --copies 16 CAPTURE... OUT.pcap
+ *
+ *  and flow tables that let all of it pass:
+ *
+ *      node dist/bench/traffic/main.js flows --rules 10000 --tables 20 OUT.txt */
+import fs from 'node:fs';
 import { Command } from 'commander';
 import { wholeNumber } from '../../src/cli/options.js';
+import { firewall } from './acl.js';
 import { MAX_FRAME, MIN_FRAME } from './frames.js';
 import { type FlowOptions, mixed, tcp, type UdpOptions, udp } from './generate.js';
 import { writeCapture } from './write.js';
@@ -43,6 +49,17 @@ program
   .action(async (files: string[], o: { packets: number; copies: number; maxFrame: number }) => {
     const out = files.pop() as string;
     say(await writeCapture(out, mixed({ ...o, captures: files })), out);
+  });
+program
+  .command('flows')
+  .description('a stateful firewall with access lists in a row of tables')
+  .argument('<out>', 'flow table to write')
+  .option('--rules <N>', 'rules', wholeNumber(9, 1e6), 10_000)
+  .option('--tables <N>', 'tables', wholeNumber(3, 200), 20)
+  .action((out: string, o: { rules: number; tables: number }) => {
+    const text = firewall(o.rules, o.tables);
+    fs.writeFileSync(out, text);
+    process.stderr.write(`${out}: ${text.split('\n').length - 1} rules\n`);
   });
 try {
   await program.parseAsync();

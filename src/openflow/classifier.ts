@@ -16,9 +16,9 @@
  *  other protocols are never met and cost nothing.
  *
  *  A subtable that the flow misses adds the least that proves the miss, tried in this order: whatever is
- *  looked at already; one field, metadata first and ports last, whose value no rule has, where leading
+ *  looked at already; one field, conntrack first and ports last, whose value no rule has, where leading
  *  bits of an address or a port are enough; the fields up to a stage together (conntrack, Ethernet,
- *  network, transport). Prefixes are rounded up to multiples of 4 bits: fewer masks for slightly narrower
+ *  network, transport). In a small subtable the first two do, for each rule by itself. Prefixes are rounded up to multiples of 4 bits: fewer masks for slightly narrower
  *  megaflows.
  *
  *  Of rules of equal priority that match the same flow Open vSwitch takes any (ovs-ofctl(8)); here it is
@@ -33,7 +33,7 @@ const { ETH_DST_LO_SRC_HI, ARP_SHA_LO_THA_HI, CT_NW_SRC } = FLOW;
 
 const PROTO = 0xff;
 /** Subtables of up to so many different values are searched one by one. */
-const SMALL = 8;
+const SMALL = 24;
 /** Prefix lengths are rounded up to a multiple of this. */
 const PREFIX_STEP = 4;
 /** Clauses of a conjunction, at most: ovs-actions(7), "The conjunction action". */
@@ -294,42 +294,80 @@ class Subtable<R extends FlowRule> {
 
   /** The entry of highest priority with the flow's value, or null; adds what that depends on to `wild`. */
   find(flow: Int32Array, wild: Int32Array): Entry<R> | null {
-    const { words, bits } = this.shape;
-    const head = this.index === null ? this.scan(flow) : this.head(flow, hashFlow(this.shape, flow));
-    if (head === null) this.explain(flow, wild);
-    else for (let i = 0; i < words.length; i++) wild[words[i]] |= bits[i];
+    const { index } = this;
+    if (index === null) return this.scan(flow, wild);
+    const head = this.head(flow, hashFlow(this.shape, flow));
+    if (head === null) this.explain(index, flow, wild);
+    else this.lookAtAll(wild);
     return head;
+  }
+
+  private lookAtAll(wild: Int32Array): void {
+    const { words, bits } = this.shape;
+    for (let i = 0; i < words.length; i++) wild[words[i]] |= bits[i];
+  }
+
+  /** `find` among a few: of each that differs, one bit is enough that is looked at already, or else the
+   *  leading bits of a field. */
+  private scan(flow: Int32Array, wild: Int32Array): Entry<R> | null {
+    const { words, bits } = this.shape;
+    const { heads } = this;
+    const n = words.length;
+    for (let e = 0; e < heads.length; e++) {
+      const { values } = heads[e];
+      let differs = false;
+      let i = 0;
+      for (; i < n; i++) {
+        const different = (flow[words[i]] ^ values[i]) & bits[i];
+        if (different === 0) continue;
+        if ((different & wild[words[i]]) !== 0) break;
+        differs = true;
+      }
+      if (i < n) continue;
+      if (!differs) {
+        this.lookAtAll(wild);
+        return heads[e];
+      }
+      this.tellApart(flow, heads[e].rule.match.value, wild);
+    }
+    return null;
+  }
+
+  /** Adds leading bits of the first field in which the flow differs from a value of this shape. */
+  private tellApart(flow: Int32Array, value: Int32Array, wild: Int32Array): void {
+    for (const test of this.shape.tests) {
+      let common = 0;
+      for (let w = 0; w < test.n; w++) {
+        const different = ((flow[test.word + w] ^ value[test.word + w]) & test.masks[w]) << test.shift;
+        if (different !== 0) {
+          lookAt(test, common + Math.clz32(different) + 1, wild);
+          return;
+        }
+        common += 32;
+      }
+    }
   }
 
   /** The first entry of the flow's value, whose hash this is. */
   head(flow: Int32Array, hash: number): Entry<R> | null {
     if (this.index !== null) {
       let entry = this.index.heads.get(hash) ?? null;
-      while (entry !== null && !this.has(entry, flow, entry.values.length)) entry = entry.chain;
+      while (entry !== null && !this.has(entry, flow)) entry = entry.chain;
       return entry;
     }
-    return this.scan(flow);
-  }
-
-  private scan(flow: Int32Array): Entry<R> | null {
-    const { heads } = this;
-    for (let i = 0; i < heads.length; i++) {
-      if (this.has(heads[i], flow, heads[i].values.length)) return heads[i];
-    }
+    for (const entry of this.heads) if (this.has(entry, flow)) return entry;
     return null;
   }
 
-  /** Whether the entry has the flow's value in the first `n` words. */
-  private has(entry: Entry<R>, flow: Int32Array, n: number): boolean {
+  private has(entry: Entry<R>, flow: Int32Array): boolean {
     const { words, bits } = this.shape;
     const { values } = entry;
-    for (let i = 0; i < n; i++) if ((flow[words[i]] & bits[i]) !== values[i]) return false;
+    for (let i = 0; i < values.length; i++) if ((flow[words[i]] & bits[i]) !== values[i]) return false;
     return true;
   }
 
-  /** Adds the least that proves that no rule has the flow's value; expects its `stageHashes` if there is an
-   *  index. */
-  private explain(flow: Int32Array, wild: Int32Array): void {
+  /** Adds the least that proves that no rule has the flow's value, whose `stageHashes` must be there. */
+  private explain(index: Index<R>, flow: Int32Array, wild: Int32Array): void {
     const { tests, ends, words, bits } = this.shape;
     let reason: Test | null = null;
     let reasonBits = 0;
@@ -337,7 +375,7 @@ class Subtable<R extends FlowRule> {
     let t = 0;
     for (let s = 0; s < N_STAGES; s++) {
       for (; t < tests.length && tests[t].stage === s; t++) {
-        const missing = this.missingBits(t, flow);
+        const missing = index.sets[t].missingBits(fieldValue(tests[t], flow));
         if (missing === 0) continue;
         if (isLookedAt(tests[t], missing, wild)) return;
         if (reason !== null || reasonWords < words.length) continue;
@@ -345,50 +383,10 @@ class Subtable<R extends FlowRule> {
         reasonBits = missing;
       }
       if (reason !== null || reasonWords < words.length || ends[s] === words.length) continue;
-      if (ends[s] > 0 && !this.hasStage(s, flow)) reasonWords = ends[s];
+      if (ends[s] > 0 && !index.stages[s].has(stageHashes[s])) reasonWords = ends[s];
     }
-    if (reason === null) {
-      for (let i = 0; i < reasonWords; i++) wild[words[i]] |= bits[i];
-      return;
-    }
-    const { prefixBits, word, n } = reason;
-    const rounded = Math.min(prefixBits, Math.ceil(reasonBits / PREFIX_STEP) * PREFIX_STEP);
-    for (let i = 0; i < n; i++) wild[word + i] |= fieldBits(reason, i, rounded);
-  }
-
-  /** 0 if a rule has the flow's value in field `t`, else how many leading bits of it none has. */
-  private missingBits(t: number, flow: Int32Array): number {
-    const test = this.shape.tests[t];
-    const value = fieldValue(test, flow);
-    if (this.index !== null) return this.index.sets[t].missingBits(value);
-    return this.scanMissingBits(test, value);
-  }
-
-  private scanMissingBits(test: Test, value: Int32Array): number {
-    let most = 0;
-    for (let i = 0; i < this.heads.length; i++) {
-      const { rule } = this.heads[i];
-      let common = 0;
-      for (let w = 0; w < test.n; w++) {
-        const differ = ((rule.match.value[test.word + w] & test.masks[w]) << test.shift) ^ value[w];
-        if (differ !== 0) {
-          common += Math.clz32(differ);
-          break;
-        }
-        common += 32;
-      }
-      if (common === test.n * 32) return 0;
-      if (common > most) most = common;
-    }
-    return most + 1;
-  }
-
-  /** Whether a rule may have the flow's values up to a stage. */
-  private hasStage(stage: number, flow: Int32Array): boolean {
-    if (this.index !== null) return this.index.stages[stage].has(stageHashes[stage]);
-    const end = this.shape.ends[stage];
-    for (let i = 0; i < this.heads.length; i++) if (this.has(this.heads[i], flow, end)) return true;
-    return false;
+    if (reason !== null) lookAt(reason, reasonBits, wild);
+    else for (let i = 0; i < reasonWords; i++) wild[words[i]] |= bits[i];
   }
 
   private buildIndex(): void {
@@ -465,6 +463,12 @@ function isLookedAt(test: Test, bits: number, wild: Int32Array): boolean {
     if ((fieldBits(test, i, bits) & ~wild[test.word + i]) !== 0) return false;
   }
   return true;
+}
+
+/** Adds so many leading bits of a field, rounded up, to `wild`. */
+function lookAt(test: Test, bits: number, wild: Int32Array): void {
+  const rounded = Math.min(test.prefixBits, Math.ceil(bits / PREFIX_STEP) * PREFIX_STEP);
+  for (let i = 0; i < test.n; i++) wild[test.word + i] |= fieldBits(test, i, rounded);
 }
 
 /** Subtables by descending priority, then by age. */
