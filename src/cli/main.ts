@@ -80,6 +80,7 @@ program
     collectOut,
     [],
   )
+  .option('--controller <FILE>', 'what went to the controller, as pcap')
   .option('--comments', 'give packets in FILE.pcapng their verdict as a comment')
   .option('--verdicts <FILE>', 'NDJSON, one line a packet')
   .option(

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import cliProgress from 'cli-progress';
-import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import { OFPP_CONTROLLER, OFPP_LOCAL } from '../classifier/flow-key.js';
 import { type ControlEvent, type EventOutcome, outcomeJson, parseEvents } from '../coordinator/events.js';
 import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';
@@ -30,6 +30,7 @@ export interface ReplayArguments {
   events?: string;
   eventsLog?: string;
   verdicts?: string;
+  controller?: string;
   conntrack?: string;
   dumpFlows?: string;
   dumpGroups?: string;
@@ -234,6 +235,7 @@ export function portMap(args: Pick<ReplayArguments, 'captures' | 'in' | 'inside'
 
 function openSinks(args: ReplayArguments, ports: readonly number[], sinks: FileSink[]): void {
   if (args.verdicts !== undefined) sinks.push(new NdjsonSink(args.verdicts));
+  if (args.controller !== undefined) sinks.push(new PortSink(OFPP_CONTROLLER, args.controller));
   for (const { port, path } of args.out) {
     if (port === null) sinks.push(new PcapngSink(path, [...ports, OFPP_LOCAL], args.comments ?? false));
     else sinks.push(new PortSink(port, path));
@@ -250,6 +252,7 @@ function open(path: string | undefined, files: OutputFile[]): OutputFile | null 
 function outputs(args: ReplayArguments): string[] {
   return [
     args.verdicts,
+    args.controller,
     args.conntrack,
     args.stats,
     args.eventsLog,

@@ -29,6 +29,7 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
       bytes: result.bytes,
       capture_seconds: result.captureSeconds,
       out,
+      controller: result.controller,
       drops,
       outputs_over_limit: total[STAT.OUTPUTS_CUT],
       ct: {
@@ -100,6 +101,7 @@ export function summaryText(stats: Stats): string {
   const outputs = Object.entries(traffic.out).map(
     ([port, t]) => `${port === '65534' ? 'LOCAL' : `port ${port}`} ${count(t.packets)}`,
   );
+  if (traffic.controller > 0) outputs.push(`controller ${count(traffic.controller)}`);
   const rows: [string, string][] = [
     [
       'packets',

@@ -90,6 +90,8 @@ export interface ReplayResult {
   captureSeconds: number;
   drops: Map<string, number>;
   outByPort: Map<number, Tally>;
+  /** Packets sent to controllers. */
+  controller: number;
   /** Counters of all workers together (STAT) and of each. */
   counters: { total: Float64Array; byWorker: Float64Array[] };
   upcalls: number;
@@ -438,6 +440,7 @@ class Run {
       captureSeconds: this.clock / 1000,
       drops: collector.drops,
       outByPort: collector.outByPort,
+      controller: collector.controller,
       counters: fabric.counters(),
       upcalls: coordinator.upcalls,
       commits: coordinator.commits,

@@ -1,6 +1,6 @@
 /** Where verdicts go: NDJSON, captures per port, one pcapng with an interface per port. Every file has a
  *  temporary name until `finish`. */
-import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import { OFPP_CONTROLLER, OFPP_LOCAL } from '../classifier/flow-key.js';
 import type { Verdict, VerdictSink } from '../coordinator/collector.js';
 import { OutputFile } from '../pcap/output-file.js';
 import { PcapWriter } from '../pcap/pcap-writer.js';
@@ -41,12 +41,13 @@ export class NdjsonSink implements FileSink {
   }
 }
 
-/** What one port sent, as nanosecond pcap. */
+/** What one port sent, or the controller got, as nanosecond pcap. */
 export class PortSink implements FileSink {
   readonly path: string;
   private readonly port: number;
   private readonly out: PcapWriter;
 
+  /** `port` may be OFPP_CONTROLLER. */
   constructor(port: number, path: string) {
     this.port = port;
     this.path = path;
@@ -54,12 +55,16 @@ export class PortSink implements FileSink {
   }
 
   verdict(v: Verdict): void {
-    const { out, frames } = v.template;
-    for (let i = 0; i < out.length; i++) {
-      if (out[i] !== this.port) continue;
-      const f = frames[i];
-      this.out.write(v.sec, v.nsec, v.frameBytes[f], v.frameOff[f], v.frameLen[f], wireLen(v, f));
+    const { out, frames, controller } = v.template;
+    if (this.port === OFPP_CONTROLLER) {
+      for (const f of controller) this.write(v, f);
+      return;
     }
+    for (let i = 0; i < out.length; i++) if (out[i] === this.port) this.write(v, frames[i]);
+  }
+
+  private write(v: Verdict, f: number): void {
+    this.out.write(v.sec, v.nsec, v.frameBytes[f], v.frameOff[f], v.frameLen[f], wireLen(v, f));
   }
 
   finish(): void {
