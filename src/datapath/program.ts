@@ -107,6 +107,7 @@ export const DROP_MPLS = 19;
 export const DROP_PROGRAM_SIZE = 20;
 export const DROP_RECIRC_LOST = 21;
 export const DROP_FRAGMENT_HELD = 22;
+export const DROP_CONTROLLER = 23;
 /** Stable names, as verdicts and --stats print them. */
 export const DROP_REASONS = [
   null,
@@ -132,6 +133,7 @@ export const DROP_REASONS = [
   'program-too-long', //      more actions than a program holds
   'recirculation-lost', //    the tables changed so that nothing knows where the packet was to go on
   'fragment-held', //         ct() keeps it until its datagram is complete
+  'controller-only', //       it went to a controller, and to no port
 ] as const;
 
 /** Recirculations that may nest; one more is dropped (the bound of the userspace datapath). */

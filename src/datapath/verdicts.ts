@@ -4,7 +4,9 @@
  *  A template as words: n, n times (zone, ct_state), m, m times (port, frame ordinal), drop reason; then,
  *  to the end, the stat points that the packet went by: (stat point, bytes of its frame beyond the captured
  *  ones). */
+import { OFPP_CONTROLLER } from '../classifier/flow-key.js';
 import type { PacketContext } from './context.js';
+import { DROP_CONTROLLER, DROP_NO_OUTPUT } from './program.js';
 import { STAT, statOfState } from './stats.js';
 
 export class VerdictTable {
@@ -65,8 +67,15 @@ export class VerdictTable {
     for (let i = 0; i < nCt; i++) scratch[at++] = ct[i];
     scratch[at++] = nOuts >> 1;
     for (let i = 0; i < nOuts; i++) scratch[at++] = outs[i];
-    scratch[at++] = nOuts === 0 ? ctx.reason : 0;
+    scratch[at++] = reasonOf(ctx);
     for (let i = 0; i < nPath; i++) scratch[at++] = path[i];
     return n;
   }
+}
+
+/** Why no port got the packet, or 0. */
+function reasonOf(ctx: PacketContext): number {
+  const { outs, nOuts, reason } = ctx;
+  for (let i = 0; i < nOuts; i += 2) if (outs[i] !== OFPP_CONTROLLER) return 0;
+  return nOuts > 0 && reason === DROP_NO_OUTPUT ? DROP_CONTROLLER : reason;
 }

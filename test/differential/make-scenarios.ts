@@ -5,6 +5,7 @@ import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ORACLE } from './fixture.js';
 import { adminScenarios } from './scenarios/admin.js';
+import { copyScenarios } from './scenarios/copies.js';
 import { fragmentScenarios } from './scenarios/fragments.js';
 import { l4Scenarios } from './scenarios/l4.js';
 import { natScenarios } from './scenarios/nat.js';
@@ -25,6 +26,7 @@ export const SCENARIOS: readonly Scenario[] = [
   neutron('neutron-firewall', NEUTRON_SMALL),
   ovn('ovn-switches', OVN_SMALL),
   ...tableScenarios,
+  ...copyScenarios,
 ];
 
 /** The files of a scenario, by name. */
