@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Packet, Random } from '../support/packets.js';
-import { randomEvents } from '../support/random-events.js';
-import { GROUPS, randomTable } from '../support/random-tables.js';
+import { randomEvents, randomFlowMods } from '../support/random-events.js';
+import { GROUPS, randomFlow, randomTable } from '../support/random-tables.js';
 import { randomTraffic } from '../support/random-traffic.js';
 import { difference, type RunOptions, type RunResult, run } from '../support/run.js';
 
@@ -154,6 +154,40 @@ test('worker count: control events between packets act and answer the same for 0
   }
   for (const [what, n] of Object.entries(sums))
     assert.ok(n > 0, `${what} is 0: this test tests less than it says`);
+});
+
+test('worker count: flow-mods, group-mods, timeouts and questions between packets: 0, 1 and 3 workers agree', async () => {
+  let removed = 0;
+  for (const seed of seeds.slice(0, Math.ceil(RUNS / 2))) {
+    const r = new Random(seed ^ 0x7ab1e5);
+    const flows = `${randomTable(r)}table=0,priority=15,udp,idle_timeout=1,send_flow_rem,actions=output:2,output:3
+table=0,priority=16,tcp,tp_dst=80,hard_timeout=2,send_flow_rem,actions=normal,output:1\n`;
+    const packets = randomTraffic(r, { packets: 250 });
+    const events = randomFlowMods(r, packets, 4 + r.int(20), () => randomFlow(r));
+    const want = await run(packets, { flows, events });
+    removed += want.log.filter((line) => line.includes('flow_removed')).length;
+    for (const workers of [1, 3]) {
+      await agree(seed, packets, want, { flows, events, ...randomSchedule(r, workers) });
+    }
+  }
+  assert.ok(removed > 0, 'no flow has ended by itself: this test tests half of it');
+});
+
+test('worker count: tables that learn, meter and follow FINs run the same for any number of workers', async () => {
+  let learned = 0;
+  for (const seed of seeds.slice(0, Math.ceil(RUNS / 2))) {
+    const r = new Random(seed ^ 0x1ea2);
+    const timeout = r.pick(['idle_timeout=1', 'hard_timeout=1', 'idle_timeout=3,hard_timeout=2', 'limit=3']);
+    const flows = `${randomTable(r)}table=0,priority=300,ip,actions=learn(table=9,${timeout},eth_type=0x800,NXM_OF_IP_DST[]=NXM_OF_IP_SRC[],output:NXM_OF_IN_PORT[]),resubmit(,9),resubmit(,8)
+table=8,priority=1,tcp,idle_timeout=5,actions=fin_timeout(idle_timeout=1),output:1
+table=8,priority=0,actions=resubmit(,1)
+table=9,priority=0,actions=output:4\n`;
+    const packets = randomTraffic(r, { packets: 250 });
+    const want = await run(packets, { flows });
+    learned += want.tables.filter((line) => line.includes('table=9') && line.includes('nw_dst')).length;
+    await agree(seed, packets, want, { flows, ...randomSchedule(r, 1 + r.int(3)) });
+  }
+  assert.ok(learned > 0, 'nothing was learned: this test tests nothing');
 });
 
 test('schedule: with injected delays packets wait for the coordinator, and nothing changes', async () => {

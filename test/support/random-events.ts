@@ -1,5 +1,6 @@
 /** Draws control events that fall between the packets of a run: flushes of every kind, limits, timeout policies,
  *  settings, questions. Some are refused; the log says the same of them for any number of workers. */
+import { EventError, parseEvents } from '../../src/coordinator/events.js';
 import type { Packet, Random } from './packets.js';
 
 const ZONES = [0, 1, 2, 5, 10, 20, 65535];
@@ -27,6 +28,56 @@ export function randomEvents(r: Random, packets: readonly Packet[], n: number): 
     lines.push(`{"t": ${at.sec}.${String(nsec).padStart(9, '0')}, ${JSON.stringify(what).slice(1)}`);
   }
   return lines.join('\n');
+}
+
+/** Lines of an events file that change the flow and group tables, and ask about them. `rules` are drawn flows. */
+export function randomFlowMods(r: Random, packets: readonly Packet[], n: number, rule: () => string): string {
+  const lines: string[] = [];
+  for (let i = 0; i < n; i++) {
+    const at = r.pick(packets);
+    const flow = rule();
+    const [match, actions] = flow.split(/,?actions=/);
+    const bare = match.replace(/,?priority=\d+/, '');
+    const timeout = r.pick(['', '', 'idle_timeout=1,', 'hard_timeout=2,', 'send_flow_rem,idle_timeout=3,']);
+    const ofctl = r.pick([
+      ['add-flow', `${timeout}${flow}`],
+      ['add-flow', `check_overlap,${flow}`],
+      ['add-flow', `reset_counts,${flow}`],
+      ['mod-flows', `${bare},actions=${actions}`],
+      ['--strict', 'mod-flows', flow],
+      ['del-flows', bare],
+      ['del-flows', `out_port=${1 + r.int(4)}`],
+      ['--strict', 'del-flows', match],
+      ['add-group', `group_id=${1 + r.int(3)},type=all,bucket=output:${1 + r.int(4)},bucket=output:3`],
+      [
+        'mod-group',
+        `group_id=${1 + r.int(3)},type=ff,bucket=watch_port:2,output:2,bucket=watch_port:4,output:4`,
+      ],
+      [
+        'insert-buckets',
+        `group_id=1,command_bucket_id=last,bucket=bucket_id:${5 + r.int(4)},actions=output:1`,
+      ],
+      ['add-flow', `priority=${r.int(200)},in_port=${1 + r.int(4)},actions=group:${1 + r.int(3)}`],
+      ['mod-port', `${1 + r.int(4)}`, r.pick(['up', 'down'])],
+      ['dump-flows'],
+      ['dump-group-stats'],
+      ['dump-aggregate', `table=${r.int(4)}`],
+    ]);
+    const line = `{"t": ${at.sec}.${String(at.nsec).padStart(9, '0')}, ${JSON.stringify({ ofctl }).slice(1)}`;
+    if (taken(line)) lines.push(line);
+  }
+  return lines.join('\n');
+}
+
+/** Whether the line is right: a drawn flow may not be, as a modification of any flow. */
+function taken(line: string): boolean {
+  try {
+    parseEvents(line, 'drawn', { ports: [1, 2, 3, 4] });
+    return true;
+  } catch (error) {
+    if (error instanceof EventError) return false;
+    throw error;
+  }
 }
 
 function randomVsctl(r: Random): string[] {

@@ -115,6 +115,15 @@ function skeleton(r: Random): string[] {
   }
 }
 
+/** A rule that the parser takes; the empty table's if none comes up. */
+export function randomFlow(r: Random): string {
+  for (let tries = 0; tries < 20; tries++) {
+    const line = randomRule(r, {});
+    if (valid(line)) return line;
+  }
+  return 'table=0,priority=1,actions=drop';
+}
+
 function randomRule(r: Random, o: TableOptions): string {
   const table = r.int(TABLES);
   const proto = r.pick([

@@ -38,6 +38,8 @@ export interface RunResult {
   /** "packet number, port, frame", by output. */
   frames: string[];
   dump: string[];
+  /** Lines of dump-flows, dump-groups and dump-group-stats. */
+  tables: string[];
   /** Lines as `--conntrack FILE.ndjson` has them. */
   table: string[];
   /** Lines as `--events-log` has them. */
@@ -150,7 +152,11 @@ export async function runSource(
   const recorder = new Recorder();
   const workers = o.workers ?? 0;
   const groups = parseGroups(o.groups ?? '', 'groups.txt');
-  const lists = [...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions);
+  const events = o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson', { ports });
+  const lists = [
+    ...[...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions),
+    ...events.flatMap((e) => e.actions),
+  ];
   const ordering = orderingOf(lists);
   const log: string[] = [];
   const result = await replay({
@@ -161,7 +167,8 @@ export async function runSource(
     translator: new Translator(new Pipeline({ rules, groups, ports })),
     workers,
     ordering,
-    events: o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson', { ports }),
+    events,
+    onFlowRemoved: (line) => log.push(line),
     onEvent: (outcome) => log.push(outcomeJson(outcome)),
     ...(o.strict === undefined ? {} : { strict: o.strict }),
     ...(o.trace === undefined ? {} : { trace: o.trace }),
@@ -177,7 +184,8 @@ export async function runSource(
   const { traffic, run } = statsOf(result, { version: 'test', workers, ordering });
   const { verdicts, frames } = recorder;
   const dump = result.dump();
-  return { verdicts, frames, dump, table: result.dumpJson(), log, traffic, run, result };
+  const tables = `${result.dumpFlows()}${result.dumpGroups()}`.split('\n');
+  return { verdicts, frames, dump, tables, table: result.dumpJson(), log, traffic, run, result };
 }
 
 export function parseVerdicts(r: RunResult): VerdictLine[] {
@@ -186,7 +194,7 @@ export function parseVerdicts(r: RunResult): VerdictLine[] {
 
 /** First difference of two runs in what must not differ, or null. */
 export function difference(a: RunResult, b: RunResult): string | null {
-  for (const what of ['verdicts', 'frames', 'log', 'dump', 'table'] as const) {
+  for (const what of ['verdicts', 'frames', 'log', 'dump', 'tables', 'table'] as const) {
     const n = Math.max(a[what].length, b[what].length);
     for (let i = 0; i < n; i++) {
       if (a[what][i] !== b[what][i]) return `${what}[${i}]:\n  ${a[what][i]}\n  ${b[what][i]}`;
