@@ -1544,10 +1544,18 @@ export class Translator {
     this.commitWords(ETH_DST_HI, ETH_SRC_LO);
     const inside = !isMpls(flow[ETH_TYPE]);
     if (inside) this.commitLabels();
-    // Open vSwitch takes a packet without a protocol for one without a layer 3 header.
-    if ((flow[NW] & 0xff) !== 0) this.commitWords(NW_SRC, ND_RESERVED);
+    if (this.isDirty(NW_SRC, ND_RESERVED)) {
+      // Open vSwitch takes a packet without a protocol for one without a layer 3 header.
+      this.need(NW, 0xff);
+      if ((flow[NW] & 0xff) !== 0) this.commitWords(NW_SRC, ND_RESERVED);
+    }
     if (!inside) this.commitLabels();
     this.commitVlans();
+  }
+
+  private isDirty(from: number, to: number): boolean {
+    for (let w = from; w <= to; w++) if (this.dirty[w] !== 0) return true;
+    return false;
   }
 
   private commitWords(from: number, to: number): void {
