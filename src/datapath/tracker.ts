@@ -184,6 +184,8 @@ export class Tracker {
 
     const now = ctx.now;
     const translated = (key[CT_STATE] & (CS_SNAT | CS_DNAT)) !== 0;
+    // What is on the wire, before `ck` becomes what it was before translation.
+    const { ports } = ck;
     let found = translated ? this.findTranslated(now) : this.find(now);
     const unknown = found < 0 && !translated;
     if (found >= 0 && flags & CT_FORCE && found & 1) {
@@ -193,7 +195,7 @@ export class Tracker {
     }
     let alg = program[pc + CT_ARG_ALG];
     if (alg === ALG_NONE && found >= 0) alg = this.algOf(found >> 1);
-    const control = controlType(ctx, alg);
+    const control = ck.related ? ALG_NONE : controlOf(ck.proto, ports, alg);
 
     let create = false;
     let conn = found;
@@ -607,11 +609,16 @@ function isIcmp(ck: ConnKey): boolean {
 function controlType(ctx: PacketContext, alg: number): number {
   const proto = ctx.key[NW] & 0xff;
   if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP) return ALG_NONE;
-  const l4 = ctx.off + ctx.layout.l4;
-  const dport = ctx.view.getUint16(l4 + 2);
-  if (proto === IPPROTO_UDP) return alg === ALG_TFTP || dport === TFTP_PORT ? ALG_TFTP : ALG_NONE;
-  if (alg === ALG_FTP || dport === FTP_PORT || ctx.view.getUint16(l4) === FTP_PORT) return ALG_FTP;
-  return ALG_NONE;
+  return controlOf(proto, ctx.view.getInt32(ctx.off + ctx.layout.l4), alg);
+}
+
+/** The same for a packet with these ports. */
+function controlOf(proto: number, ports: number, alg: number): number {
+  const dport = ports & 0xffff;
+  if (proto === IPPROTO_TCP) {
+    return alg === ALG_FTP || dport === FTP_PORT || ports >>> 16 === FTP_PORT ? ALG_FTP : ALG_NONE;
+  }
+  return proto === IPPROTO_UDP && (alg === ALG_TFTP || dport === TFTP_PORT) ? ALG_TFTP : ALG_NONE;
 }
 
 /** The helper that a new connection gets: the one asked for, unless the packet looks like another's. */
