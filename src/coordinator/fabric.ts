@@ -137,6 +137,7 @@ export class Fabric implements ControlPlane {
   readonly packets: PacketColumns;
   readonly coordinator: Coordinator;
   readonly pipeline: Pipeline;
+  private readonly translator: Translator;
   /** Fragments that wait in ct(). */
   readonly reassembly = new Reassembly();
   private readonly arrival: Arrival;
@@ -168,6 +169,8 @@ export class Fabric implements ControlPlane {
   private epoch = 0;
   /** Generation of the tables that caches know of. */
   private generation: number;
+  /** The generation when nothing of former ones was left. */
+  private tidied: number;
   private completions: Completions | null = null;
 
   constructor(options: FabricOptions) {
@@ -182,7 +185,8 @@ export class Fabric implements ControlPlane {
     };
     this.workers = o.workers;
     this.pipeline = o.translator.pipeline;
-    this.generation = this.pipeline.generation;
+    this.generation = this.tidied = this.pipeline.generation;
+    this.translator = o.translator;
     this.failed = new Promise((resolve) => {
       this.fail = resolve;
     });
@@ -500,6 +504,23 @@ export class Fabric implements ControlPlane {
     this.generation = generation;
     Atomics.store(this.ctl, CTL_GENERATION, generation);
     this.engine?.megaflows.clear();
+  }
+
+  /** Whether `tidy` is due. */
+  get crowded(): boolean {
+    return this.translator.crowded;
+  }
+
+  /** Forgets what only programs of former generations name, or all of it if there is too much. Only while no
+   *  packet is in flight. */
+  tidy(): void {
+    if (this.crowded) this.pipeline.renew();
+    this.revalidate();
+    if (this.tidied === this.generation) return;
+    this.tidied = this.generation;
+    // Workers empty their caches before their next packet.
+    this.engine?.megaflows.clear();
+    this.translator.forget();
   }
 
   /** A slice of the sweep. */

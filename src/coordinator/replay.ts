@@ -272,7 +272,7 @@ class Run {
         this.tick();
       }
       // What is due before this packet waits until all packets before it are done.
-      this.holding = this.eventDue() || fabric.pipeline.nextDeadline < this.clock;
+      this.holding = this.eventDue() || fabric.pipeline.nextDeadline < this.clock || fabric.crowded;
       if (this.holding) {
         if (collector.inFlight > 0) break;
         this.fence();
@@ -349,7 +349,7 @@ class Run {
       this.apply(this.events[this.nextEvent++]);
     }
     if (this.holding) fabric.pipeline.expire(this.clock);
-    fabric.revalidate();
+    fabric.tidy();
     return this.holding || this.nextEvent > first;
   }
 

@@ -171,6 +171,11 @@ export class Pipeline {
     );
   }
 
+  /** Makes everything that was translated be translated anew. */
+  renew(): void {
+    this.generation++;
+  }
+
   hasPort(port: number): boolean {
     return this.ports.includes(port);
   }

@@ -144,6 +144,9 @@ const MAX_RESUBMITS = MAX_DEPTH * MAX_DEPTH;
 const MAX_STACK_BYTES = 65536;
 /** Label stack entries that the flow key holds. */
 const MAX_LABELS = 3;
+/** Where recirculated packets go on: a table that puts addresses into registers before ct() makes one for
+ *  every address. */
+const MAX_FROZEN = 65536;
 /** TCI bit that says that there is a tag. */
 const VLAN_PRESENT = 0x1000;
 const TPID_8021Q = 0x8100;
@@ -243,6 +246,7 @@ class TranslationError extends Error {
 
 export class Translator {
   readonly pipeline: Pipeline;
+  private readonly maxFrozen: number;
   private readonly frozen = new Map<number, Frozen>();
   private readonly frozenIds = new Map<string, number>();
   private lastFrozenId = 0;
@@ -287,8 +291,10 @@ export class Translator {
   private tracked = false;
   private tracer: Tracer | null = null;
 
-  constructor(pipeline: Pipeline) {
+  /** `maxFrozen` is how many places where recirculated packets go on make it crowded. */
+  constructor(pipeline: Pipeline, maxFrozen = MAX_FROZEN) {
     this.pipeline = pipeline;
+    this.maxFrozen = maxFrozen;
   }
 
   /** ct(commit) actions in all rules together: about what a packet can commit. */
@@ -296,8 +302,13 @@ export class Translator {
     return this.pipeline.nCommits;
   }
 
+  /** Whether so many places where recirculated packets go on are kept that it is time to forget them. */
+  get crowded(): boolean {
+    return this.frozen.size > this.maxFrozen;
+  }
+
   /** Forgets where recirculated packets go on. Only while no packet is in flight and no program is kept
-   *  anywhere: after a change of the tables. */
+   *  anywhere: after a new generation has begun. */
   forget(): void {
     this.frozen.clear();
     this.frozenIds.clear();

@@ -86,7 +86,7 @@ test('controller: counted, shown in verdicts, and written cut to its length', ()
   assert.equal(code, 0, err);
   const verdicts = out.trim().split('\n');
   assert.ok(
-    verdicts.every((v) => v.endsWith('"out":[],"reason":null,"controller":1}')),
+    verdicts.every((v) => v.endsWith('"out":[],"reason":"controller-only","controller":1}')),
     verdicts[0],
   );
   const sent = readPcap(fs.readFileSync(file));

@@ -29,6 +29,8 @@ export interface RunOptions {
   events?: string;
   strict?: boolean;
   trace?: TraceRequest;
+  /** See Translator. */
+  maxFrozen?: number;
 }
 
 /** What must not depend on the number of workers, and what may. */
@@ -164,7 +166,7 @@ export async function runSource(
     arena,
     portMap: { portOf },
     ports,
-    translator: new Translator(new Pipeline({ rules, groups, ports })),
+    translator: new Translator(new Pipeline({ rules, groups, ports }), o.maxFrozen),
     workers,
     ordering,
     events,

@@ -303,3 +303,18 @@ test('an empty input gives an empty result, with and without workers', async () 
     assert.deepEqual(r.dump, []);
   }
 });
+
+test('recirculation: places where packets go on are forgotten when there are too many', async () => {
+  // Every source address makes a place of its own.
+  const flows = 'ip,actions=move:NXM_OF_IP_SRC[]->NXM_NX_REG0[],ct(commit,table=1)\ntable=1,actions=2\n';
+  const packets = Array.from({ length: 200 }, (_, i) =>
+    packet(100 + i / 100, 1, ethernet({}, ipv4({ src: `10.0.1.${i % 150}` }, udp({ sport: 1000 + i })))),
+  );
+  const want = await run(packets, { flows });
+  assert.deepEqual(want.traffic.drops, {});
+  for (const workers of [0, 1, 2]) {
+    const got = await run(packets, { flows, workers, maxFrozen: 10 });
+    assert.deepEqual(got.verdicts, want.verdicts);
+    assert.ok(got.run.cache.upcalls >= want.run.cache.upcalls, 'nothing was translated anew');
+  }
+});
