@@ -315,6 +315,7 @@ test('recirculation: places where packets go on are forgotten when there are too
   for (const workers of [0, 1, 2]) {
     const got = await run(packets, { flows, workers, maxFrozen: 10 });
     assert.deepEqual(got.verdicts, want.verdicts);
-    assert.ok(got.run.cache.upcalls >= want.run.cache.upcalls, 'nothing was translated anew');
+    if (workers === 0)
+      assert.ok(got.run.cache.upcalls > want.run.cache.upcalls, 'nothing was translated anew');
   }
 });
