@@ -18,7 +18,9 @@ function told(lines: readonly string[]): { states: string[]; out: number[]; reas
   return {
     states: all(/^ct\(.*\): ct_state=(.*)$/),
     out: all(/^Verdict: to port (\w+),/).map((p) => (p === 'LOCAL' ? 65534 : Number(p))),
-    reason: all(/^Verdict: dropped: (.*)$/)[0] ?? null,
+    reason:
+      all(/^Verdict: dropped: (.*)$/)[0] ??
+      (lines.some((l) => l.startsWith('Verdict: to port')) ? null : 'controller-only'),
   };
 }
 
