@@ -376,7 +376,7 @@ class Run {
 
   /** Fills in a row for a frame and says what happens to it. */
   private explain(frame: Uint8Array, inPort: number): string[] {
-    const { fabric, collector, steering } = this;
+    const { fabric, collector } = this;
     const { packets } = fabric;
     const arena = new SharedArrayBuffer(Math.max(1, frame.length));
     new Uint8Array(arena).set(frame);
@@ -386,12 +386,11 @@ class Run {
     packets.seq[slot] = collector.dispatched;
     packets.clock[slot] = Math.max(this.clock, this.before);
     packets.inPort[slot] = inPort;
-    if (!this.lockstep) steering.locate(new DataView(arena), 0, frame.length);
-    return fabric.explain(slot, this.lockstep ? 0 : steering.home, arena);
+    return fabric.explain(slot, this.steer(slot, new DataView(arena), 0, frame.length), arena);
   }
 
   private dispatch(): void {
-    const { record, fabric, collector, view, steering, options } = this;
+    const { record, fabric, collector, view, options } = this;
     const { packets } = fabric;
     const slot = collector.dispatched % packets.slots;
     packets.off[slot] = record.off;
@@ -409,19 +408,25 @@ class Run {
       record.capLen,
     );
     this.segments[slot] = record.segment;
-    if (fabric.workers > 0) {
-      if (this.lockstep) packets.hash[slot] = 0;
-      else {
-        steering.locate(view, record.off, record.capLen);
-        packets.hash[slot] = steering.hash;
-      }
-    } else if (steering.reassembles && steering.mayBeFragment(view, record.off, record.capLen)) {
-      steering.locate(view, record.off, record.capLen);
-      packets.hash[slot] = steering.hash;
-    }
+    const home = this.steer(slot, view, record.off, record.capLen);
     if (collector.inFlight === 0) collector.clock = this.clock;
     collector.dispatched++;
-    fabric.dispatch(slot, steering.home);
+    fabric.dispatch(slot, home);
+  }
+
+  /** Gives the packet its hash; returns its home. */
+  private steer(slot: number, view: DataView, off: number, len: number): number {
+    const { fabric, steering } = this;
+    const { packets, workers } = fabric;
+    if (workers > 0 && this.lockstep) {
+      packets.hash[slot] = 0;
+      return 0;
+    }
+    // Inline, the hash matters to fragments alone.
+    if (workers === 0 && !(steering.reassembles && steering.mayBeFragment(view, off, len))) return 0;
+    steering.locate(view, off, len);
+    packets.hash[slot] = steering.hash;
+    return workers === 0 ? 0 : steering.home;
   }
 
   private result(seconds: number): ReplayResult {
