@@ -93,7 +93,6 @@ async function load(captures: string[], args: Arguments): Promise<Loaded> {
 }
 
 async function main(captures: string[], args: Arguments): Promise<void> {
-  if (args.groups !== undefined) throw new Error('--groups: groups are not supported yet');
   const loaded = await load(captures, args);
   const { n } = loaded;
   if (n === 0) throw new Error('the captures hold no packets');
@@ -265,7 +264,7 @@ const program = new Command('bench:replay')
   .option('--inside <CIDR,...>', 'sources that arrive on port 1', parseInside)
   .option('--ports <LIST>', 'further ports', parsePortList, [])
   .option('--flows <FILE>', 'flow table')
-  .option('--groups <FILE>', 'groups (not supported yet)')
+  .option('--groups <FILE>', 'group table')
   .option('--workers <N>', 'worker threads; 0: inline', wholeNumber(0, 128), 1)
   .option('--seconds <S>', 'measured time', wholeNumber(1, 86400), 5)
   .option('--warmup <S>', 'time before', wholeNumber(0, 3600), 3)

@@ -150,7 +150,7 @@ export class PacketContext {
     this.saved = 0;
     this.foldable = true;
     this.nConns = 0;
-    this.megaflows.length = 0;
+    if (this.megaflows.length > 0) this.megaflows.length = 0;
   }
 
   /** Adds a connection to the trace; one that comes up twice can't be folded. */

@@ -1,5 +1,6 @@
 /** Reads the actions of a flow or of a bucket (ovs-actions(7)) and checks what of them may stand
  *  together, as ovs-ofctl does; `consistency.ts` checks them against the match. */
+
 import {
   OFPP_ALL,
   OFPP_CONTROLLER,
@@ -10,6 +11,7 @@ import {
   OFPP_NORMAL,
   OFPP_TABLE,
 } from '../classifier/flow-key.js';
+import { isPlain } from './action-set.js';
 import { ctReader, isCtField, writtenField } from './ct-action.js';
 import { type Field, fieldByName, isWireName, MOD_TP_DST, MOD_TP_SRC } from './fields.js';
 import { bundleReader, readMultipath } from './hash-actions.js';
@@ -754,7 +756,7 @@ const IN_ACTION_SET: ReadonlySet<Action['kind']> = new Set([
 function fitsActionSet(a: Action): boolean {
   if (a.kind === 'output') return a.maxLen === undefined;
   if (a.kind !== 'controller') return IN_ACTION_SET.has(a.kind);
-  return a.reason === REASON_ACTION && a.id === 0 && a.userdata.length === 0 && !a.pause && a.meter === 0;
+  return isPlain(a);
 }
 
 /** Checks that an action may stand where `outer` is around it. */

@@ -109,6 +109,7 @@ import {
   hashInt,
   hashUint64,
 } from '../wire/hash.js';
+import { actionListOf, isPlain, outputOf } from './action-set.js';
 import type { Counted } from './counted.js';
 import {
   FIELDS,
@@ -121,6 +122,7 @@ import {
 } from './fields.js';
 import { learnedFlow } from './learn.js';
 import { meets } from './match.js';
+import { multipath } from './multipath.js';
 import { firstLive, isLive, type Selection, selectionOf } from './select.js';
 import type { Pipeline, TableBucket, TableGroup, TableRule } from './tables.js';
 import {
@@ -1676,94 +1678,6 @@ function mustSeeInside(action: Step): boolean {
       return action.field.segments.some((s) => s.word >= NW_SRC && s.word <= MPLS_0 + 2);
     default:
       return true;
-  }
-}
-
-/** The port of an action that counts as an output in an action set, or null. */
-function outputOf(action: Action): number | null {
-  switch (action.kind) {
-    case 'output':
-      return action.port;
-    case 'in_port':
-      return OFPP_IN_PORT;
-    case 'normal':
-      return OFPP_NORMAL;
-    case 'flood':
-      return OFPP_FLOOD;
-    case 'all':
-      return OFPP_ALL;
-    case 'controller':
-      return isPlain(action) ? OFPP_CONTROLLER : null;
-    default:
-      return null;
-  }
-}
-
-/** Whether a controller() action says no more than an output to the controller does. */
-function isPlain(action: Action & { kind: 'controller' }): boolean {
-  const { reason, id, userdata, pause, meter } = action;
-  return reason === REASON_ACTION && id === 0 && userdata.length === 0 && !pause && meter === 0;
-}
-
-/** Actions of which an action set has one, in the order in which they run. */
-const SLOTS = ['pop_vlan', 'pop_mpls', 'push_mpls', 'push_vlan', 'dec_ttl', 'dec_mpls_ttl'] as const;
-/** What an action set ends with; of several the last kind counts. */
-const FINALS = ['ct', 'ct_clear', 'resubmit', 'output', 'group'] as const;
-
-/** The action list that an action set, or a bucket, stands for: without a final action nothing is done
- *  (ovs-actions(7), "Action Sets"). */
-function actionListOf(set: readonly Action[]): Action[] {
-  const slots: (Action | undefined)[] = SLOTS.map(() => undefined);
-  const changes: Action[] = [];
-  let final: Action | undefined;
-  let finalClass = 0;
-  for (const action of set) {
-    const slot = (SLOTS as readonly string[]).indexOf(action.kind);
-    const finalKind = outputOf(action) === null ? action.kind : 'output';
-    const cls = (FINALS as readonly string[]).indexOf(finalKind);
-    if (slot >= 0) slots[slot] = action;
-    else if (cls >= 0) {
-      if (cls >= finalClass) {
-        final = action;
-        finalClass = cls;
-      }
-    } else if (CHANGES.has(action.kind)) changes.push(action);
-  }
-  if (final === undefined) return [];
-  return [...slots.filter((a) => a !== undefined), ...changes, final];
-}
-
-const CHANGES = new Set(['set', 'move', 'set_vlan_vid', 'set_vlan_pcp', 'set_queue']);
-
-/** Link number that a hash chooses (ovs-actions(7), "The multipath action"). */
-function multipath(hash: number, action: Action & { kind: 'multipath' }): number {
-  const { links, arg } = action;
-  switch (action.algorithm) {
-    case 'modulo_n':
-      return hash % links;
-    case 'hash_threshold':
-      return links === 1 ? 0 : Math.floor(hash / (Math.floor(0xffffffff / links) + 1));
-    case 'hrw': {
-      if (links > 64) return iterated(hash, links, 0);
-      let best = 0;
-      for (let link = 1, score = hashInt(hash, 0); link < links; link++) {
-        const weight = hashInt(hash, link);
-        if (weight <= score) continue;
-        best = link;
-        score = weight;
-      }
-      return best;
-    }
-    case 'iter_hash':
-      return iterated(hash, links, arg);
-  }
-}
-
-function iterated(hash: number, links: number, modulo: number): number {
-  const m = modulo < links || Math.floor(modulo / 2) > links ? 2 ** Math.ceil(Math.log2(links)) : modulo;
-  for (let i = 0; ; i++) {
-    const link = (hashInt(hash, i) % m) & 0xffff;
-    if (link < links) return link;
   }
 }
 
