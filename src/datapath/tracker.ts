@@ -217,12 +217,12 @@ export class Tracker {
 
     ctx.expectation = null;
     if (create) {
-      conn = -1;
       ctx.foldable = false;
       ctx.expectation = this.expectations.find(ck, now);
       // A packet whose connection is gone, or has just ended, may look like one of another connection: then it
-      // opens none, and its state stays.
+      // opens none, and its state stays, with mark and label of what has just ended.
       if (unknown || this.find(now) < 0) {
+        conn = -1;
         if (!this.opens(ctx)) {
           this.invalidate(key, INVALID_NOT_OPENING);
         } else {
