@@ -13,6 +13,7 @@ export class VerdictTable {
   private readonly templates: Int32Array[] = [];
   private heads = new Int32Array(64).fill(-1);
   private next = new Int32Array(64);
+  private hashes = new Int32Array(64);
   private scratch = new Int32Array(256);
 
   /** Number of the packet's template. When that is `size` from before, the template is new. */
@@ -21,7 +22,7 @@ export class VerdictTable {
     const { scratch } = this;
     let hash = n;
     for (let i = 0; i < n; i++) hash = (Math.imul(hash ^ scratch[i], 0x9e3779b1 | 0) >>> 7) ^ scratch[i];
-    const bucket = hash & (this.heads.length - 1);
+    let bucket = hash & (this.heads.length - 1);
     for (let id = this.heads[bucket]; id >= 0; id = this.next[id]) {
       const t = this.templates[id];
       if (t.length !== n) continue;
@@ -31,13 +32,28 @@ export class VerdictTable {
     }
     const id = this.templates.push(scratch.slice(0, n)) - 1;
     if (id >= this.next.length) {
-      const grown = new Int32Array(this.next.length * 2);
-      grown.set(this.next);
-      this.next = grown;
+      this.grow();
+      bucket = hash & (this.heads.length - 1);
     }
+    this.hashes[id] = hash;
     this.next[id] = this.heads[bucket];
     this.heads[bucket] = id;
     return id;
+  }
+
+  /** Doubles the table: as many chains as templates at most. */
+  private grow(): void {
+    const size = this.next.length * 2;
+    const hashes = new Int32Array(size);
+    hashes.set(this.hashes);
+    this.hashes = hashes;
+    this.heads = new Int32Array(size).fill(-1);
+    this.next = new Int32Array(size);
+    for (let id = 0; id < size / 2; id++) {
+      const bucket = hashes[id] & (size - 1);
+      this.next[id] = this.heads[bucket];
+      this.heads[bucket] = id;
+    }
   }
 
   get size(): number {
