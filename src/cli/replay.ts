@@ -52,19 +52,16 @@ export interface ReplayArguments {
 const DEFAULT_FLOWS = 'ip,actions=ct(commit)\nipv6,actions=ct(commit)\n';
 
 /** Segments of the packet arena besides those that the readers need to go on. */
-export const SPARE_SEGMENTS = 32;
+const SPARE_SEGMENTS = 32;
 
 /** Runs the command; resolves to the exit code. Throws UsageError, FlowSyntaxError and EventError for
  *  exit code 2, anything else for 1. */
 export async function replayCommand(args: ReplayArguments, version: string): Promise<number> {
   checkStandardStreams(args);
   const { pipeline, ports, events, ordering } = loadPipeline(args);
-  const workers = args.workers === 'auto' ? Math.max(1, availableParallelism() - 1) : args.workers;
-
-  const paths = [...args.captures, ...args.in.map((i) => i.path)];
-  const arena = new SegmentArena(minSegments(paths.length) + SPARE_SEGMENTS, DEFAULT_SEGMENT_BYTES);
-  const readers = await openAll(paths, arena);
-  const source = new MergedSource(readers, arena);
+  const workers = workersOf(args);
+  const paths = pathsOf(args);
+  const { arena, source } = await openSource(paths);
 
   const sinks: FileSink[] = [];
   const files: OutputFile[] = [];
@@ -213,10 +210,24 @@ export function loadPipeline(
   };
 }
 
-export async function openAll(paths: readonly string[], arena: SegmentArena) {
+/** How many workers `--workers` means. */
+export function workersOf(args: Pick<ReplayArguments, 'workers'>): number {
+  return args.workers === 'auto' ? Math.max(1, availableParallelism() - 1) : args.workers;
+}
+
+/** The captures, bare ones first. */
+export function pathsOf(args: Pick<ReplayArguments, 'captures' | 'in'>): string[] {
+  return [...args.captures, ...args.in.map((i) => i.path)];
+}
+
+/** Opens captures, merged by time, over an arena of their own. */
+export async function openSource(
+  paths: readonly string[],
+): Promise<{ arena: SegmentArena; source: MergedSource }> {
+  const arena = new SegmentArena(minSegments(paths.length) + SPARE_SEGMENTS, DEFAULT_SEGMENT_BYTES);
   const readers = [];
   for (const path of paths) readers.push(await openCapture(path, arena));
-  return readers;
+  return { arena, source: new MergedSource(readers, arena) };
 }
 
 /** Which port a packet arrives on. */
@@ -264,7 +275,7 @@ function outputs(args: ReplayArguments): string[] {
 }
 
 function checkStandardStreams(args: ReplayArguments): void {
-  const inputs = [...args.captures, ...args.in.map((i) => i.path)];
+  const inputs = pathsOf(args);
   if (inputs.length === 0) {
     throw new UsageError('no capture given; expected a file, - for standard input, or --in PORT=FILE');
   }

@@ -1,16 +1,11 @@
 /** `shardtrack trace`. */
-import { availableParallelism } from 'node:os';
 import { FLOW, KEY_WORDS } from '../classifier/flow-key.js';
-import { parseEvents } from '../coordinator/events.js';
 import { replay, type TraceRequest } from '../coordinator/replay.js';
 import { parseFlows } from '../openflow/parser.js';
 import { Translator } from '../openflow/translate.js';
-import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
-import { MergedSource } from '../pcap/merge.js';
 import { composeFrame } from '../wire/compose.js';
-import { readText } from './flows.js';
 import { UsageError } from './options.js';
-import { loadPipeline, openAll, portMap, type ReplayArguments, SPARE_SEGMENTS } from './replay.js';
+import { loadPipeline, openSource, pathsOf, portMap, type ReplayArguments, workersOf } from './replay.js';
 
 export interface TraceArguments
   extends Pick<
@@ -29,25 +24,23 @@ const DEFAULT_PORT = 1;
  *  for 1. */
 export async function traceCommand(args: TraceArguments): Promise<string> {
   const request = requestOf(args);
-  const paths = [...args.captures, ...args.in.map((i) => i.path)];
+  const paths = pathsOf(args);
   if (paths.length === 0 && request.packet !== null) {
     throw new UsageError('no capture given; expected a file that --packet is in, or --flow alone');
   }
-  const { pipeline, ports, ordering } = loadPipeline({
+  const { pipeline, ports, events, ordering } = loadPipeline({
     ...args,
     out: [],
     ports: request.frame === null ? args.ports : [...args.ports, request.inPort],
   });
-  const events = args.events === undefined ? [] : parseEvents(readText(args.events), args.events, { ports });
-  const arena = new SegmentArena(minSegments(paths.length) + SPARE_SEGMENTS, DEFAULT_SEGMENT_BYTES);
-  const source = new MergedSource(await openAll(paths, arena), arena);
+  const { arena, source } = await openSource(paths);
   const result = await replay({
     source,
     arena,
     portMap: portMap(args),
     ports,
     translator: new Translator(pipeline),
-    workers: args.workers === 'auto' ? Math.max(1, availableParallelism() - 1) : args.workers,
+    workers: workersOf(args),
     ordering,
     events,
     strict: args.strict,

@@ -6,9 +6,9 @@
  *  replay repeats itself. The order in which ports are tried, and when that ends, is Open vSwitch's. */
 import { CONN, NAT } from '../shm/layouts.js';
 import { IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
+import { hashAdd, hashFinish, swap32 } from '../wire/hash.js';
 import { fold6, tupleHash } from './hash.js';
 import { replyZoneProto } from './key.js';
-import { murmurAdd, murmurFinish, swapBytes } from './murmur.js';
 import type { Partition } from './partition.js';
 
 const { SRC, DST, PORTS, ZONE_PROTO } = CONN.at;
@@ -82,7 +82,7 @@ export class Binder {
     const proto = (zoneProto >>> 8) & 0xff;
     const all = rangeHash(words, c, a, ask, false);
     const hash = flags & NAT_PERSISTENT ? rangeHash(words, c, a, ask, true) : all;
-    this.state = murmurAdd(murmurAdd(all, seq), Math.floor(seq / 0x100000000));
+    this.state = hashAdd(hashAdd(all, seq), Math.floor(seq / 0x100000000));
     const offset = (flags & NAT_RANDOM ? this.draw() : all) >>> 0;
 
     this.chooseAddress(words, c, a, ask, hash >>> 0);
@@ -225,8 +225,8 @@ export class Binder {
 
   /** The next number of a sequence that the packet and its tuple begin. */
   private draw(): number {
-    this.state = murmurAdd(this.state, 1);
-    return murmurFinish(this.state);
+    this.state = hashAdd(this.state, 1);
+    return hashFinish(this.state, 0) | 0;
   }
 }
 
@@ -239,26 +239,26 @@ function rangeHash(words: Int32Array, c: number, a: number, ask: number, sourceO
   let hash = sourceOnly ? 0 : BASIS;
   hash = addAddress(hash, words, a, 0, words[c + SRC]);
   if (!sourceOnly) {
-    hash = murmurAdd(hash, ports >>> 16);
+    hash = hashAdd(hash, ports >>> 16);
     hash = addAddress(hash, words, a, 4, words[c + DST]);
-    hash = murmurAdd(hash, ports & 0xffff);
+    hash = hashAdd(hash, ports & 0xffff);
   }
-  for (let i = ASK_MIN; i < ASK_PORTS; i++) hash = murmurAdd(hash, swapBytes(words[ask + i]));
+  for (let i = ASK_MIN; i < ASK_PORTS; i++) hash = hashAdd(hash, swap32(words[ask + i]));
   const range = words[ask + ASK_PORTS];
-  hash = murmurAdd(hash, (range << 16) | (range >>> 16));
-  hash = murmurAdd(hash, a >= 0 ? 0xdd86 : 0x0008); // EtherType, in network order
-  hash = murmurAdd(hash, proto);
-  return murmurFinish(murmurAdd(hash, zoneProto >>> 16));
+  hash = hashAdd(hash, (range << 16) | (range >>> 16));
+  hash = hashAdd(hash, a >= 0 ? 0xdd86 : 0x0008); // EtherType, in network order
+  hash = hashAdd(hash, proto);
+  return hashFinish(hashAdd(hash, zoneProto >>> 16), 0) | 0;
 }
 
 function addAddress(hash: number, words: Int32Array, a: number, from: number, ipv4: number): number {
   let h = hash;
   if (a >= 0) {
-    for (let i = 0; i < 4; i++) h = murmurAdd(h, swapBytes(words[a + from + i]));
+    for (let i = 0; i < 4; i++) h = hashAdd(h, swap32(words[a + from + i]));
     return h;
   }
-  h = murmurAdd(h, swapBytes(ipv4));
-  for (let i = 1; i < 4; i++) h = murmurAdd(h, 0);
+  h = hashAdd(h, swap32(ipv4));
+  for (let i = 1; i < 4; i++) h = hashAdd(h, 0);
   return h;
 }
 
