@@ -31,6 +31,8 @@ export interface RunOptions {
   trace?: TraceRequest;
   /** See Translator. */
   maxFrozen?: number;
+  /** Told of every output, in hex, when its packet is collected: with no workers, before the next is read. */
+  onOutput?: (packet: number, port: number, frame: string) => void;
 }
 
 /** What must not depend on the number of workers, and what may. */
@@ -115,6 +117,7 @@ export class MemoryReader implements CaptureReader {
 class Recorder implements VerdictSink {
   readonly verdicts: string[] = [];
   readonly frames: string[] = [];
+  onOutput: RunOptions['onOutput'];
 
   verdict(v: Verdict): void {
     const nsec = String(v.nsec).padStart(9, '0');
@@ -125,7 +128,9 @@ class Recorder implements VerdictSink {
     for (let i = 0; i < out.length; i++) {
       const f = frames[i];
       const bytes = v.frameBytes[f].subarray(v.frameOff[f], v.frameOff[f] + v.frameLen[f]);
-      this.frames.push(`${v.packet} ${out[i]} ${hex(bytes)}`);
+      const text = hex(bytes);
+      this.frames.push(`${v.packet} ${out[i]} ${text}`);
+      this.onOutput?.(v.packet, out[i], text);
     }
   }
 }
@@ -152,6 +157,7 @@ export async function runSource(
   const ports = o.ports ?? [1, 2, 3, 4];
   const rules = parseFlows(o.flows, 'flows.txt');
   const recorder = new Recorder();
+  recorder.onOutput = o.onOutput;
   const workers = o.workers ?? 0;
   const groups = parseGroups(o.groups ?? '', 'groups.txt');
   const events = o.events === undefined ? [] : parseEvents(o.events, 'events.ndjson', { ports });
