@@ -43,10 +43,16 @@ export interface Played {
   /** The packet that arrived; null where a filler took its place. */
   readonly in: readonly (Arrival | null)[];
   readonly out: readonly Outputs[];
-  /** Lines of a command's answer, sorted. */
+  /** Lines of a command's answer; connections oldest first where it is Shardtrack that answers. */
   readonly said: readonly (readonly string[])[];
-  /** The connection table at the end, sorted. */
+  /** The connection table at the end. */
   readonly table: readonly string[];
+}
+
+/** What Shardtrack also tells. */
+export interface Ours extends Played {
+  /** Commits that found no tuple. */
+  readonly exhausted: number;
 }
 
 /** A frame that no flow table here looks at, for steps whose packet never came. */
@@ -56,8 +62,6 @@ const FILLER: Bytes = (() => {
   return frame;
 })();
 const EPOCH = 1_700_000_000;
-
-const sorted = (text: string): string[] => text.split('\n').filter(Boolean).sort();
 
 function runOptions(c: LiveCase): RunOptions {
   const events = c.steps
@@ -118,7 +122,7 @@ class LiveReader implements CaptureReader {
 }
 
 /** Plays the case to Shardtrack, inline. */
-export async function playShardtrack(c: LiveCase): Promise<Played> {
+export async function playShardtrack(c: LiveCase): Promise<Ours> {
   const arena = new SegmentArena(6, 1 << 16);
   const out: [number, string][][] = c.steps.map(() => []);
   const stepOf = c.steps.flatMap((s, i) => (s.packet ? [i] : []));
@@ -132,12 +136,13 @@ export async function playShardtrack(c: LiveCase): Promise<Played> {
     },
   });
   const said: string[][] = c.steps.map(() => []);
+  const exhausted = r.traffic.ct.refused_by_reason.nat_exhausted;
   const cmds = c.steps.flatMap((s, i) => (s.cmd ? [i] : []));
   for (const [k, line] of r.log.entries()) {
     const { result, error } = JSON.parse(line) as { result?: string; error?: string };
-    said[cmds[k]] = sorted(error ?? result ?? '');
+    said[cmds[k]] = (error ?? result ?? '').split('\n').filter(Boolean);
   }
-  return { in: reader.in, out, said, table: [...r.dump].sort() };
+  return { in: reader.in, out, said, table: r.dump, exhausted };
 }
 
 /** Why the packets that arrived give something else on worker threads (1, 2 or 4, as drawn), or null. */
@@ -196,7 +201,7 @@ export async function playOvs(ovs: Ovs, c: LiveCase, stage: Stage): Promise<Play
       outputs = [...(await ovs.packet(port, hex(frame)))].sort(([p], [q]) => p - q);
     } else {
       const { result, error } = await ovs.command(step.cmd!);
-      lines = sorted(error ?? result ?? '');
+      lines = (error ?? result ?? '').split('\n').filter(Boolean);
     }
     out.push(outputs);
     said.push(lines);

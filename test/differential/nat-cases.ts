@@ -286,9 +286,9 @@ in_port=2,${ip},actions=ct(zone=${zone},nat),output:1
       flows: `in_port=1,${ip},actions=ct(zone=${zone},table=1)
 in_port=2,${ip},actions=ct(zone=${zone},table=2)
 table=1,priority=9,${ip},ct_state=+new,actions=ct(commit,zone=${zone},${nat}${exec},table=9)
-table=1,${ip},actions=ct(zone=${zone},nat,table=9)
+table=1,priority=1,${ip},actions=ct(zone=${zone},nat,table=9)
 table=2,priority=9,${ip},ct_state=+new,actions=resubmit(,9)
-table=2,${ip},actions=ct(zone=${zone},nat,table=9)
+table=2,priority=1,${ip},actions=ct(zone=${zone},nat,table=9)
 ${show}`,
     }),
     () => ({
@@ -308,21 +308,21 @@ ${show}`,
       () => ({
         about: `destination in zone ${z1}, source in zone ${z2}: ${to}, ${src}`,
         flows: `in_port=1,${ip},actions=ct(commit,zone=${z1},${to},table=1)
-table=1,${ip},actions=ct(commit,zone=${z2},${src},table=9)
+table=1,priority=1,${ip},actions=ct(commit,zone=${z2},${src},table=9)
 in_port=2,${ip},actions=ct(zone=${z2},nat,table=2)
-table=2,${ip},actions=ct(zone=${z1},nat,table=9)
+table=2,priority=1,${ip},actions=ct(zone=${z1},nat,table=9)
 ${show}`,
       }),
       () => ({
         about: `source in zone ${z1}, destination in zone ${z2}, looked up first: ${src}, ${to}`,
         flows: `in_port=1,${ip},actions=ct(zone=${z1},nat,table=1)
 table=1,priority=9,${ip},ct_state=+new-rel,actions=ct(commit,zone=${z1},${src},table=2)
-table=1,${ip},actions=resubmit(,2)
-table=2,${ip},actions=ct(zone=${z2},nat,table=3)
+table=1,priority=1,${ip},actions=resubmit(,2)
+table=2,priority=1,${ip},actions=ct(zone=${z2},nat,table=3)
 table=3,priority=9,${ip},ct_state=+new-rel,actions=ct(commit,zone=${z2},${to}${exec},table=9)
-table=3,${ip},actions=resubmit(,9)
+table=3,priority=1,${ip},actions=resubmit(,9)
 in_port=2,${ip},actions=ct(zone=${z2},nat,table=4)
-table=4,${ip},actions=ct(zone=${z1},nat,table=9)
+table=4,priority=1,${ip},actions=ct(zone=${z1},nat,table=9)
 ${show}`,
       }),
       () => ({
@@ -332,9 +332,9 @@ in_port=2,${ip},actions=ct(zone=1,nat,table=1)
 table=1,priority=9,${ip},ct_state=+new,${dst}=${vip},actions=ct(commit,zone=1,nat(dst=${a.clients[0]}),table=2)
 table=1,priority=8,${ip},ct_state=+new,${dst}=${other},actions=ct(commit,zone=1,nat(dst=${at(a.clients[1], '80')}),table=2)
 table=1,priority=1,${ip},actions=resubmit(,2)
-table=2,${ip},actions=ct(zone=2,nat,table=3)
+table=2,priority=1,${ip},actions=ct(zone=2,nat,table=3)
 table=3,priority=9,${ip},ct_state=+new,${six ? 'ipv6_src=fc00::/64' : 'nw_src=10.1.1.0/24'},actions=ct(commit,zone=2,nat(src=${vip}),table=4)
-table=3,${ip},actions=resubmit(,4)
+table=3,priority=1,${ip},actions=resubmit(,4)
 table=4,in_port=1,actions=${SHOW},in_port
 table=4,in_port=2,actions=${SHOW},output:1
 `,
@@ -345,9 +345,9 @@ table=4,in_port=2,actions=${SHOW},output:1
 in_port=2,${ip},actions=ct(zone=${zone},nat,table=2)
 table=1,priority=9,${ip},ct_state=+new,${six ? 'ipv6_src' : 'nw_src'}=${a.clients[0]},actions=ct(commit,zone=${zone},nat(src=${a.vips[0]}),table=9)
 table=1,priority=5,${ip},ct_state=+new,actions=ct(commit,zone=${zone},${src},table=9)
-table=1,${ip},actions=resubmit(,9)
+table=1,priority=1,${ip},actions=resubmit(,9)
 table=2,priority=9,${ip},ct_state=+new,${dst}=${a.vips[0]},actions=ct(commit,zone=${zone},nat(dst=${a.clients[0]}),table=9)
-table=2,${ip},actions=resubmit(,9)
+table=2,priority=1,${ip},actions=resubmit(,9)
 ${show}`,
       }),
       () => helperTable(d, zone, way === 'src' ? src : to),
