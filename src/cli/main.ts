@@ -57,7 +57,7 @@ program
   .description('replay captures through a flow table')
   .argument(
     '[capture...]',
-    'pcap or pcapng, gzip or not, - for standard input; arrives on port 1 (pcapng: interface k on port k+1)',
+    'pcap or pcapng, compressed (gzip, zstd, lz4, xz) or not, - for standard input; arrives on port 1 (pcapng: interface k on port k+1)',
   )
   .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
   .option(

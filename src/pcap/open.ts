@@ -1,12 +1,14 @@
 /** Opens a capture: finds out from its first bytes what it is, and picks the reader.
  *
  *      regular file, not compressed        PcapReader or PcapngReader, bytes read straight into the arena
- *      gzip, "-", named pipe, device       a stream: ParserReader (pcap-parser) for classic microsecond
+ *      gzip, zstd, lz4, xz, "-", pipes     a stream: ParserReader (pcap-parser) for classic microsecond
  *                                          captures, the readers above for everything else */
 
 import fs from 'node:fs';
 import type { Readable } from 'node:stream';
 import { MIN_SEGMENT_BYTES } from './arena.js';
+import { DecodedFeed } from './decoded-feed.js';
+import { compressionOf } from './decoders.js';
 import {
   type ByteFeed,
   ChunkFeed,
@@ -75,12 +77,13 @@ async function openFeed(feed: ByteFeed, arena: PacketArena, isStream: boolean): 
       );
     }
     let start = await peek(feed);
-    if (start[0] === 0x1f && start[1] === 0x8b) {
-      feed = new GunzipFeed(feed);
+    const decoded = decode(feed, start);
+    if (decoded !== null) {
+      feed = decoded;
       isStream = true;
       start = await peek(feed);
-      if (start[0] === 0x1f && start[1] === 0x8b) {
-        throw new CaptureError(feed.name, 0, 'the capture is compressed twice; gunzip it once first');
+      if (isGzip(start) || compressionOf(start) !== undefined) {
+        throw new CaptureError(feed.name, 0, 'the capture is compressed twice; decompress it once first');
       }
     }
     if (start.length === 0) {
@@ -101,6 +104,22 @@ async function openFeed(feed: ByteFeed, arena: PacketArena, isStream: boolean): 
     feed.close();
     throw error;
   }
+}
+
+function isGzip(start: Uint8Array): boolean {
+  return start[0] === 0x1f && start[1] === 0x8b;
+}
+
+/** The feed decompressed, or null if it isn't compressed. */
+function decode(feed: ByteFeed, start: Uint8Array): ChunkFeed | null {
+  if (isGzip(start)) return new GunzipFeed(feed);
+  const compression = compressionOf(start);
+  return compression === undefined ? null : new DecodedFeed(feed, compression);
+}
+
+/** Whether a file that starts with these bytes may be a capture, compressed or not. */
+export function looksLikeCapture(start: Uint8Array): boolean {
+  return isPcapngMagic(start) || isPcapMagic(start) || isGzip(start) || compressionOf(start) !== undefined;
 }
 
 /** The first 24 bytes, or fewer if there are no more; they stay in the feed. */

@@ -29,9 +29,7 @@ const FOREIGN = new Map([
   [0xa12b3c4d, 'a pcap variant written by NAVTEL'],
   [0x1c0001ac, 'an IXIA lcap capture (hardware)'],
   [0x1c0001ab, 'an IXIA lcap capture (software)'],
-  [0x28b52ffd, 'a zstd file; decompress it first (zstd -d)'],
-  [0xfd377a58, 'an xz file; decompress it first (xz -d)'],
-  [0x04224d18, 'an lz4 file; decompress it first (lz4 -d)'],
+  [0x02214c18, 'an lz4 file of the legacy format; decompress it first (lz4 -d)'],
   [0x504b0304, 'a zip archive; unpack it first'],
   [0x736e6f6f, 'a snoop capture; convert it with editcap -F pcapng'],
   [0x474d4255, 'a Microsoft Network Monitor capture; convert it with editcap -F pcapng'],
@@ -55,7 +53,7 @@ export function describeUnknown(bytes: Uint8Array): string {
   if (bytes[0] === 0x42 && bytes[1] === 0x5a && bytes[2] === 0x68)
     known = 'a bzip2 file; decompress it first (bzip2 -d)';
   const what = known === undefined ? '' : `, ${known}`;
-  return `not a capture that can be read: it starts with ${seen}${what}; supported are pcap (micro- and nanoseconds), pcapng, and either compressed with gzip`;
+  return `not a capture that can be read: it starts with ${seen}${what}; supported are pcap (micro- and nanoseconds), pcapng, and either compressed with gzip, zstd, lz4 or xz`;
 }
 
 /** The magic in the order that makes it start with a1. */

@@ -141,11 +141,7 @@ test('open: what is no capture is named for what it is', async () => {
       Buffer.from('hello world, this is no capture'),
       /starts with 68656c6c; supported are pcap .* pcapng, .* gzip/,
     ],
-    [
-      Buffer.from('28b52ffd000000000000000000000000000000000000000000', 'hex'),
-      /zstd file; decompress it first/,
-    ],
-    [Buffer.from('fd377a585a0000', 'hex'), /an xz file/],
+    [Buffer.from('02214c18', 'hex'), /an lz4 file of the legacy format; decompress it first/],
     [Buffer.from('BZh91AY&SY0000'), /a bzip2 file/],
     [Buffer.from('504b0304', 'hex'), /zip archive/],
     [Buffer.from('snoop\0\0\0aaaa'), /snoop capture; convert it with editcap/],
