@@ -28,6 +28,7 @@ import {
   NAT,
   PARENT,
   STATE_CHILD,
+  STATE_ENDED,
   STATE_FTP,
   STATE_TFTP,
   STATE_TRANSLATED,
@@ -36,7 +37,8 @@ import {
 } from '../shm/layouts.js';
 import { tupleHash } from './hash.js';
 import { type ConnKey, replyZoneProto } from './key.js';
-import { allocateTimeouts } from './timeouts.js';
+import { allocateTimeouts, SHORTEST_TIMEOUT_MS } from './timeouts.js';
+import { Wheel, type WheelOwner } from './wheel.js';
 
 const { SRC, DST, PORTS, ZONE_PROTO, STATE, EXPIRES } = CONN.at;
 const HOT_SHIFT = CONN.shift;
@@ -48,12 +50,15 @@ const REPLY_SRC = NAT.at.SRC;
 const REPLY_DST = NAT.at.DST;
 const REPLY_PORTS = NAT.at.PORTS;
 const TRANSLATED = STATE_TRANSLATED;
+const ENDED = STATE_ENDED;
 const EXPIRES_F64 = EXPIRES >> 1;
 const CREATED_F64 = COLD.at.CREATED >> 1;
 
 const FIRST_LEVEL_BUCKETS = 64;
 /** An index grows when its buckets hold more than this many records on average. */
 const MAX_LOAD = 5;
+/** More than packets in flight end in the time between two looks. A power of two. */
+const ENDED_SLOTS = 1 << 16;
 
 /** What a thread needs to attach to a partition. */
 export interface PartitionMemory {
@@ -65,6 +70,9 @@ export interface PartitionMemory {
   index: SharedArrayBuffer;
   /** Word 0: index level in use. Word 1: 1 once a connection has been translated. */
   ctl: SharedArrayBuffer;
+  /** Connections that packets have ended. Word 0: how many, modulo 2^32; then the slots of the last ENDED_SLOTS.
+   *  Written by the home worker. */
+  ended: SharedArrayBuffer;
   /** Timeout policies (timeouts.ts), the same for all partitions. */
   timeouts: SharedArrayBuffer;
   capacity: number;
@@ -88,6 +96,7 @@ export function allocatePartition(
     parent: new SharedArrayBuffer(capacity * PARENT.words * 4),
     index: new SharedArrayBuffer(buckets * 64),
     ctl: new SharedArrayBuffer(64),
+    ended: new SharedArrayBuffer((1 + ENDED_SLOTS) * 4),
     timeouts,
     capacity,
     seed,
@@ -119,6 +128,7 @@ export class Partition {
   readonly capacity: number;
   protected readonly ctl: Int32Array;
   protected readonly index: Int32Array;
+  protected readonly endedSlots: Int32Array;
   protected level = -1;
   /** First word of the index level in use, and its bucket mask. */
   base = 0;
@@ -137,6 +147,7 @@ export class Partition {
     this.timeouts = new Float64Array(memory.timeouts);
     this.index = new Int32Array(memory.index);
     this.ctl = new Int32Array(memory.ctl);
+    this.endedSlots = new Int32Array(memory.ended);
     this.seed = memory.seed;
     this.capacity = memory.capacity;
     this.refresh();
@@ -280,6 +291,17 @@ export class Partition {
     key.hash = tupleHash(this.seed, key.src, key.dst, key.ports, key.zoneProto);
   }
 
+  /** A packet at `now` ends the connection: nothing finds it any more. */
+  end(slot: number, now: number): void {
+    const { hot, endedSlots } = this;
+    const c = slot << HOT_SHIFT;
+    hot[c + STATE] |= ENDED;
+    this.hotF64[(c >> 1) + EXPIRES_F64] = now;
+    const n = endedSlots[0];
+    endedSlots[1 + (n & (ENDED_SLOTS - 1))] = slot;
+    Atomics.store(endedSlots, 0, (n + 1) | 0);
+  }
+
   /** When the connection was committed: number of the packet, plus which of its ct() did. */
   created(slot: number): number {
     return this.coldF64[((slot << COLD_SHIFT) >> 1) + CREATED_F64];
@@ -295,26 +317,54 @@ export class Partition {
   }
 }
 
-/** The coordinator's view: everything that changes the index. */
-export class PartitionWriter extends Partition {
+/** Slots that limbo may have left behind before it moves up. */
+const LIMBO_SLACK = 4096;
+/** Values of PartitionWriter.used besides 0, free. */
+const USED = 1;
+const WATCHED = 2;
+
+/** The coordinator's view: everything that changes the index.
+ *
+ *  Ended connections are found by a wheel (wheel.ts) that says when to look at which. A packet may put the end of
+ *  a connection off, and bring it forward, but never below `shortest` from its own time; so a connection that is
+ *  looked at every `shortest` is found as soon as it has ended. So closely are those looked at whose number
+ *  counts: all of them once the table has been full, and those of limited zones always. Others may be found later,
+ *  by half of the time that they have lived. Those that packets end on the spot are reported, in `ended`. */
+export class PartitionWriter extends Partition implements WheelOwner {
   /** Published records. */
   count = 0;
   /** Slots below this one have been used. */
   high = 0;
-  /** 1 for slots that are published. */
+  /** Not 0 for slots that are published. */
   readonly used: Uint8Array;
   /** Clock in ms at which each was made. */
   readonly createdMs: Float64Array;
+  /** Connections removed that had ended by their time, and by a packet. */
+  expired = 0;
+  ended = 0;
+  private readonly wheel: Wheel;
+  /** No packet leaves a connection with less than this, in ms, except one that ends it on the spot. */
+  private shortest = SHORTEST_TIMEOUT_MS;
+  /** Whether all connections are watched closely. */
+  private watchesAll = false;
+  private seenEnded = 0;
   private readonly free: number[] = [];
-  private readonly limbo: { slot: number; epoch: number }[] = [];
+  /** Removed slots that a search may still hold, in order of removal, and the epochs of that. */
+  private readonly limbo: number[] = [];
+  private readonly limboEpochs: number[] = [];
+  private limboHead = 0;
   private readonly epochOf: () => number;
+  /** By bucket of the level in use: entries that were put further on because it was full. */
+  private passed: Int32Array;
 
   /** `epochOf` reads how many vectors the worker has finished. */
   constructor(memory: PartitionMemory, epochOf: () => number) {
     super(memory);
     this.used = new Uint8Array(memory.capacity);
     this.createdMs = new Float64Array(memory.capacity);
+    this.wheel = new Wheel(memory.capacity);
     this.epochOf = epochOf;
+    this.passed = new Int32Array(this.mask + 1);
   }
 
   /** A slot to fill, or -1 if all are in use. */
@@ -325,15 +375,16 @@ export class PartitionWriter extends Partition {
     return this.drainLimbo() ? this.free.pop()! : -1;
   }
 
-  /** Publishes the filled record in `slot`. */
-  publish(slot: number): void {
+  /** Publishes the filled record in `slot`; with `watched`, its end is to be noticed as soon as it comes. */
+  publish(slot: number, watched = false): void {
     const translated = (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) !== 0;
     if (translated && !this.translates) {
       this.translates = true;
       Atomics.store(this.ctl, 1, 1);
     }
     if (this.entries >= (this.mask + 1) * MAX_LOAD) this.grow();
-    this.used[slot] = 1;
+    this.used[slot] = watched ? WATCHED : USED;
+    this.wheel.put(slot, this.nextLook(slot, this.createdMs[slot]));
     this.count++;
     this.entries += translated ? 2 : 1;
     this.place(this.hashOf(slot), slot << 1, true);
@@ -354,10 +405,12 @@ export class PartitionWriter extends Partition {
     // Flow-cache entries that still name the slot find it expired.
     this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = 0;
     this.used[slot] = 0;
+    this.wheel.take(slot);
     this.count--;
     this.entries -= translated ? 2 : 1;
-    this.limbo.push({ slot, epoch: this.epochOf() });
-    if (this.limbo.length >= 64) this.drainLimbo();
+    this.limbo.push(slot);
+    this.limboEpochs.push(this.epochOf());
+    if (this.limbo.length - this.limboHead >= 64) this.drainLimbo();
   }
 
   private unplace(hash: number, entry: number): void {
@@ -369,38 +422,95 @@ export class PartitionWriter extends Partition {
         const t = index[b + way];
         if (t === TAG_FREE) throw new Error(`conntrack: slot ${entry >>> 1} is not in the index`);
         if (t === tag && index[b + BUCKET_WAYS + way] === entry) {
-          this.clear(b, way);
+          Atomics.store(index, b + way, TAG_REMOVED);
+          if (this.passed[bucket] === 0) this.freeWays(bucket);
+          // The buckets that it did not fit into.
+          for (let full = hash & mask; full !== bucket; full = (full + 1) & mask) {
+            if (--this.passed[full] === 0) this.freeWays(full);
+          }
           return;
         }
       }
     }
   }
 
-  /** Removes up to `budget` slots' worth of connections that ended before `clock` (ms), which must not
-   *  be later than the clock of the oldest packet in flight. Returns how many went. `cursor` is kept
-   *  between calls; pass Infinity to look at all. */
+  /** Removes connections that ended before `clock` (ms), which must not be later than the clock of the oldest
+   *  packet in flight: those that it is time to look at, `budget` at most. Returns how many went. */
   sweep(clock: number, budget: number): number {
-    let removed = 0;
-    let left = Math.min(budget, this.high);
-    while (left-- > 0) {
-      if (this.cursor >= this.high) this.cursor = 0;
-      const slot = this.cursor++;
-      if (this.used[slot] && this.expires(slot) < clock) {
-        this.remove(slot);
-        removed++;
+    const before = this.count;
+    this.readEnded();
+    this.wheel.advance(clock, budget, this);
+    return before - this.count;
+  }
+
+  /** The same, looking at all. */
+  sweepAll(clock: number): number {
+    const before = this.count;
+    for (let slot = 0; slot < this.high; slot++) {
+      if (this.used[slot] !== 0 && this.expires(slot) < clock) this.due(slot, clock);
+    }
+    return before - this.count;
+  }
+
+  /** Whether the ends of all connections are to be noticed as soon as they come, from `clock` on. */
+  watchAll(all: boolean, clock: number): void {
+    const more = all && !this.watchesAll;
+    this.watchesAll = all;
+    if (more) this.lookAgain(clock);
+  }
+
+  /** Timeouts have changed: none is below `shortest` ms now. */
+  setShortest(shortest: number, clock: number): void {
+    const less = shortest < this.shortest;
+    this.shortest = shortest;
+    if (less) this.lookAgain(clock);
+  }
+
+  /** For the wheel: removes what has ended. */
+  due(slot: number, clock: number): number {
+    if (this.expires(slot) >= clock) return this.nextLook(slot, clock);
+    if (this.hot[(slot << HOT_SHIFT) + STATE] & ENDED) this.ended++;
+    else this.expired++;
+    this.remove(slot);
+    return -1;
+  }
+
+  /** When to look at a connection that has been looked at at `clock`. */
+  private nextLook(slot: number, clock: number): number {
+    const { shortest } = this;
+    const patience =
+      this.watchesAll || this.used[slot] === WATCHED
+        ? shortest
+        : Math.max(2 * shortest, (clock - this.createdMs[slot]) / 2);
+    return Math.min(this.expires(slot), Math.floor(clock + patience));
+  }
+
+  private lookAgain(clock: number): void {
+    for (let slot = 0; slot < this.high; slot++) {
+      if (this.used[slot] !== 0) this.wheel.put(slot, this.nextLook(slot, clock));
+    }
+  }
+
+  /** Takes note of connections that packets have ended. */
+  private readEnded(): void {
+    const { endedSlots } = this;
+    const n = Atomics.load(endedSlots, 0);
+    if (n === this.seenEnded) return;
+    if (((n - this.seenEnded) | 0) > ENDED_SLOTS / 2) {
+      // Some may be overwritten by now.
+      for (let slot = 0; slot < this.high; slot++) this.noteEnded(slot);
+    } else {
+      for (let i = this.seenEnded; i !== n; i = (i + 1) | 0) {
+        this.noteEnded(endedSlots[1 + (i & (ENDED_SLOTS - 1))]);
       }
     }
-    return removed;
+    this.seenEnded = n;
   }
-  private cursor = 0;
 
-  /** The earliest time in ms at which a published connection ends; Infinity if there is none. */
-  nextExpiry(): number {
-    let next = Infinity;
-    for (let slot = 0; slot < this.high; slot++) {
-      if (this.used[slot]) next = Math.min(next, this.expires(slot));
-    }
-    return next;
+  /** The slot may be another connection's by now. */
+  private noteEnded(slot: number): void {
+    if (this.used[slot] === 0 || !(this.hot[(slot << HOT_SHIFT) + STATE] & ENDED)) return;
+    this.wheel.put(slot, this.expires(slot));
   }
 
   expires(slot: number): number {
@@ -446,13 +556,13 @@ export class PartitionWriter extends Partition {
     return tupleHash(this.seed, nat[n + REPLY_SRC], nat[n + REPLY_DST], nat[n + REPLY_PORTS], zoneProto);
   }
 
-  /** Empties a way of the bucket at word `b`. A search ends at the first free way, so a way becomes free
-   *  only if none behind it is in use and the bucket was never full: searches go on past a full bucket,
-   *  and past what was removed from it. */
-  private clear(b: number, way: number): void {
+  /** A search ends at the first free way. So the ways of a bucket are free only if none behind is in use, and
+   *  none at all while an entry is further on because the bucket was full. */
+  private freeWays(bucket: number): void {
     const { index } = this;
-    Atomics.store(index, b + way, TAG_REMOVED);
-    if (way + 1 === BUCKET_WAYS || index[b + way + 1] !== TAG_FREE) return;
+    const b = this.base + (bucket << BUCKET_SHIFT);
+    let way = BUCKET_WAYS - 1;
+    while (way >= 0 && index[b + way] === TAG_FREE) way--;
     for (; way >= 0 && index[b + way] === TAG_REMOVED; way--) Atomics.store(index, b + way, TAG_FREE);
   }
 
@@ -468,6 +578,7 @@ export class PartitionWriter extends Partition {
           return;
         }
       }
+      this.passed[bucket]++;
     }
   }
 
@@ -480,6 +591,7 @@ export class PartitionWriter extends Partition {
     this.level = next;
     this.base = base;
     this.mask = FIRST_LEVEL_BUCKETS * 2 ** next - 1;
+    this.passed = new Int32Array(this.mask + 1);
     for (let slot = 0; slot < this.high; slot++) {
       if (!this.used[slot]) continue;
       this.place(this.hashOf(slot), slot << 1, false);
@@ -492,12 +604,17 @@ export class PartitionWriter extends Partition {
 
   private drainLimbo(): boolean {
     const epoch = this.epochOf();
-    let kept = 0;
-    for (const entry of this.limbo) {
-      if (entry.epoch === epoch) this.limbo[kept++] = entry;
-      else this.free.push(entry.slot);
+    const { limbo, limboEpochs, free } = this;
+    let head = this.limboHead;
+    while (head < limbo.length && limboEpochs[head] !== epoch) free.push(limbo[head++]);
+    if (head === limbo.length) {
+      limbo.length = limboEpochs.length = head = 0;
+    } else if (head > LIMBO_SLACK) {
+      limbo.splice(0, head);
+      limboEpochs.splice(0, head);
+      head = 0;
     }
-    this.limbo.length = kept;
-    return this.free.length > 0;
+    this.limboHead = head;
+    return free.length > 0;
   }
 }

@@ -12,23 +12,14 @@
 
 /** Instead of a zone: the default limit. */
 export const DEFAULT_ZONE = -1;
-/** More than a partition has slots. */
-const SLOTS = 2 ** 26;
-
 /** What is counted in one zone. */
-class Entry {
+interface Entry {
   /** Its own limit, or null: the default one. */
   limit: number | null;
-  /** The connections, as home * SLOTS + slot. */
-  readonly members: number[] = [];
-  /** Up to this time in ms no member can have ended, but for those that a packet ended … */
-  nextExpiry = -1;
-  /** … of which there had been so many when it was last looked. */
-  lastEnded = -1;
-
-  constructor(limit: number | null) {
-    this.limit = limit;
-  }
+  /** Connections. */
+  count: number;
+  /** Never that of another entry, nor 0. */
+  readonly id: number;
 }
 
 /** What dpctl/ct-get-limits says of a zone. */
@@ -42,14 +33,15 @@ export class ZoneLimits {
   /** 0: none. */
   private byDefault = 0;
   private readonly entries = new Map<number, Entry>();
-  /** By home and slot: place among its entry's members + 1, or 0. */
-  private readonly places: Int32Array[] = [];
+  private ids = 0;
+  /** By home and slot: id of the entry that counts the connection, or 0. */
+  private readonly countedBy: Int32Array[] = [];
   private readonly capacity: number;
 
   /** `capacity`: slots of each of the `homes` partitions. */
   constructor(homes: number, capacity: number) {
     this.capacity = capacity;
-    this.places.length = homes;
+    this.countedBy.length = homes;
   }
 
   /** dpctl/ct-set-limits for a zone or DEFAULT_ZONE. */
@@ -60,7 +52,7 @@ export class ZoneLimits {
       return;
     }
     const entry = this.entries.get(zone);
-    if (entry === undefined) this.entries.set(zone, new Entry(limit));
+    if (entry === undefined) this.entries.set(zone, this.newEntry(limit));
     else entry.limit = limit;
   }
 
@@ -68,23 +60,19 @@ export class ZoneLimits {
   remove(zone: number): void {
     if (zone === DEFAULT_ZONE) {
       this.byDefault = 0;
-      for (const [z, entry] of this.entries) if (entry.limit === null) this.forget(z, entry);
+      for (const [z, entry] of this.entries) if (entry.limit === null) this.entries.delete(z);
       return;
     }
     const entry = this.entries.get(zone);
     if (entry === undefined) return;
     if (this.byDefault !== 0) entry.limit = null;
-    else this.forget(zone, entry);
+    else this.entries.delete(zone);
   }
 
-  /** dpctl/ct-get-limits for a zone or DEFAULT_ZONE; `live` says whether a member counts. */
-  get(zone: number, live: (home: number, slot: number) => boolean): ZoneLimit {
+  /** dpctl/ct-get-limits for a zone or DEFAULT_ZONE. */
+  get(zone: number): ZoneLimit {
     const entry = this.entries.get(zone);
-    let count = 0;
-    for (const member of entry?.members ?? []) {
-      if (live(Math.floor(member / SLOTS), member % SLOTS)) count++;
-    }
-    return { zone, limit: entry?.limit ?? this.byDefault, count };
+    return { zone, limit: entry?.limit ?? this.byDefault, count: entry?.count ?? 0 };
   }
 
   /** The limit that a zone is under, or null. */
@@ -106,65 +94,34 @@ export class ZoneLimits {
     const entry = this.entries.get(zone);
     if (entry === undefined) return this.byDefault === 0 ? Infinity : this.byDefault;
     const limit = entry.limit ?? this.byDefault;
-    return limit - entry.members.length;
+    return limit - entry.count;
   }
 
-  /** Looks for members of `zone` that ended before `clock`, unless there can be none since the last time:
-   *  every refused commit asks for this. `look` says when a member ends, or -1 when it has removed it; `ended`
-   *  counts the connections that packets have ended; nobody refreshes one for less than until `soonest`. */
-  makeRoom(
-    zone: number,
-    clock: number,
-    ended: number,
-    soonest: number,
-    look: (home: number, slot: number) => number,
-  ): void {
-    const entry = this.entries.get(zone);
-    if (entry === undefined || (clock <= entry.nextExpiry && ended === entry.lastEnded)) return;
-    entry.lastEnded = ended;
-    let next = soonest;
-    // Backwards, because the last takes the place of one that is removed.
-    for (let i = entry.members.length - 1; i >= 0; i--) {
-      const member = entry.members[i];
-      const ends = look(Math.floor(member / SLOTS), member % SLOTS);
-      if (ends >= 0 && ends < next) next = ends;
-    }
-    entry.nextExpiry = next;
-  }
-
-  /** Forgets when it was last looked for what has ended: timeouts have changed. */
-  forgetTimes(): void {
-    for (const entry of this.entries.values()) entry.nextExpiry = -1;
-  }
-
-  /** A connection of `zone` has been committed. */
-  added(zone: number, home: number, slot: number): void {
+  /** A connection is being committed to `zone`. False if no limit counts it. */
+  added(zone: number, home: number, slot: number): boolean {
     let entry = this.entries.get(zone);
     if (entry === undefined) {
-      if (this.byDefault === 0) return;
-      entry = new Entry(null);
+      if (this.byDefault === 0) return false;
+      entry = this.newEntry(null);
       this.entries.set(zone, entry);
     }
-    this.places[home] ??= new Int32Array(this.capacity);
-    this.places[home][slot] = entry.members.push(home * SLOTS + slot);
+    entry.count++;
+    this.countedBy[home] ??= new Int32Array(this.capacity);
+    this.countedBy[home][slot] = entry.id;
+    return true;
   }
 
   /** A connection of `zone` is gone. */
   removed(zone: number, home: number, slot: number): void {
-    const place = this.places[home]?.[slot] ?? 0;
-    if (place === 0) return;
-    this.places[home][slot] = 0;
-    const { members } = this.entries.get(zone) as Entry;
-    const last = members.pop() as number;
-    if (place > members.length) return;
-    members[place - 1] = last;
-    this.places[Math.floor(last / SLOTS)][last % SLOTS] = place;
+    const id = this.countedBy[home]?.[slot] ?? 0;
+    if (id === 0) return;
+    this.countedBy[home][slot] = 0;
+    const entry = this.entries.get(zone);
+    if (entry?.id === id) entry.count--;
   }
 
-  private forget(zone: number, entry: Entry): void {
-    for (const member of entry.members) {
-      this.places[Math.floor(member / SLOTS)][member % SLOTS] = 0;
-    }
-    this.entries.delete(zone);
+  private newEntry(limit: number | null): Entry {
+    this.ids = (this.ids + 1) | 0 || 1;
+    return { limit, count: 0, id: this.ids };
   }
 }

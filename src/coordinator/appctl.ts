@@ -410,11 +410,11 @@ function readDelLimits(args: readonly string[]): Command {
 function readGetLimits([arg]: readonly string[]): Command {
   const asked = arg === undefined ? null : readZones(arg);
   return ({ fabric, clock }) => {
-    const { limits, partitions } = fabric.coordinator;
-    const live = (home: number, slot: number) => partitions[home].expires(slot) > clock;
-    const rows = (asked ?? limits.zones()).map((zone) => limits.get(zone, live));
+    const { limits } = fabric.coordinator;
+    fabric.coordinator.settle(clock + 1);
+    const rows = (asked ?? limits.zones()).map((zone) => limits.get(zone));
     const text = rows.map((r) => `\nzone=${r.zone},limit=${r.limit},count=${r.count}`).join('');
-    return `default limit=${limits.get(DEFAULT_ZONE, live).limit}${text}\n`;
+    return `default limit=${limits.get(DEFAULT_ZONE).limit}${text}\n`;
   };
 }
 

@@ -56,6 +56,8 @@ const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
 const COLD_WORDS = COLD.words;
 const CREATED_F64 = COLD.at.CREATED >> 1;
+/** Connections are watched for their ends from when the table is full until it is this full. */
+const WATCH_ABOVE = 0.75;
 /** Mark and label, the first words of COLD. */
 const META_WORDS = 5;
 const VLAN_PRESENT = 0x1000;
@@ -69,8 +71,6 @@ export class Coordinator {
   private readonly ports: readonly number[];
   readonly macs = new MacTable();
   private readonly binder = new Binder();
-  /** Counts connections that a packet ended on the spot. */
-  private readonly endedByPackets: () => number;
   /** Connections that may exist (dpctl/ct-set-maxconns). */
   maxConns: number;
   readonly limits: ZoneLimits;
@@ -79,8 +79,8 @@ export class Coordinator {
   readonly databaseLimits = new Map<number, number>();
   /** dpctl/ct-set-sweep-interval; nothing goes by it. */
   sweepIntervalMs = 20_000;
-  /** No packet leaves a connection with less than this, in ms, except one that ends it on the spot. */
-  private shortest = SHORTEST_TIMEOUT_MS;
+  /** Whether the ends of all connections are watched for. */
+  private watching = false;
   upcalls = 0;
   commits = 0;
   /** Commits refused: the table was full, or the zone. */
@@ -88,7 +88,6 @@ export class Coordinator {
   zoneFull = 0;
   /** Commits that found no tuple to translate to. */
   exhausted = 0;
-  expired = 0;
   flushed = 0;
 
   constructor(
@@ -96,18 +95,26 @@ export class Coordinator {
     translator: Translator,
     ports: readonly number[],
     maxConns: number,
-    endedByPackets: () => number,
   ) {
     this.partitions = partitions;
     this.translator = translator;
     this.ports = [...ports.filter((p) => p !== OFPP_LOCAL), OFPP_LOCAL];
     this.maxConns = maxConns;
-    this.endedByPackets = endedByPackets;
     this.limits = new ZoneLimits(partitions.length, partitions[0].capacity);
     this.policies = new ZonePolicies(partitions[0].timeouts);
     partitions.forEach((p, home) => {
       p.onRemove = (slot) => this.limits.removed(p.zone(slot), home, slot);
     });
+  }
+
+  /** Connections removed that had ended by their time. */
+  get expired(): number {
+    return this.partitions.reduce((n, p) => n + p.expired, 0);
+  }
+
+  /** Connections removed that a packet had ended. */
+  get ended(): number {
+    return this.partitions.reduce((n, p) => n + p.ended, 0);
   }
 
   get connections(): number {
@@ -135,7 +142,8 @@ export class Coordinator {
     const record = at + COMMIT_CONN;
     const zone = words[record + ZONE_PROTO] >>> 16;
     if (this.limits.room(zone) <= 0) {
-      this.makeZoneRoom(zone, clock);
+      // Its connections are always watched.
+      this.sweep(clock, Infinity);
       if (this.limits.room(zone) <= 0) {
         this.zoneFull++;
         return NO_ENTRY;
@@ -195,8 +203,7 @@ export class Coordinator {
       for (let i = 0; i < PARENT.words; i++) parent[p + i] = words[child + CHILD_PARENT + i];
     }
     partition.noteUse(slot);
-    partition.publish(slot);
-    this.limits.added(zone, home, slot);
+    partition.publish(slot, this.limits.added(zone, home, slot));
     this.commits++;
     return slot;
   }
@@ -210,39 +217,28 @@ export class Coordinator {
     hotF64[(c >> 1) + EXPIRES_F64] = clock + timeouts[((zone + 1) << TM_SHIFT) + timer];
   }
 
-  /** Removes what has ended before `clock` in a zone that is full. */
-  private makeZoneRoom(zone: number, clock: number): void {
-    this.limits.makeRoom(zone, clock, this.endedByPackets(), clock + this.shortest, (home, slot) => {
-      const partition = this.partitions[home];
-      const ends = partition.expires(slot);
-      if (ends >= clock) return ends;
-      partition.remove(slot);
-      this.expired++;
-      return -1;
-    });
-  }
-
-  /** Removes what has ended before `clock`. A flood asks for this with every packet, so the tables are
-   *  searched only when something can have ended since the last time: at its own time, or by a packet
-   *  that ended it. */
+  /** Removes what has ended before `clock` from a table that is full. From now on it is known at once what
+   *  that is: a flood asks with every packet. */
   private makeRoom(clock: number): void {
-    const ended = this.endedByPackets();
-    if (clock <= this.nextExpiry && ended === this.lastEnded) return;
-    this.lastEnded = ended;
-    this.sweepAll(clock);
-    this.nextExpiry = clock + this.shortest;
-    for (const p of this.partitions) this.nextExpiry = Math.min(this.nextExpiry, p.nextExpiry());
-  }
-  private nextExpiry = -1;
-  private lastEnded = -1;
-
-  private sweepAll(clock: number): void {
-    for (const p of this.partitions) this.expired += p.sweep(clock, Infinity);
+    if (!this.watching) this.watch(true, clock);
+    this.sweep(clock, Infinity);
   }
 
-  /** A slice of the sweep; `clock` is that of the oldest packet in flight. */
+  private watch(on: boolean, clock: number): void {
+    this.watching = on;
+    for (const p of this.partitions) p.watchAll(on, clock);
+  }
+
+  /** Removes ended connections; `clock` is that of the oldest packet in flight, `budget` how many may be looked at
+   *  in each partition. */
   sweep(clock: number, budget: number): void {
-    for (const p of this.partitions) this.expired += p.sweep(clock, budget);
+    for (const p of this.partitions) p.sweep(clock, budget);
+    if (this.watching && this.connections < this.maxConns * WATCH_ABOVE) this.watch(false, clock);
+  }
+
+  /** Removes all that has ended before `clock`; no packet is in flight. */
+  settle(clock: number): void {
+    for (const p of this.partitions) p.sweepAll(clock);
   }
 
   /** L2 switching for the frame in `key` (header words as on the wire now). Appends the ports to
@@ -269,7 +265,7 @@ export class Coordinator {
   /** Removes the live connections that `chosen` names. Only while no packet is in flight. */
   flush(clock: number, chosen: (partition: PartitionWriter, slot: number) => boolean): number {
     // What has ended by itself counts as expired, however far the sweeper has come.
-    this.sweepAll(clock + 1);
+    this.settle(clock + 1);
     let n = 0;
     for (const p of this.partitions) {
       for (let slot = 0; slot < p.high; slot++) {
@@ -290,28 +286,25 @@ export class Coordinator {
     this.maxConns = n;
   }
 
-  /** Connections that are live at `clock`. */
+  /** Connections that are live at `clock`. Only while no packet is in flight. */
   live(clock: number): number {
-    let n = 0;
-    for (const p of this.partitions) {
-      for (let slot = 0; slot < p.high; slot++) if (p.used[slot] && p.expires(slot) > clock) n++;
-    }
-    return n;
+    this.settle(clock + 1);
+    return this.connections;
   }
 
   /** Gives a zone a timeout policy, or takes it away. Only while no packet is in flight. */
-  setPolicy(zone: number, attributes: ReadonlyMap<string, number> | null): void {
+  setPolicy(zone: number, attributes: ReadonlyMap<string, number> | null, clock: number): void {
+    const known = this.policies.has(zone);
     if (attributes === null) this.policies.remove(zone);
     else if (!this.policies.set(zone, attributes)) return;
+    const shortest = Math.min(SHORTEST_TIMEOUT_MS, this.policies.shortest());
     for (const p of this.partitions) {
+      p.setShortest(shortest, clock);
+      if (!known) continue;
       for (let slot = 0; slot < p.high; slot++) {
         if (p.used[slot] && p.zone(slot) === zone) p.hot[(slot << HOT_SHIFT) + STATE] &= ~STATE_HAS_POLICY;
       }
     }
-    this.shortest = Math.min(SHORTEST_TIMEOUT_MS, this.policies.shortest());
-    // What was known about when connections end may come earlier now.
-    this.nextExpiry = -1;
-    this.limits.forgetTimes();
   }
 
   /** Bytes of shared memory that the connections have needed so far, index included. */

@@ -241,9 +241,7 @@ export class Fabric implements ControlPlane {
       this.inits.push(init);
       this.links.push(new Link(init, channel.port1));
     }
-    this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns, () =>
-      this.stats.reduce((n, stats) => n + stats[STAT.ENDED], 0),
-    );
+    this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns);
   }
 
   private startInline(init: ShardInit): void {

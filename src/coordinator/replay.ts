@@ -17,6 +17,7 @@ import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
 import { Collector, type Tally, type VerdictSink } from './collector.js';
+import type { Coordinator } from './coordinator.js';
 import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from './dump.js';
 import { type ControlEvent, type EventOutcome, noteJson, runEvent } from './events.js';
 import { Fabric } from './fabric.js';
@@ -25,8 +26,8 @@ import { Fabric } from './fabric.js';
 export const DEFAULT_WINDOW = 16384;
 /** Packets read between two looks at the rings. */
 const READ_BURST = 512;
-/** Records that the sweeper looks at after each burst. */
-const SWEEP_SLICE = 256;
+/** Connections of a partition that the sweeper looks at after each burst. */
+const SWEEP_SLICE = 4096;
 /** How often the event loop gets a turn (signals, failures of workers), in ms. */
 const BREATH_MS = 20;
 const IDLE_MS = 1;
@@ -76,7 +77,7 @@ export interface ReplayOptions {
   /** Says what happens to a packet instead of running it, once everything before it is done. */
   trace?: TraceRequest;
   /** Called now and then. */
-  progress?: (packets: number, bytes: number) => void;
+  progress?: (packets: number, bytes: number, coordinator: Coordinator) => void;
   /** Aborts the run. */
   signal?: AbortSignal;
 }
@@ -227,7 +228,7 @@ class Run {
         await new Promise(setImmediate);
         options.signal?.throwIfAborted();
         collector.settle();
-        options.progress?.(collector.head, collector.bytes);
+        options.progress?.(collector.head, collector.bytes, fabric.coordinator);
         breath = now;
       }
     }
@@ -434,7 +435,7 @@ class Run {
     const { coordinator } = fabric;
     // What ended by the time of the last packet or event is left out, as a lookup at that time would.
     const end = Math.max(this.clock, this.before);
-    coordinator.sweep(end + 1, Infinity);
+    coordinator.settle(end + 1);
     const { partitions } = coordinator;
     const { pipeline } = fabric;
     collector.settle();

@@ -114,8 +114,8 @@ function readAddPolicy(args: readonly string[]): Command {
     }
     attributes.set(name, seconds);
   }
-  return ({ fabric }) => {
-    fabric.coordinator.setPolicy(zone, attributes);
+  return ({ fabric, clock }) => {
+    fabric.coordinator.setPolicy(zone, attributes, clock);
     return '';
   };
 }
@@ -123,12 +123,12 @@ function readAddPolicy(args: readonly string[]): Command {
 function readDelPolicy(args: readonly string[], options: ReadonlySet<string>): Command {
   const zone = zoneArgument(args[1]);
   const mustExist = !options.has('--if-exists');
-  return ({ fabric }) => {
+  return ({ fabric, clock }) => {
     const { coordinator } = fabric;
     if (mustExist && !coordinator.policies.has(zone)) {
       throw new CommandRefused(`${SPEAKER}zone id ${zone} does not have a policy`);
     }
-    coordinator.setPolicy(zone, null);
+    coordinator.setPolicy(zone, null, clock);
     return '';
   };
 }

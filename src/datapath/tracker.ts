@@ -474,7 +474,7 @@ export class Tracker {
    *  in flight, can't have it before this packet is done. */
   private expire(slot: number, now: number): void {
     this.stats[STAT.ENDED]++;
-    this.partition.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = now;
+    this.partition.end(slot, now);
   }
 
   /** Whether the packet may open a connection. */

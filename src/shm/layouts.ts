@@ -100,6 +100,7 @@ export const STATE_TRANSLATED = 1 << 26; // replies have a tuple of their own, i
 export const STATE_FTP = 1 << 27; //        a helper reads the connection
 export const STATE_TFTP = 1 << 28;
 export const STATE_CHILD = 1 << 29; //      a helper expected the connection; PARENT says whose
+export const STATE_ENDED = 1 << 30; //      a packet has ended it, at EXPIRES
 /** Connections that need more than a look at the hot half. */
 export const STATE_SPECIAL = STATE_HAS_META | STATE_TRANSLATED | STATE_FTP | STATE_TFTP | STATE_CHILD;
 

@@ -1,0 +1,272 @@
+/** Does a flood hurt who is connected already?
+ *
+ *      npm run bench:flood -- --workers 0 1 2 --packets 10000000 --json FILE
+ *
+ *  Real connections open and talk; then strangers send packets that each open a connection, millions of them.
+ *  Every run is made twice, without and with the strangers, and every real packet must get the same verdict
+ *  (ct_state and ports) in both: else the exit code is 1. Made for three tables: one with room for
+ *  Open vSwitch's 3,000,000 connections, one that is full all the time, and a zone that is.
+ *
+ *  Each run has a process of its own, so that its memory is its own. Flow table: flows.txt, beside this file. */
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command, Option } from 'commander';
+import { wholeNumber } from '../../src/cli/options.js';
+import { loadPipeline } from '../../src/cli/replay.js';
+import type { Verdict, VerdictTemplate } from '../../src/coordinator/collector.js';
+import { parseEvents } from '../../src/coordinator/events.js';
+import { DEFAULT_MAX_CONNS } from '../../src/coordinator/fabric.js';
+import { type ReplayResult, replay } from '../../src/coordinator/replay.js';
+import { STAT } from '../../src/datapath/stats.js';
+import { Translator } from '../../src/openflow/translate.js';
+import { SegmentArena } from '../../src/pcap/arena.js';
+import { MergedSource } from '../../src/pcap/merge.js';
+import { FLOODS, type Flood, type FloodOptions, FloodReader, PORT_STRANGERS } from './traffic.js';
+
+const FLOWS = fileURLToPath(new URL('../../../bench/flood/flows.txt', import.meta.url));
+/** Room besides the real connections where a table or a zone is full. */
+const SPARE = 1000;
+const SEGMENTS = 48;
+const SAMPLE_MS = 500;
+
+const LIMITS = ['none', 'table', 'zone'] as const;
+type Limit = (typeof LIMITS)[number];
+
+interface Case extends FloodOptions {
+  workers: number;
+  limit: Limit;
+  strict: boolean;
+}
+
+/** How the run stood at some time. */
+interface Sample {
+  /** Packets collected. */
+  packets: number;
+  connections: number;
+  rss_mib: number;
+  shared_mib: number;
+}
+
+interface Run {
+  packets: number;
+  mpps: number;
+  cpuNs: number;
+  /** What became of each real packet, as numbers of `texts`. */
+  verdicts: Uint16Array;
+  samples: Sample[];
+  result: ReplayResult;
+}
+
+interface Report {
+  flood: Flood;
+  limit: Limit;
+  workers: number;
+  real_packets: number;
+  /** Real packets that the flood has given another verdict. */
+  real_changed: number;
+  packets: number;
+  mpps: number;
+  /** Processor time of all threads, making the packets included: of a packet in the run without the flood, and of
+   *  one of the flood's. */
+  cpu_ns_real: number;
+  cpu_ns_flood: number;
+  commits: number;
+  refused: Record<string, number>;
+  expired: number;
+  live: number;
+  peak_live: number;
+  fragments_held: number;
+  peak_rss_mib: number;
+  samples: Sample[];
+}
+
+/** One pass over the traffic; `texts` numbers verdicts. */
+async function pass(c: Case, texts: Map<string, number>): Promise<Run> {
+  const { pipeline, ports, ordering } = loadPipeline({
+    flows: FLOWS,
+    captures: [],
+    in: [],
+    out: [],
+    ports: [1, 2, PORT_STRANGERS],
+  });
+  const arena = new SegmentArena(SEGMENTS);
+  const limited = c.real + SPARE;
+  const limits = `{"t": 0, "appctl": ["dpctl/ct-set-limits", "zone=1,limit=${limited}"]}`;
+  const verdicts = new Uint16Array(4 * c.real + Math.ceil((c.packets / c.rate + 100) * c.realRate));
+  let n = 0;
+  const known = new WeakMap<VerdictTemplate, number>();
+  const samples: Sample[] = [];
+  let sampled = 0;
+  const before = process.cpuUsage();
+  const result = await replay({
+    source: new MergedSource([new FloodReader(c, arena)], arena),
+    arena,
+    portMap: { portOf: (_source, iface) => iface },
+    ports,
+    translator: new Translator(pipeline),
+    workers: c.workers,
+    ordering,
+    events: c.limit === 'zone' ? parseEvents(limits, 'limits', { ports }) : [],
+    maxConns: c.limit === 'table' ? limited : DEFAULT_MAX_CONNS,
+    strict: c.strict,
+    sinks: [
+      {
+        verdict(v: Verdict): void {
+          if (v.inPort === PORT_STRANGERS) return;
+          let id = known.get(v.template);
+          if (id === undefined) {
+            id = texts.get(v.template.json) ?? texts.size;
+            texts.set(v.template.json, id);
+            known.set(v.template, id);
+          }
+          verdicts[n++] = id;
+        },
+      },
+    ],
+    progress: (packets, _bytes, coordinator) => {
+      const now = performance.now();
+      if (now - sampled < SAMPLE_MS) return;
+      sampled = now;
+      samples.push({
+        packets,
+        connections: coordinator.connections,
+        rss_mib: Math.round(process.memoryUsage.rss() / 2 ** 20),
+        shared_mib: Math.round(coordinator.sharedBytes() / 2 ** 20),
+      });
+    },
+  });
+  const { user, system } = process.cpuUsage(before);
+  const { packets, seconds } = result;
+  const cpuNs = (user + system) * 1000;
+  return {
+    packets,
+    mpps: packets / seconds / 1e6,
+    cpuNs,
+    verdicts: verdicts.subarray(0, n),
+    samples,
+    result,
+  };
+}
+
+async function runCase(c: Case): Promise<Report> {
+  const texts = new Map<string, number>();
+  const calm = await pass({ ...c, silent: true }, texts);
+  const run = await pass(c, texts);
+  if (calm.verdicts.length !== run.verdicts.length) throw new Error('bench:flood: real packets are missing');
+  let changed = 0;
+  calm.verdicts.forEach((id, i) => {
+    if (run.verdicts[i] !== id) changed++;
+  });
+  const { result, samples } = run;
+  const { tableFull, zoneFull } = result.refused;
+  return {
+    flood: c.flood,
+    limit: c.limit,
+    workers: c.workers,
+    real_packets: calm.packets,
+    real_changed: changed,
+    packets: run.packets,
+    mpps: run.mpps,
+    cpu_ns_real: calm.cpuNs / calm.packets,
+    cpu_ns_flood: (run.cpuNs - calm.cpuNs) / Math.max(1, run.packets - calm.packets),
+    commits: result.commits,
+    refused: { table_full: tableFull, zone_limit: zoneFull },
+    expired: result.expired,
+    live: result.connections,
+    peak_live: Math.max(0, ...samples.map((s) => s.connections)),
+    fragments_held: result.counters.total[STAT.FRAGMENTS_HELD],
+    peak_rss_mib: Math.round(process.resourceUsage().maxRSS / 1024),
+    samples,
+  };
+}
+
+/** Runs a case in a process of its own. */
+function inProcess(c: Case): Report {
+  const child = spawnSync(
+    process.execPath,
+    [...process.execArgv, fileURLToPath(import.meta.url), '--case', JSON.stringify(c)],
+    { stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 2 ** 26, encoding: 'utf8' },
+  );
+  if (child.status !== 0) throw new Error(`the run of ${c.flood} with ${c.workers} workers failed`);
+  return JSON.parse(child.stdout) as Report;
+}
+
+const COLUMNS: [string, (r: Report) => string][] = [
+  ['flood', (r) => r.flood],
+  ['limit', (r) => r.limit],
+  ['workers', (r) => String(r.workers)],
+  ['real', (r) => String(r.real_packets)],
+  ['changed', (r) => String(r.real_changed)],
+  ['Mpps', (r) => r.mpps.toPrecision(3)],
+  ['ns real', (r) => r.cpu_ns_real.toFixed(0)],
+  ['ns flood', (r) => r.cpu_ns_flood.toFixed(0)],
+  ['commits', (r) => String(r.commits)],
+  ['refused', (r) => String(r.refused.table_full + r.refused.zone_limit)],
+  ['peak live', (r) => String(r.peak_live)],
+  ['live', (r) => String(r.live)],
+  ['peak MiB', (r) => String(r.peak_rss_mib)],
+];
+
+function row(cells: string[]): void {
+  process.stdout.write(`${cells.map((cell, i) => cell.padStart(i < 2 ? 9 : 10)).join('')}\n`);
+}
+
+interface Arguments extends Omit<FloodOptions, 'flood' | 'silent'> {
+  flood: Flood[];
+  workers: string[];
+  limit: Limit[];
+  strict: boolean;
+  json?: string;
+  case?: string;
+}
+
+async function main(args: Arguments): Promise<void> {
+  if (args.case !== undefined) {
+    process.stdout.write(JSON.stringify(await runCase(JSON.parse(args.case) as Case)));
+    return;
+  }
+  row(COLUMNS.map(([name]) => name));
+  const reports: Report[] = [];
+  for (const flood of args.flood) {
+    for (const limit of args.limit) {
+      for (const workers of args.workers.map(wholeNumber(0, 128))) {
+        const { packets, rate, real, realRate, strict } = args;
+        const report = inProcess({
+          flood,
+          packets,
+          silent: false,
+          rate,
+          real,
+          realRate,
+          workers,
+          limit,
+          strict,
+        });
+        reports.push(report);
+        row(COLUMNS.map(([, text]) => text(report)));
+      }
+    }
+  }
+  if (args.json !== undefined) fs.writeFileSync(args.json, `${JSON.stringify(reports, null, 2)}\n`);
+  if (reports.some((r) => r.real_changed > 0)) throw new Error('the flood has changed real verdicts');
+}
+
+const program = new Command('bench:flood')
+  .addOption(new Option('--flood <KIND...>', 'what strangers send').choices(FLOODS).default(['syn']))
+  .addOption(new Option('--limit <WHICH...>', 'what is full').choices(LIMITS).default([...LIMITS]))
+  .option('--workers <N...>', 'worker threads; 0: inline', ['0', '1', '2'])
+  .option('--packets <N>', 'packets of strangers', wholeNumber(0, 1e9), 10_000_000)
+  .option('--rate <N>', 'of them a second of capture time', wholeNumber(1, 1e9), 100_000)
+  .option('--real <N>', 'real connections', wholeNumber(1, 1_000_000), 2000)
+  .option('--real-rate <N>', 'their packets a second', wholeNumber(1, 1e9), 10_000)
+  .option('--strict', 'packets whose commit is refused are dropped', false)
+  .option('--json <FILE>', 'the figures as JSON, with samples over time')
+  .addOption(new Option('--case <JSON>').hideHelp())
+  .action(main);
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`bench:flood: ${(error as Error).message}\n`);
+  process.exit(1);
+}
