@@ -1,235 +1,401 @@
-/** The ct_state of every packet of the shipped Ethernet captures through `ct(commit)` in zone 0, as Open vSwitch
- *  answers: fixtures/captures/ovs-states.jsonl. Both sides see the same clock: the capture's, never going back, in
- *  steps of QUANTUM_MS, gaps of two days at most (each step costs Open vSwitch 10 ms, and centuries of a damaged
- *  capture would cost it minutes).
+/** What becomes of every packet of a capture, as Open vSwitch answers, and whether shardtrack agrees: through
+ *  `ct(commit)` in zone 0, and through the shipped stateful firewall. fixtures/captures/ovs-states.jsonl has the answers
+ *  for the shipped captures; corpus.ts asks about any others.
  *
- *  The file: a head {codes, quantum_ms, flows}, then {file, sha256, version, states} with a letter a packet. */
+ *  Both sides see the same frames and the same clock: the capture's, never going back, in steps of QUANTUM_MS, gaps of
+ *  two days at most (each step costs Open vSwitch 10 ms, and centuries of a damaged capture would cost it minutes).
+ *
+ *  The outcome of a packet is a word for each output, sorted, or `-` if there is none:
+ *
+ *      PORT=            the frame as it came in
+ *      PORT+new+trk     the frame with this ct_state in its source MAC, where the tables show it
+ *      PORT+new+trk@-3  the same of the frame three packets before, a fragment that was held until now
+ *      PORT#DIGEST      other bytes
+ *
+ *  An answer is a line: a `legend` of all outcomes, and `states`, a letter of it a packet. */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { type BlockList, isIPv6 } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import { gunzipSync } from 'node:zlib';
-import { ROOT, readLines } from './fixture.js';
-import { isFragment, layers } from './frame.js';
+import { type Record as Captured, readCaptureFile } from './capture-file.js';
+import { tableDifferences } from './compare.js';
+import { type Outputs, ROOT, readLines, type Timeline } from './fixture.js';
+import { isFragment, layers, STATE_NAMES, stateOfBits, stateText } from './frame.js';
 import { Ovs } from './ovs.js';
+import { type Run, runProduct } from './product.js';
 
 export const CAPTURES = path.join(ROOT, 'fixtures', 'captures');
 export const STATES = path.join(CAPTURES, 'ovs-states.jsonl');
 export const QUANTUM_MS = 1000;
-const GAP_US = 172_800e6;
-/** Longer frames crash OVS's dummy ports. */
+const GAP_NS = 172_800_000_000_000n;
+/** Longer frames crash Open vSwitch's dummy ports; shorter ones than an Ethernet header it takes not at all. */
 const MAX_FRAME = 65535;
+const MIN_FRAME = 14;
+/** An absolute time that any reader accepts, with room for the gaps of a capture. */
+const EPOCH_S = 1_000_000_000;
 
-export const FLOWS = `# Tracks everything in zone 0 and shows the resulting ct_state in the source MAC.
+// ---- the tables ----
+
+/** ct_state and ct_zone into the source MAC. */
+const SHOW = 'move:NXM_NX_CT_STATE[]->NXM_OF_ETH_SRC[0..31],move:NXM_NX_CT_ZONE[]->NXM_OF_ETH_SRC[32..47]';
+const FIREWALL = path.join(ROOT, 'fixtures', 'flows', 'firewall.txt');
+
+export interface Table {
+  readonly name: 'track' | 'firewall';
+  readonly flows: string;
+  readonly ports: number;
+}
+
+/** The shipped firewall; what comes back from ct() goes to port 3 as well, with its state. */
+export function firewall(): string {
+  return readFileSync(FIREWALL, 'utf8').replace(
+    /^(table=1,.*actions=)(.*)$/gm,
+    (_, rule: string, actions: string) =>
+      `${rule}clone(${SHOW},output:3)${actions === 'drop' ? '' : `,${actions}`}`,
+  );
+}
+
+export const TABLES: readonly Table[] = [
+  {
+    name: 'track',
+    ports: 2,
+    flows: `# Tracks everything in zone 0 and shows the resulting ct_state in the source MAC.
 table=0,priority=10,ip,actions=ct(commit,table=1)
 table=0,priority=9,ipv6,actions=ct(commit,table=1)
 table=0,priority=0,actions=drop
-table=1,actions=move:NXM_NX_CT_STATE[]->NXM_OF_ETH_SRC[0..31],move:NXM_NX_CT_ZONE[]->NXM_OF_ETH_SRC[32..47],output:2
-`;
+table=1,actions=${SHOW},output:2
+`,
+  },
+  { name: 'firewall', ports: 3, flows: firewall() },
+];
 
-/** A letter for each recorded state. `f` is a piece of a datagram, whose state depends on reassembly. */
-export const CODES: Readonly<Record<string, string>> = {
-  '-': 'no ct',
-  f: 'fragment',
-  n: '+new+trk',
-  e: '+est+trk',
-  r: '+est+rpl+trk',
-  i: '+inv+trk',
-  l: '+rel+trk',
-  L: '+rel+rpl+trk',
-};
+export const digestOf = (table: Table): string => sha256(Buffer.from(table.flows)).slice(0, 16);
 
-export interface StatesOfFile {
-  readonly file: string;
-  readonly sha256: string;
-  readonly version: string;
-  readonly states: string;
-}
+// ---- the packets ----
 
-export const readStates = (): StatesOfFile[] =>
-  existsSync(STATES) ? readLines<StatesOfFile>(STATES).slice(1) : [];
-
-export const sha256 = (b: Buffer): string => createHash('sha256').update(b).digest('hex');
-
-export interface Captured {
+export interface Packet {
   /** Microseconds on the clock that both sides see. */
   readonly us: number;
   readonly frame: Buffer;
 }
 
-/** The packets of an Ethernet capture on the common clock, or why the file is not one of those that are compared. */
-export function ethernetPackets(data: Buffer): readonly Captured[] | string {
-  if (data[0] === 0x1f && data[1] === 0x8b) data = gunzipSync(data);
-  const raw: [bigint, Buffer][] = [];
-  if (data.length >= 12 && data.readUInt32BE(0) === 0x0a0d0d0a) {
-    const why = readNg(data, raw);
-    if (why) return why;
-  } else {
-    const why = readClassic(data, raw);
-    if (why) return why;
-  }
+/** The packets of a capture on the common clock. `leave` hears of those that are left out. */
+export function onClock(
+  records: readonly Captured[],
+  quantumMs: number,
+  leave: (why: string) => void = () => undefined,
+): Packet[] {
+  const out: Packet[] = [];
   let now = 0n;
   let prev: bigint | null = null;
   let shown = 0n;
   const ms = (ns: bigint) => ns / 1_000_000n;
-  const gap = BigInt(GAP_US) * 1000n;
-  const out: Captured[] = [];
-  for (const [ns, frame] of raw) {
-    if (frame.length > MAX_FRAME) continue;
-    if (prev !== null) {
-      const d = ns - prev;
-      now += d < 0n ? 0n : d > gap ? gap : d;
+  for (const [ns, frame] of records) {
+    if (frame.length > MAX_FRAME) leave(`over ${MAX_FRAME} bytes`);
+    else if (frame.length < MIN_FRAME) leave(`under ${MIN_FRAME} bytes`);
+    else {
+      if (prev !== null && ns > prev) now += ns - prev > GAP_NS ? GAP_NS : ns - prev;
+      prev = prev === null || ns > prev ? ns : prev;
+      if (ms(now) - ms(shown) >= BigInt(quantumMs)) shown = ms(now) * 1_000_000n;
+      out.push({ us: Number(shown / 1000n), frame });
     }
-    prev = prev === null || ns > prev ? ns : prev;
-    if (ms(now) - ms(shown) >= BigInt(QUANTUM_MS)) shown = ms(now) * 1_000_000n;
-    out.push({ us: Number(shown / 1000n), frame });
   }
   return out;
 }
 
-function readClassic(b: Buffer, out: [bigint, Buffer][]): string {
-  if (b.length < 24) return 'not a capture';
-  const magic = [
-    [0xa1b2c3d4, 1000n],
-    [0xa1b23c4d, 1n],
-  ] as const;
-  let le = true;
-  let m = magic.find(([x]) => b.readUInt32LE(0) === x);
-  if (!m) {
-    le = false;
-    m = magic.find(([x]) => b.readUInt32BE(0) === x);
-  }
-  if (!m) return 'not pcap or pcapng';
-  const u32 = (o: number) => (le ? b.readUInt32LE(o) : b.readUInt32BE(o));
-  if ((u32(20) & 0xffff) !== 1) return `link type ${u32(20) & 0xffff}`;
-  for (let o = 24; o + 16 <= b.length; ) {
-    const n = u32(o + 8);
-    if (o + 16 + n > b.length) break;
-    out.push([BigInt(u32(o)) * 1_000_000_000n + BigInt(u32(o + 4)) * m[1], b.subarray(o + 16, o + 16 + n)]);
-    o += 16 + n;
-  }
-  return '';
-}
-
-function readNg(b: Buffer, out: [bigint, Buffer][]): string {
-  let le = true;
-  let interfaces: { div: bigint; offset: bigint }[] = [];
-  const u16 = (o: number) => (le ? b.readUInt16LE(o) : b.readUInt16BE(o));
-  const u32 = (o: number) => (le ? b.readUInt32LE(o) : b.readUInt32BE(o));
-  for (let o = 0; o + 12 <= b.length; ) {
-    if (b.readUInt32BE(o) === 0x0a0d0d0a) {
-      le = b.readUInt32LE(o + 8) === 0x1a2b3c4d;
-      interfaces = [];
-    }
-    const type = u32(o);
-    const n = u32(o + 4);
-    if (n < 12 || n % 4 || o + n > b.length) break;
-    if (type === 1) {
-      if (u16(o + 8) !== 1) return 'an interface is not Ethernet';
-      let div = 1_000_000n;
-      let offset = 0n;
-      for (let p = o + 16; p + 4 <= o + n - 4 && u16(p) !== 0; p += 4 + ((u16(p + 2) + 3) & ~3)) {
-        if (u16(p) === 9) div = b[p + 4] & 128 ? 1n << BigInt(b[p + 4] & 127) : 10n ** BigInt(b[p + 4]);
-        if (u16(p) === 14) offset = le ? b.readBigInt64LE(p + 4) : b.readBigInt64BE(p + 4);
-      }
-      interfaces.push({ div, offset });
-    } else if (type === 6) {
-      const i = interfaces[u32(o + 8)];
-      const ticks = (BigInt(u32(o + 12)) << 32n) | BigInt(u32(o + 16));
-      const len = u32(o + 20);
-      out.push([
-        (ticks * 1_000_000_000n) / i.div + i.offset * 1_000_000_000n,
-        b.subarray(o + 28, o + 28 + len),
-      ]);
-    } else if (type === 2 || type === 3) return 'simple or obsolete packet blocks';
-    o += n;
-  }
-  return '';
-}
-
-/** Which packets can be compared: none that are pieces of datagrams, and none between two hosts that have sent each
- *  other such pieces before, since reassembly (which decides about them) is not there yet. */
-export function comparable(packets: readonly Captured[]): boolean[] {
-  const touched = new Set<string>();
+/** The port of each packet: of two addresses the one that speaks first, or one in `inside`, is on port 1. */
+export function portsOf(packets: readonly Packet[], table: Table, inside: BlockList | null): number[] {
+  const first = new Map<string, string>();
   return packets.map(({ frame }) => {
+    if (table.name === 'track') return 1;
     const l = layers(frame);
-    const pair = [l.src, l.dst].sort().join(' ');
-    if (isFragment(frame)) {
-      touched.add(pair);
-      return false;
-    }
-    return !touched.has(pair);
+    const [src, dst] = l.version
+      ? [l.src, l.dst]
+      : [frame.toString('hex', 6, 12), frame.toString('hex', 0, 6)];
+    if (inside !== null && l.version) return inside.check(src, isIPv6(src) ? 'ipv6' : 'ipv4') ? 1 : 2;
+    const pair = src < dst ? `${src} ${dst}` : `${dst} ${src}`;
+    if (!first.has(pair)) first.set(pair, src);
+    return first.get(pair) === src ? 1 : 2;
   });
 }
 
-async function askStates(
-  packets: readonly Captured[],
+/** A digest of all that the answer depends on besides the flow table. */
+export function digestOfPackets(packets: readonly Packet[], ports: readonly number[]): string {
+  const h = createHash('sha256');
+  packets.forEach(({ us, frame }, k) => {
+    h.update(`${us} ${ports[k]} ${frame.length}\n`).update(frame);
+  });
+  return h.digest('hex');
+}
+
+export const sha256 = (b: Buffer): string => createHash('sha256').update(b).digest('hex');
+
+// ---- outcomes ----
+
+/** Turns the outputs of each packet in turn into its outcome. */
+class Outcomes {
+  readonly #packets: readonly Packet[];
+  /** Fragments that have not come out yet, by what is behind their MAC addresses. */
+  readonly #waiting = new Map<string, number[]>();
+
+  constructor(packets: readonly Packet[]) {
+    this.#packets = packets;
+  }
+
+  of(k: number, outputs: Outputs): string {
+    const { frame } = this.#packets[k];
+    const own = frame.toString('hex');
+    const behind = own.slice(24);
+    const words: string[] = [];
+    const gone = new Map<string, number>();
+    let self = false;
+    for (const [port, h] of outputs) {
+      const rest = h.slice(24);
+      const earlier = rest === behind ? undefined : this.#waiting.get(rest)?.[0];
+      if (h === own) words.push(`${port}=`);
+      else if (rest === behind) words.push(`${port}${shownState(h)}`);
+      else if (earlier !== undefined) {
+        gone.set(rest, earlier);
+        words.push(`${port}${shownState(h)}@${earlier - k}`);
+      } else words.push(`${port}#${sha256(Buffer.from(h, 'hex')).slice(0, 8)}`);
+      self ||= rest === behind;
+    }
+    for (const rest of gone.keys()) this.#waiting.get(rest)!.shift();
+    if (!self && isFragment(frame)) {
+      const list = this.#waiting.get(behind);
+      if (list) list.push(k);
+      else this.#waiting.set(behind, [k]);
+    }
+    return words.sort().join(' ') || '-';
+  }
+}
+
+const shownState = (hex: string): string => stateOfBits(Number.parseInt(hex.slice(16, 24), 16));
+
+// ---- answers ----
+
+export interface Answers {
+  /** One a packet; fewer if Open vSwitch ended on the way. */
+  readonly outcomes: readonly string[];
+  /** The connection table at the end; null if Open vSwitch ended on the way. */
+  readonly connections: readonly string[] | null;
+  readonly version: string;
+}
+
+/** An answer in a file. */
+export interface StoredAnswers {
+  readonly file: string;
+  readonly table: string;
+  /** digestOfPackets, digestOf(table) and the clock's steps: what the question was. */
+  readonly packets: string;
+  readonly flows: string;
+  readonly quantum_ms: number;
+  readonly version: string;
+  readonly legend: readonly string[];
+  readonly states: string;
+  readonly connections: readonly string[] | null;
+}
+
+const LETTERS = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789';
+
+export function pack(outcomes: readonly string[]): { legend: string[]; states: string } {
+  const numbers = new Map<string, number>();
+  for (const o of outcomes) if (!numbers.has(o)) numbers.set(o, numbers.size);
+  // What there are no letters for has a character of the plane behind surrogates, one code point each.
+  const letter = (n: number) => LETTERS[n] ?? String.fromCodePoint(0x10000 + n);
+  return { legend: [...numbers.keys()], states: outcomes.map((o) => letter(numbers.get(o)!)).join('') };
+}
+
+export function unpack(s: StoredAnswers): Answers {
+  const outcomes = [...s.states].map((c) => {
+    const at = LETTERS.indexOf(c);
+    const o = s.legend[at < 0 ? c.codePointAt(0)! - 0x10000 : at];
+    if (o === undefined) throw new Error(`${s.file}, table ${s.table}: the legend lacks ${c}`);
+    return o;
+  });
+  return { outcomes, connections: s.connections, version: s.version };
+}
+
+/** Asks Open vSwitch. If it ends on the way, the answers end there too. */
+export async function askOvs(
+  packets: readonly Packet[],
+  ports: readonly number[],
+  table: Table,
   bindir: string | undefined,
-): Promise<{ version: string; states: string }> {
+  progress: (k: number) => void = () => undefined,
+): Promise<Answers> {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'shardtrack-states-'));
-  const ovs = await Ovs.start(bindir, 2);
+  const ovs = await Ovs.start(bindir, table.ports);
   try {
     const flows = path.join(dir, 'flows.txt');
-    writeFileSync(flows, FLOWS);
-    await ovs.addFlows(flows, FLOWS);
-    const letter = new Map(Object.entries(CODES).map(([k, v]) => [v, k]));
-    let states = '';
-    for (const { us, frame } of packets) {
-      await ovs.clock(Math.floor(us / 1000));
-      const out = await ovs.packet(1, frame.toString('hex'));
-      const behindMacs = frame.toString('hex', 12);
-      const own = out.find(([, h]) => h.slice(24) === behindMacs);
-      if (isFragment(frame)) states += 'f';
-      else if (!own) states += '-';
-      else {
-        const bits = Number.parseInt(own[1].slice(16, 24), 16);
-        const names = ['new', 'est', 'rel', 'rpl', 'inv', 'trk']
-          .filter((_, k) => (bits >> k) & 1)
-          .map((n) => `+${n}`);
-        const code = letter.get(names.join(''));
-        if (!code) throw new Error(`no letter for ${names.join('') || bits}`);
-        states += code;
+    writeFileSync(flows, table.flows);
+    await ovs.addFlows(flows, table.flows, 'never');
+    const outcomes: string[] = [];
+    const words = new Outcomes(packets);
+    try {
+      for (const [k, { us, frame }] of packets.entries()) {
+        await ovs.clock(Math.floor(us / 1000));
+        outcomes.push(words.of(k, await ovs.packet(ports[k], frame.toString('hex'))));
+        // What `normal` learns reaches cached flows late.
+        if (table.name === 'firewall' && isSwitched(frame)) await ovs.purge();
+        progress(k + 1);
       }
+      return { outcomes, connections: await ovs.table(), version: ovs.version };
+    } catch (e) {
+      if (!ovs.ended) throw e;
+      return { outcomes, connections: null, version: ovs.version };
     }
-    return { version: ovs.version, states };
   } finally {
     await ovs.stop();
     rmSync(dir, { recursive: true, force: true });
   }
 }
 
+/** ARP and neighbour discovery: what the firewall sends by MAC address. */
+function isSwitched(frame: Buffer): boolean {
+  const l = layers(frame);
+  return l.etherType === 0x0806 || (l.proto === 58 && (frame[l.l4] === 135 || frame[l.l4] === 136));
+}
+
+// ---- comparison ----
+
+export interface Difference {
+  /** Index of the packet, or -1: it is about the connection table, or worker counts. */
+  readonly k: number;
+  readonly ovs: string;
+  readonly got: string;
+}
+
+/** Runs shardtrack with each number of workers and says where it does something else than Open vSwitch. */
+export async function compareWith(
+  answers: Answers,
+  packets: readonly Packet[],
+  ports: readonly number[],
+  table: Table,
+  workers: readonly number[],
+  timeoutMs?: number,
+): Promise<Difference[]> {
+  const work = mkdtempSync(path.join(os.tmpdir(), 'shardtrack-states-'));
+  try {
+    const flows = path.join(work, 'flows.txt');
+    writeFileSync(flows, table.flows);
+    const tl: Timeline = {
+      packets: packets.map((p, k) => ({ us: p.us, port: ports[k], frame: p.frame })),
+      events: [],
+      clock: false,
+    };
+    const run = (n: number): Promise<Run> =>
+      runProduct(tl, {
+        flows,
+        ports: table.ports,
+        workers: n,
+        work,
+        epoch: EPOCH_S,
+        mixedPorts: true,
+        ...(timeoutMs === undefined ? {} : { timeoutMs }),
+      });
+    const first = await run(workers[0]);
+    const found: Difference[] = [];
+    const words = new Outcomes(packets);
+    for (let k = 0; k < answers.outcomes.length; k++) {
+      const got = words.of(k, first.outs[k]);
+      const want = answers.outcomes[k];
+      if (got !== want) found.push({ k, ovs: want, got });
+      else if (!verdictSays(got, first.verdicts[k].ct[0]?.state, packets[k].frame)) {
+        found.push({ k, ovs: want, got: `${got}, but the verdict says ${first.verdicts[k].ct[0]?.state}` });
+      }
+    }
+    if (answers.connections !== null) {
+      for (const t of tableDifferences(answers.connections, first.conntrack)) {
+        const [what, line] = t.split(/: (.*)/s);
+        const here = what === 'connection missing';
+        found.push({
+          k: -1,
+          ovs: here ? line : 'no such connection',
+          got: here ? 'no such connection' : line,
+        });
+      }
+    }
+    for (const n of workers.slice(1)) {
+      const other = await run(n);
+      for (const [name, bytes] of first.files) {
+        if (bytes.equals(other.files.get(name)!)) continue;
+        found.push({ k: -1, ovs: `${name} with ${workers[0]} workers`, got: `another with ${n} workers` });
+      }
+    }
+    return found;
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+}
+
+const SHOWN = new RegExp(`^\\d+((?:\\+(?:${STATE_NAMES.join('|')}))+)$`);
+
+/** Whether the verdict has the state that a frame shows. That of a fragment may be told when it arrives. */
+function verdictSays(outcome: string, state: string | undefined, frame: Buffer): boolean {
+  if (isFragment(frame)) return true;
+  const shown = outcome
+    .split(' ')
+    .map((w) => SHOWN.exec(w)?.[1])
+    .find((s) => s !== undefined);
+  return shown === undefined || (state !== undefined && stateText(state) === shown);
+}
+
+// ---- the shipped captures ----
+
+export const readStates = (): StoredAnswers[] =>
+  existsSync(STATES) ? readLines<StoredAnswers>(STATES).slice(1) : [];
+
+export function shippedPackets(file: string): Packet[] {
+  return onClock(readCaptureFile(readFileSync(path.join(CAPTURES, file))).records, QUANTUM_MS);
+}
+
 /** The recorder's --captures. */
 export async function recordCaptures(bindir: string | undefined, check: boolean): Promise<number> {
-  const before = new Map(readStates().map((s) => [s.file, s]));
-  const lines: StatesOfFile[] = [];
+  const before = new Map(readStates().map((s) => [`${s.file} ${s.table}`, s]));
+  const lines: StoredAnswers[] = [];
   let changed = 0;
-  for (const file of readdirSync(CAPTURES)
-    .filter((f) => /\.(pcap|pcapng|cap|trace|ntar)$/.test(f) && !f.startsWith('format-'))
-    .sort()) {
-    const data = readFileSync(path.join(CAPTURES, file));
-    const packets = ethernetPackets(data);
-    if (typeof packets === 'string' || !packets.length) {
-      process.stdout.write(`${file}: left out: ${packets.length ? packets : 'no packets'}\n`);
+  const files = readdirSync(CAPTURES)
+    .filter((f) => /\.(pcap|pcapng)$/.test(f) && !f.startsWith('format-'))
+    .sort();
+  for (const file of files) {
+    const packets = shippedPackets(file);
+    if (!packets.length) {
+      process.stdout.write(`${file}: left out: no Ethernet packets\n`);
       continue;
     }
-    const now = await askStates(packets, bindir);
-    const old = before.get(file);
-    const differ = [...now.states].flatMap((s, k) => (s === old?.states[k] ? [] : [k]));
-    if (differ.length || old?.states.length !== now.states.length) {
-      changed++;
-      const k = differ[0] ?? now.states.length;
-      process.stdout.write(
-        `${file}: ${differ.length} of ${packets.length} packets differ; packet ${k + 1}: ${CODES[old?.states[k] ?? ''] ?? 'not recorded'} -> ${CODES[now.states[k]]}\n`,
-      );
-    } else process.stdout.write(`${file}: same (${packets.length} packets)\n`);
-    lines.push(!differ.length && old ? old : { file, sha256: sha256(data), ...now });
+    for (const table of TABLES) {
+      const ports = portsOf(packets, table, null);
+      const now = await askOvs(packets, ports, table, bindir);
+      const asked = {
+        packets: digestOfPackets(packets, ports),
+        flows: digestOf(table),
+        quantum_ms: QUANTUM_MS,
+      };
+      const line = {
+        ...{ file, table: table.name, ...asked, version: now.version },
+        ...{ ...pack(now.outcomes), connections: now.connections },
+      };
+      const old = before.get(`${file} ${table.name}`);
+      const was = old ? unpack(old).outcomes : [];
+      const differ = now.outcomes.flatMap((o, k) => (o === was[k] ? [] : [k]));
+      const tables = tableDifferences(old?.connections ?? [], now.connections ?? []);
+      const same = old && !differ.length && was.length === packets.length && !tables.length;
+      if (!same) changed++;
+      const k = differ[0] ?? was.length;
+      const first = differ.length
+        ? `; packet ${k + 1}: ${was[k] ?? 'not recorded'} -> ${now.outcomes[k]}`
+        : '';
+      const what = `${differ.length} packets and ${tables.length} connections differ${first}`;
+      process.stdout.write(`${file}, ${table.name}: ${same ? `same (${packets.length} packets)` : what}\n`);
+      lines.push(same && old ? old : line);
+    }
   }
   if (!check && changed) {
     const head = {
       made: 'npm run oracle:record -- --captures',
-      quantum_ms: QUANTUM_MS,
-      codes: CODES,
-      flows: FLOWS,
+      tables: Object.fromEntries(TABLES.map((t) => [t.name, t.flows])),
     };
     writeFileSync(STATES, [head, ...lines].map((l) => `${JSON.stringify(l)}\n`).join(''));
   }

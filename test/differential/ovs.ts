@@ -78,6 +78,8 @@ function findTools(bindir: string | undefined): { tools: Record<Tool, string>; s
   return { tools, schema };
 }
 
+const GONE = 'ovs-vswitchd closed its control connection: did it crash?';
+
 /** A connection to ovs-vswitchd's control socket: JSON-RPC, one request at a time. */
 class Control {
   #socket: net.Socket;
@@ -87,13 +89,16 @@ class Control {
     resolve: (v: { result: string | null; error: string | null }) => void;
     reject: (e: Error) => void;
   } | null = null;
+  /** Whether the other end has closed it. */
+  ended = false;
 
   constructor(file: string) {
     this.#socket = net.createConnection(file);
     this.#socket.setEncoding('utf8');
     this.#socket.on('data', (d: string) => this.#take(d));
     const gone = () => {
-      this.#waiting?.reject(new Error('ovs-vswitchd closed its control connection: did it crash?'));
+      this.ended = true;
+      this.#waiting?.reject(new Error(GONE));
       this.#waiting = null;
     };
     this.#socket.on('error', gone);
@@ -119,6 +124,7 @@ class Control {
     method: string,
     ...params: (string | number)[]
   ): Promise<{ result: string | null; error: string | null }> {
+    if (this.ended) return Promise.reject(new Error(GONE));
     return new Promise((resolve, reject) => {
       this.#waiting = { resolve, reject };
       this.#socket.write(JSON.stringify({ id: this.#id++, method, params: params.map(String) }));
@@ -328,7 +334,18 @@ export class Ovs {
     return { result, error: error === null ? null : error.replace(/^ovs-ofctl: (?=OFPT_)/, '') };
   }
 
-  async addFlows(file: string, text: string): Promise<void> {
+  /** Has ovs-vswitchd ended by itself? */
+  get ended(): boolean {
+    return this.#first.ended || this.#second.ended;
+  }
+
+  /** Forgets the cached flows. */
+  async purge(): Promise<void> {
+    await this.#second.call('revalidator/purge');
+  }
+
+  /** `purge`: whether cached flows are forgotten after each packet; by default where something is learned. */
+  async addFlows(file: string, text: string, purge?: 'never'): Promise<void> {
     await this.#run(
       'ovs-ofctl',
       '-O',
@@ -338,8 +355,8 @@ export class Ovs {
       path.resolve(file),
     );
     // What is learned reaches cached datapath flows late; forgetting them after each packet makes it immediate.
-    this.#purge = /\b(normal|learn)\b/i.test(text.replace(/^\s*#.*$/gm, ''));
-    await this.#second.call('revalidator/purge');
+    this.#purge = purge !== 'never' && /\b(normal|learn)\b/i.test(text.replace(/^\s*#.*$/gm, ''));
+    await this.purge();
   }
 
   /** An ovs-ofctl command in OpenFlow 1.5: options, command, and arguments after the bridge, which is put in. */

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { LOCAL, type Outputs, ROOT, secondsText, type Timeline } from './fixture.js';
+import { LOCAL, type Outputs, ROOT, secondsText, type TimedPacket, type Timeline } from './fixture.js';
 
 export const COMMAND: readonly string[] = process.env['SHARDTRACK_CMD']
   ? process.env['SHARDTRACK_CMD'].split(/\s+/)
@@ -44,6 +44,31 @@ export function pcapFile(packets: readonly { readonly us: number; readonly frame
     const h = Buffer.alloc(16);
     words(h, Math.floor(us / 1e6), (us % 1e6) * 1000, frame.length, frame.length);
     parts.push(h, frame);
+  }
+  return Buffer.concat(parts);
+}
+
+/** A pcapng with an interface for each of ports 1 to `ports`, nanoseconds, Ethernet: keeps the order of packets of
+ *  one time that arrive on several ports. */
+export function pcapngFile(packets: readonly TimedPacket[], ports: number): Buffer {
+  const parts: Uint8Array[] = [];
+  const block = (type: number, size: number, frame?: Uint8Array): Buffer => {
+    const total = 12 + size + (((frame?.length ?? 0) + 3) & ~3);
+    const b = Buffer.alloc(total);
+    b.writeUInt32LE(type, 0);
+    b.writeUInt32LE(total, 4);
+    if (frame) b.set(frame, 8 + size);
+    b.writeUInt32LE(total, total - 4);
+    parts.push(b);
+    return b.subarray(8);
+  };
+  words(block(0x0a0d0d0a, 16), 0x1a2b3c4d, 1, 0xffffffff, 0xffffffff);
+  // if_tsresol: 10^-9.
+  for (let n = 0; n < ports; n++) words(block(1, 20), 1, 262144, 0x00010009, 9, 0);
+  for (const { us, port, frame } of packets) {
+    const ns = BigInt(us) * 1000n;
+    const body = block(6, 20, frame);
+    words(body, port - 1, Number(ns >> 32n), Number(ns & 0xffffffffn), frame.length, frame.length);
   }
   return Buffer.concat(parts);
 }
@@ -102,6 +127,8 @@ export interface RunOptions {
   readonly work: string;
   /** The timestamps' offset in seconds, for timelines that start at 0. */
   readonly epoch?: number;
+  /** Packets of one time keep their order, on whichever ports they arrive (1 to `ports`). */
+  readonly mixedPorts?: boolean;
   readonly timeoutMs?: number;
 }
 
@@ -120,10 +147,14 @@ export async function runProduct(tl: Timeline, o: RunOptions): Promise<Run> {
     writeFileSync(inWork('events.ndjson'), lines.join(''));
     argv.push('--events', inWork('events.ndjson'), '--events-log', inWork(logName));
   }
-  for (const port of [...new Set(packets.map((p) => p.port))].sort((x, y) => x - y)) {
-    writeFileSync(inWork(`in-${port}.pcap`), pcapFile(packets.filter((p) => p.port === port)));
-    argv.push('--in', `${port}=${inWork(`in-${port}.pcap`)}`);
-  }
+  if (o.mixedPorts) {
+    writeFileSync(inWork('in.pcapng'), pcapngFile(packets, o.ports));
+    argv.push(inWork('in.pcapng'));
+  } else
+    for (const port of [...new Set(packets.map((p) => p.port))].sort((x, y) => x - y)) {
+      writeFileSync(inWork(`in-${port}.pcap`), pcapFile(packets.filter((p) => p.port === port)));
+      argv.push('--in', `${port}=${inWork(`in-${port}.pcap`)}`);
+    }
   const outPorts = [...Array.from({ length: o.ports }, (_, k) => k + 1), LOCAL];
   const outName = (p: number) => `w${o.workers}-out-${p}.pcap`;
   for (const p of outPorts) argv.push('--out', `${p}=${inWork(outName(p))}`);
