@@ -1,11 +1,13 @@
 /** node dist/test/differential/make-scenarios.js [NAME...]: writes our own scenarios (scenarios/*.ts) as fixtures:
- *  meta.json, flows.txt and input.jsonl below fixtures/oracle/NAME. Their answers are recorded by record.ts. */
+ *  meta.json, flows.txt and input.jsonl below fixtures/oracle/NAME. Their answers are recorded by record.ts. Those
+ *  that docs/scenarios explains get their captures in fixtures/scenarios as well. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { ORACLE } from './fixture.js';
 import { adminScenarios } from './scenarios/admin.js';
 import { copyScenarios } from './scenarios/copies.js';
+import { documentedScenarios, folderOf, SCENARIO_FOLDER, writeTraffic } from './scenarios/documented.js';
 import { fragmentScenarios } from './scenarios/fragments.js';
 import { l4Scenarios } from './scenarios/l4.js';
 import { natScenarios } from './scenarios/nat.js';
@@ -27,6 +29,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ovn('ovn-switches', OVN_SMALL),
   ...tableScenarios,
   ...copyScenarios,
+  ...documentedScenarios,
 ];
 
 /** The files of a scenario, by name. */
@@ -54,6 +57,7 @@ if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) 
     const dir = path.join(ORACLE, sc.name);
     mkdirSync(dir, { recursive: true });
     for (const [file, text] of Object.entries(filesOf(sc))) writeFileSync(path.join(dir, file), text);
+    if (documentedScenarios.includes(sc)) writeTraffic(sc, path.join(SCENARIO_FOLDER, folderOf(sc)));
   }
   process.stdout.write(`${SCENARIOS.length} scenarios in ${path.relative('.', ORACLE)}\n`);
 }
