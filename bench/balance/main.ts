@@ -39,6 +39,7 @@ interface Options {
   weights: number[];
   workers: number;
   seed: number;
+  only?: string[];
   json?: string;
 }
 
@@ -186,7 +187,11 @@ async function main(o: Options): Promise<void> {
     `Node ${process.version}, ${o.workers} worker(s); ${o.connections} connections, weights ${o.weights.join(',')}\n`,
   );
   const rows: Row[] = [];
-  for (const method of METHODS) {
+  const chosen = METHODS.filter((m) => o.only?.some((part) => m.name.startsWith(part)) ?? true);
+  if (chosen.length === 0) {
+    throw new Error(`no method is named so; there are ${METHODS.map((m) => m.name).join('; ')}`);
+  }
+  for (const method of chosen) {
     for (const change of CHANGES) {
       const row = await measure(method, change, dir, o);
       if (change === CHANGES[0]) {
@@ -225,6 +230,7 @@ const program = new Command('bench:balance')
     [4, 4, 4, 4, 8, 8, 16, 16],
   )
   .option('--workers <N>', 'worker threads', wholeNumber(0, 128), 1)
+  .option('--only <NAME...>', 'methods whose names begin so')
   .option('--seed <N>', 'which clients', wholeNumber(0, 0x7fffffff), 1)
   .option('--json <FILE>', 'all figures as JSON')
   .action(main);
