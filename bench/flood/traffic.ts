@@ -4,10 +4,11 @@
  *      | real connections open | they talk, the flood comes    | they talk, nobody else      |
  *
  *  The same bytes at the same times for the same options. Frames are written straight into the arena. */
+
+import { type Ends, FrameBuilder, MIN_FRAME } from '../../src/generate/frames.js';
 import type { CaptureNotice, CaptureReader, PacketArena, PacketRecord } from '../../src/pcap/types.js';
 import { ReadResult } from '../../src/pcap/types.js';
 import { checksum, sum } from '../../src/wire/checksum.js';
-import { type Ends, FrameBuilder, MIN_FRAME } from '../traffic/frames.js';
 
 export const FLOODS = ['syn', 'udp', 'ack', 'collide', 'reopen', 'fragments'] as const;
 /** What strangers send, each from an address of its own unless it says otherwise:

@@ -1,6 +1,7 @@
 /** What does a checksum cost? */
+
+import { Random } from '../../src/generate/random.js';
 import { checksum, sum } from '../../src/wire/checksum.js';
-import { Random } from '../traffic/random.js';
 import { must, type Variant } from './variant.js';
 
 const N = 256;

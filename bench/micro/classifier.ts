@@ -1,9 +1,9 @@
 /** What does finding a rule cost, by number of rules in the table, and how many masks do megaflows get? */
 import { FLOW_WORDS, KEY_WORDS } from '../../src/classifier/flow-key.js';
+import { Random } from '../../src/generate/random.js';
 import { RuleTable } from '../../src/openflow/classifier.js';
 import type { FlowRule } from '../../src/openflow/types.js';
 import { accessList, packetFor } from '../traffic/acl.js';
-import { Random } from '../traffic/random.js';
 import { must, type Variant } from './variant.js';
 
 const N = 1024;

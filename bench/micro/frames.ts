@@ -1,5 +1,6 @@
 /** Generated frames side by side in one buffer, on 16-byte boundaries. */
-import { type Frame, tcp, udp } from '../traffic/generate.js';
+import type { Frame } from '../../src/generate/frames.js';
+import { tcp, udp } from '../traffic/generate.js';
 
 export interface Frames {
   view: DataView;

@@ -1,5 +1,5 @@
 /** What does it cost to find a connection, in cache and out of it? In random order, as packets come. */
-import { Random } from '../traffic/random.js';
+import { Random } from '../../src/generate/random.js';
 import { filledPartition, hashOf, type Tuples, tuples, ZONE_PROTO } from './tuples.js';
 import { must, type Variant } from './variant.js';
 

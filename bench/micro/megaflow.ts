@@ -1,7 +1,7 @@
 /** What does a megaflow lookup cost, by number of masks? */
 import { FLOW, KEY_WORDS } from '../../src/classifier/flow-key.js';
 import { MegaflowCache } from '../../src/classifier/megaflow.js';
-import { Random } from '../traffic/random.js';
+import { Random } from '../../src/generate/random.js';
 import { must, type Variant } from './variant.js';
 
 const N = 1024;

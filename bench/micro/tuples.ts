@@ -1,8 +1,8 @@
 /** Connections for the benchmarks that look them up, all different. */
 import { tupleHash } from '../../src/conntrack/hash.js';
 import { allocatePartition, PartitionWriter } from '../../src/conntrack/partition.js';
+import { Random } from '../../src/generate/random.js';
 import { CONN } from '../../src/shm/layouts.js';
-import { Random } from '../traffic/random.js';
 
 export const SEED = 0x2545f491;
 export const ZONE_PROTO = 17 << 8;

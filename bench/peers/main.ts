@@ -12,7 +12,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { Command } from 'commander';
 import { wholeNumber } from '../../src/cli/options.js';
-import { writeCapture } from '../traffic/write.js';
+import { writeCapture } from '../../src/generate/write.js';
 import { median } from './numbers.js';
 import { measureOurs, type OurResult } from './ours.js';
 import { Hugepages, OvsDpdk, type OvsResult, ovsVersion, whyNot } from './ovs.js';

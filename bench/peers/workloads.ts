@@ -1,6 +1,7 @@
 /** What is replayed: the same capture and flow table for both sides, everything arriving on port 1. */
 import { fileURLToPath } from 'node:url';
-import { type Frame, mixed, tcp, udp } from '../traffic/generate.js';
+import type { Frame } from '../../src/generate/frames.js';
+import { mixed, tcp, udp } from '../traffic/generate.js';
 
 const root = new URL('../../../', import.meta.url);
 const fixture = (name: string) => fileURLToPath(new URL(`fixtures/captures/${name}`, root));

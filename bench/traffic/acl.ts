@@ -1,56 +1,14 @@
-/** An access list as firewalls have it, and packets for it: made for benchmarks, always the same.
- *
- *  Networks nest: /16s of a site, /24s in them, hosts in these, so that rules overlap as real ones do. */
+/** Access lists (`src/generate/acl.ts`) as rules, packets for them, and a firewall of many tables: made for
+ *  benchmarks, always the same. */
 import { FLOW, FLOW_WORDS } from '../../src/classifier/flow-key.js';
+import { accessLines, host, SERVICES } from '../../src/generate/acl.js';
+import { Random } from '../../src/generate/random.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import type { FlowRule } from '../../src/openflow/types.js';
-import { Random } from './random.js';
-
-const SERVICES = [22, 25, 53, 80, 110, 143, 161, 389, 443, 993, 3306, 5432, 8080, 8443, 9090];
-/** Port ranges as masks. */
-const RANGES = ['0x8000/0x8000', '0x400/0xfc00', '0x1f90/0xfff0', '0x2710/0xfffe'];
-
-const dotted = (address: number): string => [24, 16, 8, 0].map((s) => (address >>> s) & 0xff).join('.');
-
-/** A host of one of 16 sites of 32 networks. */
-function host(r: Random): number {
-  return (10 << 24) | (r.below(16) << 16) | (r.below(32) << 8) | (1 + r.below(200)) | 0;
-}
-
-function network(r: Random): string {
-  const address = host(r);
-  const bits = [16, 20, 24, 24, 24, 28, 32, 32, 32, 32][r.below(10)];
-  return `${dotted(address & (-1 << (32 - bits)))}/${bits}`;
-}
-
-/** Priority and match of a rule. */
-function line(r: Random, sector: string): string {
-  const match: string[] = [];
-  const kind = r.below(10);
-  const proto = kind < 6 ? 'tcp' : kind < 8 ? 'udp' : kind < 9 ? 'icmp' : 'ip';
-  if (r.below(4) > 0) match.push(`nw_src=${network(r)}`);
-  if (r.below(4) > 1 || match.length === 0) match.push(`nw_dst=${network(r)}`);
-  if (proto === 'tcp' || proto === 'udp') {
-    match.push(
-      `tp_dst=${r.below(5) === 0 ? RANGES[r.below(RANGES.length)] : SERVICES[r.below(SERVICES.length)]}`,
-    );
-  }
-  return `priority=${100 + r.below(50)},${proto},${sector}${match}`;
-}
-
-function* lines(r: Random, n: number, sectors: number): Generator<string> {
-  const seen = new Set<string>();
-  while (seen.size < n) {
-    const text = line(r, sectors > 1 ? `reg5=${r.below(sectors)},` : '');
-    if (seen.has(text)) continue;
-    seen.add(text);
-    yield text;
-  }
-}
 
 /** `n` rules. With `sectors` above 1 each belongs to one value of reg5, as rules of a virtual machine do. */
 export function accessList(n: number, sectors = 1): FlowRule[] {
-  const text = [...lines(new Random(n), n - 1, sectors)].map((l) => `${l},actions=output:2`);
+  const text = [...accessLines(new Random(n), n - 1, sectors)].map((l) => `${l},actions=output:2`);
   return parseFlows(['priority=0,actions=drop', ...text].join('\n'), 'made');
 }
 
@@ -71,7 +29,7 @@ export function firewall(rules: number, tables: number): string {
   for (let t = 1; t < last; t++) {
     text.push(`table=${t},priority=0,actions=resubmit(,${t + 1})`);
     const n = Math.floor((rules - fixed.length) / steps) - 1;
-    for (const l of lines(new Random(t), n, 1)) text.push(`table=${t},${l},actions=resubmit(,${t + 1})`);
+    for (const l of accessLines(new Random(t), n)) text.push(`table=${t},${l},actions=resubmit(,${t + 1})`);
   }
   return `${[...fixed, ...text].join('\n')}\n`;
 }

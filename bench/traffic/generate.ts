@@ -1,19 +1,13 @@
 /** Traffic for the benchmarks, packet by packet: the same bytes for the same options, on every machine. */
 import { FLOW, FLOW_WORDS } from '../../src/classifier/flow-key.js';
+import { type Frame, FrameBuilder, MAX_FRAME, MIN_FRAME } from '../../src/generate/frames.js';
+import { Random } from '../../src/generate/random.js';
 import { minSegments, SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource, newMergedRecord } from '../../src/pcap/merge.js';
 import { openCapture } from '../../src/pcap/open.js';
 import { MAX_PACKET_BYTES, ReadResult } from '../../src/pcap/types.js';
 import { ETH_TYPE_IP, extract, FrameLayout } from '../../src/wire/extract.js';
 import { setWord } from '../../src/wire/rewrite.js';
-import { FrameBuilder, MAX_FRAME, MIN_FRAME } from './frames.js';
-import { Random } from './random.js';
-
-/** A frame: the first `length` of `bytes`, valid until the next one is asked for. */
-export interface Frame {
-  bytes: Uint8Array;
-  length: number;
-}
 
 export interface FlowOptions {
   packets: number;

@@ -10,10 +10,10 @@
 import fs from 'node:fs';
 import { Command } from 'commander';
 import { wholeNumber } from '../../src/cli/options.js';
+import { MAX_FRAME, MIN_FRAME } from '../../src/generate/frames.js';
+import { writeCapture } from '../../src/generate/write.js';
 import { firewall } from './acl.js';
-import { MAX_FRAME, MIN_FRAME } from './frames.js';
 import { type FlowOptions, mixed, tcp, type UdpOptions, udp } from './generate.js';
-import { writeCapture } from './write.js';
 
 const say = (n: number, path: string) => process.stderr.write(`${path}: ${n} packets\n`);
 
@@ -32,12 +32,12 @@ flows(program.command('udp'))
   .option('--checksums', 'with UDP checksums', false)
   .action(async (out: string, o: FlowOptions & { frame: number; both: boolean; checksums: boolean }) => {
     const options: UdpOptions = { ...o, frameBytes: o.frame, bothWays: o.both };
-    say(await writeCapture(out, udp(options)), out);
+    say((await writeCapture(out, udp(options))).packets, out);
   });
 flows(program.command('tcp'))
   .description('TCP: handshakes, then data both ways')
   .action(async (out: string, o: FlowOptions & { frame: number }) => {
-    say(await writeCapture(out, tcp({ ...o, frameBytes: o.frame })), out);
+    say((await writeCapture(out, tcp({ ...o, frameBytes: o.frame }))).packets, out);
   });
 program
   .command('mixed')
@@ -48,7 +48,7 @@ program
   .option('--max-frame <BYTES>', 'leaves out longer frames', wholeNumber(1, 262144), MAX_FRAME)
   .action(async (files: string[], o: { packets: number; copies: number; maxFrame: number }) => {
     const out = files.pop() as string;
-    say(await writeCapture(out, mixed({ ...o, captures: files })), out);
+    say((await writeCapture(out, mixed({ ...o, captures: files }))).packets, out);
   });
 program
   .command('flows')

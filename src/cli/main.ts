@@ -6,6 +6,7 @@ import { MOST_CONNS } from '../coordinator/appctl.js';
 import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
 import { checkFlows, formatFlows, readText } from './flows.js';
+import { addGenerate } from './generate.js';
 import {
   collectIn,
   collectOut,
@@ -139,6 +140,8 @@ program
   .action(async (captures: string[], options: Omit<TraceArguments, 'captures'>) => {
     process.stdout.write(await traceCommand({ ...options, captures }));
   });
+
+addGenerate(program);
 
 const flows = program.command('flows').description('work on flow tables without packets');
 flows
