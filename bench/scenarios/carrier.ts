@@ -6,13 +6,13 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { FrameBuilder, MIN_FRAME } from '../../src/generate/frames.js';
+import { Random } from '../../src/generate/random.js';
 import { SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource, newMergedRecord } from '../../src/pcap/merge.js';
 import { openCapture } from '../../src/pcap/open.js';
 import { PcapWriter } from '../../src/pcap/pcap-writer.js';
 import { ReadResult } from '../../src/pcap/types.js';
-import { FrameBuilder, MIN_FRAME } from '../traffic/frames.js';
-import { Random } from '../traffic/random.js';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const CLI = path.join(ROOT, 'dist', 'src', 'cli', 'main.js');
