@@ -267,6 +267,23 @@ export interface Difference {
   readonly got: string;
 }
 
+/** Why a difference is none of tracking, if docs/ovs-differences.md says so; else null. */
+export function explanation(packets: readonly Packet[], table: Table, d: Difference): string | null {
+  if (d.k < 0 || table.name !== 'firewall' || !isSwitched(packets[d.k].frame)) return null;
+  // Open vSwitch forgets what `normal` has learned 300 s after it was seen, to the second of its own clock.
+  const target = packets[d.k].frame.toString('hex', 0, 6);
+  for (let k = d.k - 1; k >= 0; k--) {
+    const { us, frame } = packets[k];
+    const age = (packets[d.k].us - us) / 1e6;
+    if (age > 302) return null;
+    if (isSwitched(frame) && frame.toString('hex', 6, 12) === target)
+      return age >= 298
+        ? 'an address that `normal` has learned is forgotten 300 s later, to the second'
+        : null;
+  }
+  return null;
+}
+
 /** Runs shardtrack with each number of workers and says where it does something else than Open vSwitch. */
 export async function compareWith(
   answers: Answers,

@@ -7,7 +7,8 @@ import path from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { timeline } from './fixture.js';
-import { FUZZERS, inRow, play } from './fuzz.js';
+import { FUZZERS } from './fuzz/index.js';
+import { inRow, play } from './fuzz.js';
 import { runProduct } from './product.js';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));

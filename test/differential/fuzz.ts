@@ -13,17 +13,12 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import { commandDifferences, packetDifferences, tableDifferences } from './compare.js';
 import { type Fixture, type InputRecord, timeline, writeExpected } from './fixture.js';
-import { fragmentFuzzer } from './fuzz/fragments.js';
 import type { Fuzzer } from './fuzz/fuzzer.js';
-import { icmpFuzzer } from './fuzz/icmp.js';
-import { tcpFuzzer } from './fuzz/tcp.js';
+import { BETWEEN_S, FUZZERS, playCase } from './fuzz/index.js';
 import { OvsMissing } from './ovs.js';
-import { random } from './packets.js';
 import { runProduct } from './product.js';
 import { ask } from './record.js';
 import { Script } from './scenarios/script.js';
-
-export const FUZZERS: readonly Fuzzer[] = [tcpFuzzer, icmpFuzzer, fragmentFuzzer];
 
 const HELP = `usage: npm run oracle:fuzz -- --protocol NAME [options]
 
@@ -41,15 +36,10 @@ const HELP = `usage: npm run oracle:fuzz -- --protocol NAME [options]
 
 class Usage extends Error {}
 
-/** Behind the last timeout of a fragment, before the next case. */
-const BETWEEN_S = 100;
-
 /** The records of a case. */
 export function play(f: Fuzzer, seed: number, number: number, table: number): InputRecord[] {
   const s = new Script();
-  const r = random(Math.imul(seed, 0x9e3779b1) ^ Math.imul(number + 1, 0x85ebca6b));
-  f.play(s, r, table);
-  s.cmd('dpctl/dump-conntrack', '-m', '-s').cmd('dpctl/flush-conntrack');
+  playCase(s, f, seed, number, table);
   return s.records;
 }
 

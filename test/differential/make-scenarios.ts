@@ -8,6 +8,7 @@ import { ORACLE } from './fixture.js';
 import { adminScenarios } from './scenarios/admin.js';
 import { copyScenarios } from './scenarios/copies.js';
 import { documentedScenarios, folderOf, SCENARIO_FOLDER, writeTraffic } from './scenarios/documented.js';
+import { drawnScenarios } from './scenarios/drawn.js';
 import { fragmentScenarios } from './scenarios/fragments.js';
 import { l4Scenarios } from './scenarios/l4.js';
 import { natScenarios } from './scenarios/nat.js';
@@ -30,6 +31,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...tableScenarios,
   ...copyScenarios,
   ...documentedScenarios,
+  ...drawnScenarios,
 ];
 
 /** The files of a scenario, by name. */

@@ -137,6 +137,17 @@ class Control {
   }
 }
 
+/** Whether somebody listens there: the socket is there a little earlier. */
+function listens(file: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = net.createConnection(file, () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.on('error', () => resolve(false));
+  });
+}
+
 /** Follows a pcap file that another process appends to. */
 class Tail {
   readonly port: number;
@@ -228,7 +239,7 @@ export class Ovs {
     const [dbFile, dbSock, ctl] = ['conf.db', 'db.sock', 'vswitchd.ctl'].map((n) => path.join(d, n));
     await this.#run('ovsdb-tool', 'create', dbFile, found.schema);
     this.#spawn('ovsdb-server', dbFile, `--remote=punix:${dbSock}`, `--unixctl=${path.join(d, 'db.ctl')}`);
-    await this.#wait('ovsdb-server', () => existsSync(dbSock));
+    await this.#wait('ovsdb-server', () => listens(dbSock));
     this.#db = `--db=unix:${dbSock}`;
     await this.#run('ovs-vsctl', this.#db, '--no-wait', 'init');
     this.#spawn(
@@ -242,7 +253,7 @@ export class Ovs {
       ],
       ...[`--log-file=${path.join(d, 'vswitchd.log')}`, `unix:${dbSock}`],
     );
-    await this.#wait('ovs-vswitchd', () => existsSync(ctl));
+    await this.#wait('ovs-vswitchd', () => listens(ctl));
     const config = [
       ...[
         '--',
@@ -297,8 +308,8 @@ export class Ovs {
     this.#children.push(spawn(this.#tools[tool], args, { cwd: this.#dir, env: this.#env, stdio: 'ignore' }));
   }
 
-  async #wait(what: string, ready: () => boolean): Promise<void> {
-    for (let n = 0; !ready(); n++) {
+  async #wait(what: string, ready: () => boolean | Promise<boolean>): Promise<void> {
+    for (let n = 0; !(await ready()); n++) {
       const dead = this.#children.find((c) => c.exitCode !== null);
       if (dead) throw new Error(`${dead.spawnfile} ended (${dead.exitCode}) while we waited for ${what}`);
       if (n > 1500) throw new Error(`no sign of ${what} after 15 s`);
