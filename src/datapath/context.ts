@@ -1,13 +1,18 @@
 /** Everything that one packet needs on its way through the datapath, so that it can be put aside at any
  *  action and taken up again. Contexts are pooled; one thread owns each. */
 
-import { KEY_WORDS } from '../classifier/flow-key.js';
+import * as flowKey from '../classifier/flow-key.js';
 import type { Megaflow } from '../classifier/megaflow.js';
 import type { Expectation } from '../conntrack/expectations.js';
 import type { Fragment } from '../conntrack/ipf.js';
 import { FrameLayout } from '../wire/extract.js';
 import type { Datagram } from './fragments.js';
-import { MAX_PASSES, MAX_RECIRC_DEPTH, onlySends } from './program.js';
+import * as opcodes from './program.js';
+import { onlySends } from './program.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { KEY_WORDS } = flowKey;
+const { MAX_PASSES, MAX_RECIRC_DEPTH } = opcodes;
 
 /** What a parked packet waits for. */
 export const WAIT_NONE = 0;
@@ -41,6 +46,8 @@ export class PacketContext {
   /** Flow key: headers as of the start of the pass, conntrack metadata as of now. */
   readonly key = new Int32Array(KEY_WORDS);
   readonly layout = new FrameLayout();
+  /** Whether key and layout have been read from a frame. */
+  parsed = false;
 
   // Current frame: ordinal 0 is the captured one, others are copies in chunk `chunk` at `record`.
   frame = 0;
@@ -122,7 +129,9 @@ export class PacketContext {
   begin(slot: number, view: DataView, u8: Uint8Array, off: number, len: number, now: number): void {
     this.slot = slot;
     this.now = now;
-    this.key.fill(0);
+    const { key } = this;
+    for (let w = 0; w < KEY_WORDS; w++) key[w] = 0;
+    this.parsed = false;
     this.frame = 0;
     this.chunk = -1;
     this.view = view;

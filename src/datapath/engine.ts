@@ -3,17 +3,26 @@
  *
  *  `--workers 0` is this engine with a coordinator that answers at once. A worker thread runs the same
  *  engine with a coordinator at the other end of two rings, and parks the packets that wait. */
-import { FLOW, OFPP_CONTROLLER } from '../classifier/flow-key.js';
+import * as flowKey from '../classifier/flow-key.js';
 import type { MegaflowCache } from '../classifier/megaflow.js';
 import type { Partition } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
-import { extract } from '../wire/extract.js';
-import { PacketContext, WAIT_COMMIT, WAIT_FRAGMENT, WAIT_NONE, WAIT_NORMAL, WAIT_UPCALL } from './context.js';
+import { extract, extractInto } from '../wire/extract.js';
+import * as waits from './context.js';
+import { PacketContext } from './context.js';
 import type { ControlPlane } from './control.js';
 import { FrameEditor } from './edit.js';
 import { Fragments, isFragment } from './fragments.js';
 import type { FrameStore } from './frames.js';
-import {
+import * as opcodes from './program.js';
+import { Selector } from './selector.js';
+import * as counters from './stats.js';
+import { clearTracking, Tracker } from './tracker.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { FLOW, OFPP_CONTROLLER } = flowKey;
+const { WAIT_COMMIT, WAIT_FRAGMENT, WAIT_NONE, WAIT_NORMAL, WAIT_UPCALL } = waits;
+const {
   DROP_METER,
   DROP_NO_OUTPUT,
   DROP_RECIRC_LIMIT,
@@ -44,10 +53,8 @@ import {
   OP_SET,
   OP_STAT,
   OP_TRUNC,
-} from './program.js';
-import { Selector } from './selector.js';
-import { STAT } from './stats.js';
-import { clearTracking, Tracker } from './tracker.js';
+} = opcodes;
+const { STAT } = counters;
 
 const { IN_PORT, RECIRC_ID, VLAN_0, DP_HASH } = FLOW;
 /** Length of OP_CONTROLLER that stands for the whole frame. */
@@ -257,7 +264,13 @@ export class Engine {
 
   /** The program for the packet's next pass. */
   private lookup(ctx: PacketContext): Int32Array | null {
-    extract(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
+    if (!ctx.parsed) {
+      extractInto(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
+      ctx.parsed = true;
+    } else if (ctx.nFrames > 0) {
+      // Something may have changed the frame since.
+      extract(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
+    }
     if (ctx.len < 14) return TOO_SHORT;
     const hit = this.megaflows.find(ctx.key);
     if (hit !== null) {

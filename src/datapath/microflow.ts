@@ -11,28 +11,37 @@
  *
  *  Entries cover TCP and UDP over IPv4, not fragmented, through at most two connections without mark,
  *  label, translation or helper, with frames left as they are. Private to its thread. */
-import { CS_EST, CS_NEW, CS_RPL, CS_TRK, FLOW, KEY_WORDS } from '../classifier/flow-key.js';
-import { FTP_PORT, TFTP_PORT } from '../conntrack/key.js';
+import * as flowKey from '../classifier/flow-key.js';
+import * as keys from '../conntrack/key.js';
 import type { Partition } from '../conntrack/partition.js';
-import {
-  MAX_ACK_WINDOW as MAX_ACK,
+import * as tcp from '../conntrack/tcp.js';
+import { tcpTimer } from '../conntrack/tcp.js';
+import * as timers from '../conntrack/timeouts.js';
+import { timerBlock } from '../conntrack/timeouts.js';
+import * as layouts from '../shm/layouts.js';
+import type { PacketColumns } from '../shm/packets.js';
+import { record } from '../shm/record.js';
+import { checksum, sum } from '../wire/checksum.js';
+import * as headers from '../wire/extract.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { CS_EST, CS_NEW, CS_RPL, CS_TRK, FLOW, KEY_WORDS } = flowKey;
+const { FTP_PORT, TFTP_PORT } = keys;
+const {
+  MAX_ACK_WINDOW: MAX_ACK,
   TCP_ACK,
   TCP_FIN,
   TCP_RST,
   TCP_SYN,
   TCPS_CLOSING,
   TCPS_SYN_SENT,
-  tcpTimer,
   WSCALE_KNOWN,
   WSCALE_SHIFT,
   WSCALE_UNKNOWN,
-} from '../conntrack/tcp.js';
-import { TM_UDP_MULTIPLE, TM_UDP_SINGLE, timerBlock } from '../conntrack/timeouts.js';
-import { COLD, CONN, STATE_SPECIAL } from '../shm/layouts.js';
-import type { PacketColumns } from '../shm/packets.js';
-import { record } from '../shm/record.js';
-import { checksum, sum } from '../wire/checksum.js';
-import { IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
+} = tcp;
+const { TM_UDP_MULTIPLE, TM_UDP_SINGLE } = timers;
+const { COLD, CONN, STATE_SPECIAL } = layouts;
+const { IPPROTO_TCP, IPPROTO_UDP } = headers;
 
 /** An entry: one cache line. */
 const ENTRY = record(

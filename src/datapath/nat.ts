@@ -2,24 +2,23 @@
  *  the header and, in an ICMP error, in the packet inside (RFC 5508, section 4). Checksums follow by
  *  incremental update (RFC 1624), so that a wrong one stays wrong; a UDP checksum that was left out stays
  *  out (RFC 3022, section 4.1). */
-import { CS_DNAT, CS_SNAT, FLOW } from '../classifier/flow-key.js';
+import * as flowKey from '../classifier/flow-key.js';
 import { ConnKey } from '../conntrack/key.js';
-import { NAT_DST, NAT_SRC } from '../conntrack/nat.js';
+import * as natAsk from '../conntrack/nat.js';
 import type { Partition } from '../conntrack/partition.js';
-import { NAT } from '../shm/layouts.js';
+import * as layouts from '../shm/layouts.js';
 import { checksum, sum, update16, update32 } from '../wire/checksum.js';
-import {
-  IPPROTO_ICMP,
-  IPPROTO_ICMPV6,
-  IPPROTO_SCTP,
-  IPPROTO_TCP,
-  IPPROTO_UDP,
-  Ipv6Walk,
-  walkIpv6,
-} from '../wire/extract.js';
+import * as headers from '../wire/extract.js';
+import { Ipv6Walk, walkIpv6 } from '../wire/extract.js';
 import { setPorts, updateL4Checksum } from '../wire/rewrite.js';
 import type { PacketContext } from './context.js';
 import type { FrameEditor } from './edit.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { CS_DNAT, CS_SNAT, FLOW } = flowKey;
+const { NAT_DST, NAT_SRC } = natAsk;
+const { NAT } = layouts;
+const { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } = headers;
 
 const { CT_STATE, NW_SRC, NW_DST, IPV6_SRC_0, TP } = FLOW;
 const NAT_SHIFT = NAT.shift;

@@ -1,6 +1,10 @@
 /** Counters of one engine, in a shared Float64Array that it alone writes. */
-import { CS_EST, CS_INV, CS_REL } from '../classifier/flow-key.js';
-import { INVALID_REASONS } from '../conntrack/key.js';
+import * as flowKey from '../classifier/flow-key.js';
+import * as keys from '../conntrack/key.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { CS_EST, CS_INV, CS_REL } = flowKey;
+const { INVALID_REASONS } = keys;
 
 /** Index of each counter; INVALID_0 + reason (see INVALID_REASONS) for why packets were invalid. */
 export const STAT = {

@@ -1,47 +1,46 @@
 /** ct(): finds a packet's connection, runs it through the connection's state machine, and gives the packet
  *  its conntrack metadata. The only code that changes a connection's mutable state, besides the shortcut in
  *  microflow.ts. */
-import {
-  CS_DNAT,
-  CS_EST,
-  CS_INV,
-  CS_NEW,
-  CS_REL,
-  CS_RPL,
-  CS_SNAT,
-  CS_TRK,
-  FLOW,
-  KEY_WORDS,
-} from '../classifier/flow-key.js';
+import * as flowKey from '../classifier/flow-key.js';
 import { Expectations } from '../conntrack/expectations.js';
 import { tupleHash } from '../conntrack/hash.js';
-import {
-  ConnKey,
-  extractConnKey,
+import * as keys from '../conntrack/key.js';
+import { ConnKey, extractConnKey, fold, replyZoneProto } from '../conntrack/key.js';
+import * as natAsk from '../conntrack/nat.js';
+import type { Partition } from '../conntrack/partition.js';
+import { tcpNew, tcpUpdate, tcpValidNew } from '../conntrack/tcp.js';
+import * as timers from '../conntrack/timeouts.js';
+import { timerBlock } from '../conntrack/timeouts.js';
+import * as updates from '../conntrack/verdict.js';
+import * as layouts from '../shm/layouts.js';
+import * as headers from '../wire/extract.js';
+import type { PacketContext } from './context.js';
+import * as waits from './context.js';
+import * as requests from './control.js';
+import { CommitRequest, type ControlPlane } from './control.js';
+import type { FrameEditor } from './edit.js';
+import { Helpers } from './helpers.js';
+import { NatRewriter } from './nat.js';
+import * as opcodes from './program.js';
+import * as counters from './stats.js';
+import { statOfState } from './stats.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { CS_DNAT, CS_EST, CS_INV, CS_NEW, CS_REL, CS_RPL, CS_SNAT, CS_TRK, FLOW, KEY_WORDS } = flowKey;
+const {
   FTP_PORT,
-  fold,
   INVALID_L4_CHECKSUM,
   INVALID_NONE,
   INVALID_NOT_OPENING,
   INVALID_TCP,
   INVALID_UNRELATED,
-  replyZoneProto,
   TFTP_PORT,
-} from '../conntrack/key.js';
-import { ASK_WORDS } from '../conntrack/nat.js';
-import type { Partition } from '../conntrack/partition.js';
-import { tcpNew, tcpUpdate, tcpValidNew } from '../conntrack/tcp.js';
-import {
-  DEFAULT_TIMEOUTS_MS,
-  TM_ICMP_FIRST,
-  TM_ICMP_REPLY,
-  TM_UDP_FIRST,
-  TM_UDP_MULTIPLE,
-  TM_UDP_SINGLE,
-  timerBlock,
-} from '../conntrack/timeouts.js';
-import { UPDATE_INVALID, UPDATE_NEW, UPDATE_VALID, UPDATE_VALID_NEW } from '../conntrack/verdict.js';
-import {
+} = keys;
+const { ASK_WORDS } = natAsk;
+const { DEFAULT_TIMEOUTS_MS, TM_ICMP_FIRST, TM_ICMP_REPLY, TM_UDP_FIRST, TM_UDP_MULTIPLE, TM_UDP_SINGLE } =
+  timers;
+const { UPDATE_INVALID, UPDATE_NEW, UPDATE_VALID, UPDATE_VALID_NEW } = updates;
+const {
   ADDR6,
   COLD,
   CONN,
@@ -54,10 +53,10 @@ import {
   STATE_HAS_META,
   STATE_TFTP,
   STATE_TRANSLATED,
-} from '../shm/layouts.js';
-import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
-import { type PacketContext, WAIT_COMMIT } from './context.js';
-import {
+} = layouts;
+const { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } = headers;
+const { WAIT_COMMIT } = waits;
+const {
   CHILD_ADDRESS,
   CHILD_END,
   CHILD_META,
@@ -67,15 +66,10 @@ import {
   COMMIT_IPV6,
   COMMIT_NAT,
   COMMIT_NTH,
-  CommitRequest,
-  type ControlPlane,
   NO_TUPLE,
   PENDING,
-} from './control.js';
-import type { FrameEditor } from './edit.js';
-import { Helpers } from './helpers.js';
-import { NatRewriter } from './nat.js';
-import {
+} = requests;
+const {
   ALG_FTP,
   ALG_NONE,
   ALG_TFTP,
@@ -88,8 +82,8 @@ import {
   DROP_COMMIT_REFUSED,
   OP_CT_WORDS,
   OP_END,
-} from './program.js';
-import { STAT, statOfState } from './stats.js';
+} = opcodes;
+const { STAT } = counters;
 
 const { CT_STATE, CT_ZONE, CT_MARK, CT_LABEL_0, NW_SRC, NW_DST, NW, TP } = FLOW;
 const { CT_NW_SRC, CT_NW_DST, CT_TP, CT_NW_PROTO, CT_IPV6_SRC_0, IPV6_SRC_0 } = FLOW;

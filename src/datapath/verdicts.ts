@@ -4,10 +4,19 @@
  *  A template as words: n, n times (zone, ct_state), m, m times (port, frame ordinal), drop reason; then,
  *  to the end, the stat points that the packet went by: (stat point, bytes of its frame beyond the captured
  *  ones). */
-import { OFPP_CONTROLLER } from '../classifier/flow-key.js';
+import * as flowKey from '../classifier/flow-key.js';
 import type { PacketContext } from './context.js';
-import { DROP_CONTROLLER, DROP_NO_OUTPUT } from './program.js';
-import { STAT, statOfState } from './stats.js';
+import * as opcodes from './program.js';
+import * as counters from './stats.js';
+import { statOfState } from './stats.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { OFPP_CONTROLLER } = flowKey;
+const { DROP_CONTROLLER, DROP_NO_OUTPUT } = opcodes;
+const { STAT } = counters;
+
+/** A power of two. */
+const RECENT = 256;
 
 export class VerdictTable {
   private readonly templates: Int32Array[] = [];
@@ -15,9 +24,37 @@ export class VerdictTable {
   private next = new Int32Array(64);
   private hashes = new Int32Array(64);
   private scratch = new Int32Array(256);
+  /** Templates met of late, by what mostly tells them apart: most packets are like one before. */
+  private readonly recent = new Int32Array(RECENT).fill(-1);
 
   /** Number of the packet's template. When that is `size` from before, the template is new. */
   intern(ctx: PacketContext): number {
+    const { nPath, nCt } = ctx;
+    let at = Math.imul(nPath, 5) + nCt + ctx.nOuts;
+    if (nPath > 0) at += ctx.path[nPath - 2] << 2;
+    if (nCt > 0) at ^= ctx.ct[nCt - 1];
+    at &= RECENT - 1;
+    const last = this.recent[at];
+    if (last >= 0 && this.same(ctx, this.templates[last])) return last;
+    const id = this.find(ctx);
+    this.recent[at] = id;
+    return id;
+  }
+
+  /** Whether the packet's template is this one. */
+  private same(ctx: PacketContext, t: Int32Array): boolean {
+    const { ct, outs, path, nCt, nOuts, nPath } = ctx;
+    if (t.length !== nCt + nOuts + 3 + nPath || t[0] << 1 !== nCt) return false;
+    let at = 1;
+    for (let i = 0; i < nCt; i++) if (t[at++] !== ct[i]) return false;
+    if (t[at++] << 1 !== nOuts) return false;
+    for (let i = 0; i < nOuts; i++) if (t[at++] !== outs[i]) return false;
+    if (t[at++] !== reasonOf(ctx)) return false;
+    for (let i = 0; i < nPath; i++) if (t[at++] !== path[i]) return false;
+    return true;
+  }
+
+  private find(ctx: PacketContext): number {
     const n = this.encode(ctx);
     const { scratch } = this;
     let hash = n;

@@ -157,6 +157,17 @@ export function extract(
   layout: FrameLayout,
 ): void {
   for (let w = ETH_DST_HI; w <= MPLS_2; w++) key[w] = 0;
+  extractInto(view, off, len, key, layout);
+}
+
+/** `extract` into a key whose header words are all 0. */
+export function extractInto(
+  view: DataView,
+  off: number,
+  len: number,
+  key: Int32Array,
+  layout: FrameLayout,
+): void {
   layout.mpls = -1;
   layout.l3 = -1;
   layout.l4 = -1;
