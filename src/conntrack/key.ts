@@ -81,7 +81,7 @@ const ICMP6_ECHO = 128;
 const ICMP6_ECHO_REPLY = 129;
 
 /** The type that answers an ICMP query type, or -1 (RFC 792). */
-function replyType(type: number): number {
+export function replyType(type: number): number {
   switch (type) {
     case ICMP_ECHO:
       return ICMP_ECHO_REPLY;
@@ -101,7 +101,7 @@ function replyType(type: number): number {
 }
 
 /** The same for ICMPv6: echo only (RFC 4443, section 4). */
-function replyType6(type: number): number {
+export function replyType6(type: number): number {
   if (type === ICMP6_ECHO) return ICMP6_ECHO_REPLY;
   return type === ICMP6_ECHO_REPLY ? ICMP6_ECHO : -1;
 }

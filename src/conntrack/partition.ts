@@ -36,7 +36,7 @@ import {
   TAG_REMOVED,
 } from '../shm/layouts.js';
 import { tupleHash } from './hash.js';
-import { type ConnKey, replyZoneProto } from './key.js';
+import { ConnKey, replyZoneProto } from './key.js';
 import { allocateTimeouts, SHORTEST_TIMEOUT_MS } from './timeouts.js';
 import { Wheel, type WheelOwner } from './wheel.js';
 
@@ -68,7 +68,8 @@ export interface PartitionMemory {
   nat: SharedArrayBuffer;
   parent: SharedArrayBuffer;
   index: SharedArrayBuffer;
-  /** Word 0: index level in use. Word 1: 1 once a connection has been translated. */
+  /** Word 0: index level in use. Word 1: 1 once a connection has been translated. Word 2: how often a
+   *  connection has got a tuple that an older one had (and has, for all that it can't be found by it). */
   ctl: SharedArrayBuffer;
   /** Connections that packets have ended. Word 0: how many, modulo 2^32; then the slots of the last ENDED_SLOTS.
    *  Written by the home worker. */
@@ -135,6 +136,8 @@ export class Partition {
   mask = 0;
   /** Whether any connection has been translated: then a tuple can belong to more than one. */
   protected translates = false;
+  /** How often a connection has got a tuple by which another was found before. */
+  conflicts = 0;
 
   constructor(memory: PartitionMemory) {
     this.hot = new Int32Array(memory.hot);
@@ -157,6 +160,7 @@ export class Partition {
   refresh(): void {
     const level = Atomics.load(this.ctl, 0);
     this.translates = this.ctl[1] !== 0;
+    this.conflicts = this.ctl[2];
     if (level === this.level) return;
     this.level = level;
     this.base = (FIRST_LEVEL_BUCKETS * (2 ** level - 1)) << BUCKET_SHIFT;
@@ -382,6 +386,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
       this.translates = true;
       Atomics.store(this.ctl, 1, 1);
     }
+    if (this.translates && this.conflicting(slot)) Atomics.add(this.ctl, 2, 1);
     if (this.entries >= (this.mask + 1) * MAX_LOAD) this.grow();
     this.used[slot] = watched ? WATCHED : USED;
     this.wheel.put(slot, this.nextLook(slot, this.createdMs[slot]));
@@ -392,6 +397,19 @@ export class PartitionWriter extends Partition implements WheelOwner {
   }
   /** Ways in use. */
   private entries = 0;
+
+  /** Whether the new connection's replies look like packets of an older one, which will not be found by them
+   *  any more. Its own packets found none, and translation chooses replies that are nobody's. */
+  private conflicting(slot: number): boolean {
+    const state = this.hot[(slot << HOT_SHIFT) + STATE];
+    if ((state & (STATE_TRANSLATED | STATE_CHILD)) === STATE_TRANSLATED) return false;
+    const key = this.replies;
+    this.load(slot, 1, key);
+    const { hash, src, dst, ports, zoneProto, zoneProtoReply, ipv6, addr6 } = key;
+    const now = this.createdMs[slot];
+    return this.find(hash, src, dst, ports, zoneProto, zoneProtoReply, ipv6 ? addr6 : null, now) >= 0;
+  }
+  private readonly replies = new ConnKey();
 
   /** Told of every removal while the record still is what it was. */
   onRemove: ((slot: number) => void) | null = null;

@@ -178,10 +178,12 @@ export class Coordinator {
       throw new Error(`conntrack: partition ${home} has no slot below the limit of ${this.maxConns}`);
     const c = slot << HOT_SHIFT;
     const { hot, cold, coldF64, addr6, nat, parent } = partition;
-    for (let i = 0; i < CONN.words; i++) hot[c + i] = words[record + i];
+    // CREATED before EXPIRES: a microflow entry of the slot's former connection that finds the slot alive
+    // again must not find the old number.
     const m = slot << COLD_SHIFT;
     for (let i = 0; i < COLD_WORDS; i++) cold[m + i] = 0;
     coldF64[(m >> 1) + CREATED_F64] = seq + words[at + COMMIT_NTH] / CREATED_STEP;
+    for (let i = 0; i < CONN.words; i++) hot[c + i] = words[record + i];
     partition.createdMs[slot] = clock;
     if (addresses >= 0) {
       const a = slot << ADDR6_SHIFT;

@@ -39,6 +39,16 @@ class Saved {
 
 const EMPTY = new Int32Array(1);
 
+/** What the state machine of a connection said to a packet: still new, established, a reply. */
+export const STEP_NEW = 1;
+export const STEP_EST = 2;
+export const STEP_EST_RPL = 3;
+/** Connections that a foldable packet goes through at most, and how often. */
+export const MAX_TRACED = 4;
+const MAX_STEPS = 8;
+/** Words of changes to a frame that are written down. */
+export const MAX_EDIT_WORDS = 28;
+
 export class PacketContext {
   slot = 0;
   /** Tracker clock in ms. */
@@ -98,9 +108,15 @@ export class PacketContext {
   // Trace for the microflow cache.
   foldable = false;
   nConns = 0;
-  /** The connections that were looked up, `slot << 1 | reply`, and the state that each gave. */
-  readonly conns = new Int32Array(4);
-  readonly states = new Int32Array(4);
+  /** The connections that were looked up, `slot << 1 | reply`: the first `nConns` elements. */
+  readonly conns = new Int32Array(MAX_TRACED);
+  /** What the packet went through, the first in the low bits: four bits each, STEP_* and then which of the
+   *  connections it was. */
+  steps = 0;
+  private nSteps = 0;
+  /** Changes to the frame (see edit.ts): the first `nEdits` elements. */
+  readonly edits = new Int32Array(MAX_EDIT_WORDS);
+  nEdits = 0;
   /** The megaflows that its passes found, if the engine keeps them. */
   readonly megaflows: Megaflow[] = [];
 
@@ -159,18 +175,29 @@ export class PacketContext {
     this.saved = 0;
     this.foldable = true;
     this.nConns = 0;
+    this.steps = 0;
+    this.nSteps = 0;
+    this.nEdits = 0;
     if (this.megaflows.length > 0) this.megaflows.length = 0;
   }
 
-  /** Adds a connection to the trace; one that comes up twice can't be folded. */
-  trace(conn: number, state: number): void {
+  /** Adds to the trace that the packet went through `conn` with outcome STEP_*. */
+  trace(conn: number, step: number): void {
     const { conns, nConns } = this;
-    if (nConns === conns.length) this.foldable = false;
-    for (let i = 0; i < nConns; i++) if (conns[i] >> 1 === conn >> 1) this.foldable = false;
-    if (!this.foldable) return;
-    conns[nConns] = conn;
-    this.states[nConns] = state;
-    this.nConns++;
+    let j = 0;
+    while (j < nConns && conns[j] !== conn) j++;
+    if (j === MAX_TRACED || this.nSteps === MAX_STEPS) {
+      this.foldable = false;
+      return;
+    }
+    if (j === nConns) conns[this.nConns++] = conn;
+    this.steps |= (step | (j << 2)) << (4 * this.nSteps++);
+  }
+
+  /** Writes down a word of a change to the frame; when there are too many, the packet can't be folded. */
+  edited(word: number): void {
+    if (this.nEdits === MAX_EDIT_WORDS) this.foldable = false;
+    else this.edits[this.nEdits++] = word;
   }
 
   /** Remembers the packet, to go on with after its clone. */

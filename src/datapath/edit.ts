@@ -1,8 +1,8 @@
 /** Changes to a packet's frame. The captured frame is never written to: the first change copies it into
  *  the worker's frame store (see frames.ts). */
 import * as headers from '../wire/extract.js';
-import { isMpls } from '../wire/extract.js';
-import { setWord } from '../wire/rewrite.js';
+import { type FrameLayout, isMpls } from '../wire/extract.js';
+import { setIcmpId, setWord, translateWord6 } from '../wire/rewrite.js';
 import type { PacketContext } from './context.js';
 import type { FrameStore } from './frames.js';
 import * as records from './frames.js';
@@ -10,6 +10,62 @@ import * as records from './frames.js';
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
 const { ETH_TYPE_QINQ, ETH_TYPE_VLAN, MPLS_BOS } = headers;
 const { FRAME_DATA_OFF, FRAME_LEN, FRAME_NEXT_CHUNK, FRAME_NEXT_OFF, FRAME_RECORD_BYTES } = records;
+
+/** Changes to a frame, written down so that a microflow entry can make them again: words `kind | argument << 8`
+ *  and what follows. `EDIT_WORD|word value`: a whole flow key word. */
+export const EDIT_WORD = 0;
+/** `EDIT_BITS|word value mask` */
+export const EDIT_BITS = 1;
+/** `EDIT_ICMP_ID id` */
+export const EDIT_ICMP_ID = 2;
+/** `EDIT_SOURCE6|protocol address[4]`, `EDIT_DESTINATION6|protocol address[4]`: translation of an IPv6 address
+ *  of a connection of that protocol. */
+export const EDIT_SOURCE6 = 3;
+export const EDIT_DESTINATION6 = 4;
+
+const [WORD, BITS, ICMP_ID, SOURCE6] = [EDIT_WORD, EDIT_BITS, EDIT_ICMP_ID, EDIT_SOURCE6];
+
+/** Makes the changes in `edits[from..from+n)` to the frame at `off`; of `key`, ETH_TYPE and the protocol in NW
+ *  count. */
+export function applyEdits(
+  view: DataView,
+  off: number,
+  layout: FrameLayout,
+  key: Int32Array,
+  edits: Int32Array,
+  from: number,
+  n: number,
+): void {
+  const end = from + n;
+  for (let at = from; at < end; ) {
+    const kind = edits[at] & 0xff;
+    const argument = edits[at] >>> 8;
+    if (kind === WORD) {
+      setWord(view, off, layout, key, argument, edits[at + 1], -1);
+      at += 2;
+    } else if (kind === BITS) {
+      setWord(view, off, layout, key, argument, edits[at + 1], edits[at + 2]);
+      at += 3;
+    } else if (kind === ICMP_ID) {
+      setIcmpId(view, off + layout.l4, edits[at + 1]);
+      at += 2;
+    } else {
+      const to = kind === SOURCE6 ? 8 : 24;
+      const size = layout.end - layout.l4;
+      for (let i = 0; i < 4; i++) {
+        translateWord6(
+          view,
+          off + layout.l3 + to + i * 4,
+          off + layout.l4,
+          size,
+          argument,
+          edits[at + 1 + i],
+        );
+      }
+      at += 5;
+    }
+  }
+}
 
 export class FrameEditor {
   private readonly frames: FrameStore;
@@ -25,7 +81,10 @@ export class FrameEditor {
   /** Writes header bits of a flow key word. */
   set(ctx: PacketContext, word: number, value: number, mask: number): void {
     const { key } = ctx;
-    this.own(ctx);
+    this.claim(ctx);
+    ctx.edited((mask === -1 ? WORD : BITS) | (word << 8));
+    ctx.edited(value);
+    if (mask !== -1) ctx.edited(mask);
     if (setWord(ctx.view, ctx.off, ctx.layout, key, word, value, mask)) ctx.conn = -1;
     // A ct() further on in this pass goes by what the frame says now.
     key[word] = (key[word] & ~mask) | value;
@@ -42,11 +101,16 @@ export class FrameEditor {
     }
   }
 
-  /** Gives the packet a copy of its frame that nothing else refers to, with `room` bytes left behind. */
+  /** Gives the packet a copy of its frame that nothing else refers to, for a change that is written down
+   *  (`PacketContext.edited`). */
+  claim(ctx: PacketContext): void {
+    if (ctx.shared) this.copy(ctx, ctx.u8, ctx.off, ctx.len);
+  }
+
+  /** The same for any change, with `room` bytes left behind. */
   own(ctx: PacketContext, room = 0): void {
-    if (!ctx.shared) return;
     ctx.foldable = false;
-    this.copy(ctx, ctx.u8, ctx.off, ctx.len, room);
+    if (ctx.shared) this.copy(ctx, ctx.u8, ctx.off, ctx.len, room);
   }
 
   /** Makes a copy of these bytes the packet's frame, with `room` bytes left behind. */

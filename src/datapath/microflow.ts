@@ -1,34 +1,53 @@
 /** Microflow cache of one worker: the vectorised shortcut for packets of known connections.
  *
  *  An entry folds a packet's whole way through the datapath, all passes and all ct(), into one exact
- *  match: which connections it goes through, the ct_state that each must say, and the verdict. It stands
- *  as long as they do say it. The engine (`engine.ts`) is the truth: entries are made from what it did,
- *  and whatever an entry can't vouch for is left to it, before anything has been changed.
+ *  match: which connections it goes through, the ct_state that each must say, how the frame is changed, and
+ *  the verdict. It stands as long as they do say it. The engine (`engine.ts`) is the truth: entries are made
+ *  from what it did, and whatever an entry can't vouch for is left to it, before anything has been changed.
  *
  *  A vector goes through in stages, each a small loop, so that the cache misses of different packets
- *  overlap: parse and verify checksums; touch the entries; compare them and touch the connections. The
- *  last stage, in the shard, is in packet order and is the only one that changes anything.
+ *  overlap: parse and verify checksums (`staging.ts`); touch the entries; compare them and touch the
+ *  connections. The last stage, in the shard, is in packet order and is the only one that changes anything.
  *
- *  Entries cover TCP and UDP over IPv4, not fragmented, through at most two connections without mark,
- *  label, translation or helper, with frames left as they are. Private to its thread. */
+ *  Entries cover TCP, UDP and ICMP echo over IPv4 and IPv6, and whatever has no ports over IPv4, unfragmented,
+ *  through at most four connections, translated or not, with changes to addresses, ports and other header
+ *  fields. An entry is one cache line; what not all need is in a second array beside it (EXTRA).
+ *
+ *  How an entry knows a connection again, whose slot may have been given to another:
+ *  - by its tuple, if that is the packet's, and nothing else is to be known about it: the hot half is all
+ *    that is touched;
+ *  - else by CREATED, a number that no two connections share, beside which mark and label lie.
+ *
+ *  A packet's connection could change under an entry in one more way: a younger connection gets the same
+ *  tuple (see `Partition.find`). The coordinator counts when that happens (`Partition.conflicts`); then all
+ *  is forgotten.
+ *
+ *  Private to its thread. */
 import * as flowKey from '../classifier/flow-key.js';
 import * as keys from '../conntrack/key.js';
 import type { Partition } from '../conntrack/partition.js';
 import * as tcp from '../conntrack/tcp.js';
-import { tcpTimer } from '../conntrack/tcp.js';
+import { tcpTimer, tcpUpdate } from '../conntrack/tcp.js';
 import * as timers from '../conntrack/timeouts.js';
 import { timerBlock } from '../conntrack/timeouts.js';
+import * as updates from '../conntrack/verdict.js';
 import * as layouts from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
-import { checksum, sum } from '../wire/checksum.js';
 import * as headers from '../wire/extract.js';
+import { FrameLayout } from '../wire/extract.js';
+import * as traces from './context.js';
+import { applyEdits } from './edit.js';
+import type { FrameStore } from './frames.js';
+import * as frameRecords from './frames.js';
+import * as stagedKeys from './staging.js';
+import { Staging } from './staging.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
-const { CS_EST, CS_NEW, CS_RPL, CS_TRK, FLOW, KEY_WORDS } = flowKey;
+const { FLOW, KEY_WORDS } = flowKey;
 const { FTP_PORT, TFTP_PORT } = keys;
 const {
-  MAX_ACK_WINDOW: MAX_ACK,
+  MAX_ACK_WINDOW,
   TCP_ACK,
   TCP_FIN,
   TCP_RST,
@@ -39,33 +58,73 @@ const {
   WSCALE_SHIFT,
   WSCALE_UNKNOWN,
 } = tcp;
-const { TM_UDP_MULTIPLE, TM_UDP_SINGLE } = timers;
-const { COLD, CONN, STATE_SPECIAL } = layouts;
-const { IPPROTO_TCP, IPPROTO_UDP } = headers;
+const { TM_ICMP_FIRST, TM_ICMP_REPLY, TM_UDP_MULTIPLE, TM_UDP_SINGLE } = timers;
+const { UPDATE_VALID, UPDATE_VALID_NEW } = updates;
+const { COLD, CONN, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE_TFTP } = layouts;
+const { ETH_TYPE_IP, ETH_TYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } = headers;
+const { MAX_TRACED, STEP_EST, STEP_EST_RPL, STEP_NEW } = traces;
+const { FRAME_DATA_OFF } = frameRecords;
+const { STAGED_ADDR6, STAGED_KEY, VLAN_IPV6 } = stagedKeys;
 
-/** An entry: one cache line. */
+/** An entry: one cache line. It begins with a packet's STAGED_KEY. */
 const ENTRY = record(
-  'PORT_NW', //    in_port:16 | proto:8 | tos:8
+  'PORT_NW',
   'SRC',
   'DST',
   'TP',
-  'ETH_0', //      destination and source MAC
+  'ETH_0',
   'ETH_1',
   'ETH_2',
-  'VLAN', //       as FLOW.VLAN_0
+  'VLAN',
   'CONN_0', //     slot << 1 | reply
   'ZONE_PROTO_0',
-  'CONN_1', //     or -1
+  'CONN_1',
   'ZONE_PROTO_1',
-  'STATES', //     ct_state expected of each, a byte each
+  'STEPS', //      what each is to say, as PacketContext.steps
   'VERDICT', //    template
-  'TAG', //        the caller's
+  'INFO', //       INFO_* below
   'HASH', //       0: free
 );
-const { PORT_NW, SRC, DST, TP, ETH_0, ETH_1, ETH_2, VLAN } = ENTRY.at;
-const { CONN_0, ZONE_PROTO_0, CONN_1, ZONE_PROTO_1, STATES, VERDICT, TAG, HASH } = ENTRY.at;
+const { PORT_NW, SRC, DST, TP, VLAN } = ENTRY.at;
+const { CONN_0, ZONE_PROTO_0, STEPS, VERDICT, INFO, HASH } = ENTRY.at;
 const SHIFT = ENTRY.shift;
-const KEY_LEN = 8;
+const KEY_SHIFT = STAGED_KEY.shift;
+const STAGED_WORDS = STAGED_KEY.words;
+const ADDR6_WORDS = STAGED_ADDR6;
+const IPV6_BIT = VLAN_IPV6;
+
+/** INFO: connections in bits 0-2, … */
+const INFO_CONNS = 7;
+/** … whether there is more to it than one connection known by its tuple, … */
+const INFO_GENERAL = 8;
+/** … whether it has EXTRA, … */
+const INFO_EXTRA = 16;
+/** … whether the frame is changed, … */
+const INFO_EDITED = 32;
+/** … and of each connection, two bits from INFO_KNOWN on: whether it is known by CREATED, and then whether it
+ *  has a mark or label. */
+const INFO_KNOWN = 8;
+const KNOWN_BY_CREATED = 1;
+const KNOWN_META = 2;
+
+/** EXTRA of an entry, 64 words; what a translated connection needs is in the first line. */
+const X_SHIFT = 6;
+/** How many words of changes to the frame there are (MAX_EDIT_WORDS at most), and these (edit.ts). */
+const X_N_EDITS = 0;
+/** The caller's tag. */
+const X_TAG = 1;
+const X_CREATED_0 = 2;
+const X_EDITS = 4;
+const X_CONN_2 = 32;
+const X_ZONE_PROTO_2 = 34;
+/** Of connections 1 to 3. */
+const X_CREATED_1 = 36;
+/** The rest of the key of an IPv6 packet. */
+const X_ADDR6 = 42;
+/** Mark and label of connections 0 to 2. */
+const X_META = 48;
+const META_WORDS = 5;
+const MAX_META = 3;
 
 const C_SRC = CONN.at.SRC;
 const C_DST = CONN.at.DST;
@@ -78,20 +137,18 @@ const C_EXPIRES_F64 = CONN.at.EXPIRES >> 1;
 const C_PKTS_0 = CONN.at.PKTS_0;
 const C_BYTES_0 = CONN.at.BYTES_0;
 const HOT_SHIFT = CONN.shift;
+const MARK = COLD.at.MARK;
+const CREATED = COLD.at.CREATED;
 const CARRY = COLD.at.CARRY;
 const COLD_SHIFT = COLD.shift;
-
-const PROTO_TCP = IPPROTO_TCP;
-const PROTO_UDP = IPPROTO_UDP;
-const MAX_ACK_WINDOW = MAX_ACK;
-const STATE_NEW = CS_NEW | CS_TRK;
-const STATE_EST = CS_EST | CS_TRK;
-const STATE_EST_RPL = CS_EST | CS_RPL | CS_TRK;
+/** Words of a hot record that a packet may change, counters apart: STATE to EXPIRES. */
+const STEPPED_WORDS = CONN.at.PKTS_0 - CONN.at.STATE;
 
 /** Entries that a search looks at. */
 const PROBES = 8;
 const FIRST_ENTRIES = 1 << 10;
 const MAX_ENTRIES = 1 << 20;
+const NO_EXTRA = new Int32Array(0);
 
 /** Bits of a megaflow's mask that an entry's key, or what it checks, covers. */
 const COVERED = new Int32Array(KEY_WORDS);
@@ -113,11 +170,27 @@ for (const w of [
   FLOW.VLAN_1,
   FLOW.NW_SRC,
   FLOW.NW_DST,
+  FLOW.IPV6_SRC_0,
+  FLOW.IPV6_SRC_1,
+  FLOW.IPV6_SRC_2,
+  FLOW.IPV6_SRC_3,
+  FLOW.IPV6_DST_0,
+  FLOW.IPV6_DST_1,
+  FLOW.IPV6_DST_2,
+  FLOW.IPV6_DST_3,
   FLOW.TP,
   FLOW.CT_NW_SRC,
   FLOW.CT_NW_DST,
   FLOW.CT_TP,
   FLOW.CT_NW_PROTO,
+  FLOW.CT_IPV6_SRC_0,
+  FLOW.CT_IPV6_SRC_1,
+  FLOW.CT_IPV6_SRC_2,
+  FLOW.CT_IPV6_SRC_3,
+  FLOW.CT_IPV6_DST_0,
+  FLOW.CT_IPV6_DST_1,
+  FLOW.CT_IPV6_DST_2,
+  FLOW.CT_IPV6_DST_3,
 ]) {
   COVERED[w] = -1;
 }
@@ -136,49 +209,63 @@ export function isCovered(word: number, bits: number): boolean {
 
 /** What the engine did with a packet, for making an entry. */
 export interface Trace {
-  /** Nothing but covered matches, steady connections and plain outputs. */
+  /** Nothing but covered matches, steady connections, plain outputs, and changes that are in `edits`. */
   readonly foldable: boolean;
   readonly nConns: number;
   readonly conns: Int32Array;
-  readonly states: Int32Array;
+  readonly steps: number;
+  /** Copies of the frame that were made, and the changes to it if there was one. */
+  readonly nFrames: number;
+  readonly edits: Int32Array;
+  readonly nEdits: number;
 }
 
 export class MicroflowCache {
   private entries = new Int32Array(FIRST_ENTRIES << SHIFT);
+  /** EXTRA of each entry, once one has needed it. */
+  private extra = NO_EXTRA;
   private mask = FIRST_ENTRIES - 1;
   private nEntries = 0;
   /** Bumped whenever entries move or are overwritten. */
   private version = 0;
   private stagedVersion = 0;
+  /** Conflicts of the partition that are known of. */
+  private conflicts = 0;
   private readonly partition: Partition;
   private readonly packets: PacketColumns;
-  private readonly view: DataView;
-
-  // Columns of the vector being staged.
-  private readonly keys: Int32Array;
-  private readonly hashes: Int32Array; // 0: not for this cache
-  private readonly found: Int32Array; //  entry's first word, or -1
-  private readonly l4s: Int32Array;
-  private readonly l4Sizes: Int32Array;
-  private readonly l3Sizes: Int32Array;
+  private readonly frames: FrameStore;
+  private readonly staging: Staging;
+  private readonly arenaU8: Uint8Array;
+  /** First word of each staged packet's entry, or -1. */
+  private readonly found: Int32Array;
   /** Keeps the loads of the touching stages alive. */
   sink = 0;
 
-  constructor(partition: Partition, packets: PacketColumns, arena: SharedArrayBuffer, vector: number) {
+  // The packet being run.
+  private readonly conns = new Int32Array(MAX_TRACED);
+  private readonly saved = new Int32Array(MAX_TRACED * STEPPED_WORDS);
+  private readonly layout = new FrameLayout();
+  private readonly key = new Int32Array(KEY_WORDS);
+
+  constructor(
+    partition: Partition,
+    packets: PacketColumns,
+    frames: FrameStore,
+    arena: SharedArrayBuffer,
+    vector: number,
+  ) {
     this.partition = partition;
     this.packets = packets;
-    this.view = new DataView(arena);
-    this.keys = new Int32Array(vector * KEY_LEN);
-    this.hashes = new Int32Array(vector);
+    this.frames = frames;
+    this.staging = new Staging(packets, arena, vector, partition.seed);
+    this.arenaU8 = new Uint8Array(arena);
     this.found = new Int32Array(vector);
-    this.l4s = new Int32Array(vector);
-    this.l4Sizes = new Int32Array(vector);
-    this.l3Sizes = new Int32Array(vector);
   }
 
   /** Forgets everything, whatever is staged. */
   clear(): void {
     this.entries = new Int32Array(FIRST_ENTRIES << SHIFT);
+    this.extra = NO_EXTRA;
     this.mask = FIRST_ENTRIES - 1;
     this.nEntries = 0;
     this.version++;
@@ -187,119 +274,210 @@ export class MicroflowCache {
 
   /** Stages 1 to 3 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */
   stage(slots: Int32Array, n: number): void {
-    this.parse(slots, n);
-    const { entries, mask, hashes, found, keys } = this;
-    const { hot } = this.partition;
+    const { partition, staging, found } = this;
+    if (partition.conflicts !== this.conflicts) {
+      this.conflicts = partition.conflicts;
+      this.clear();
+    }
+    staging.parse(slots, n);
+    const { entries, mask } = this;
+    const { hashes } = staging;
+    const { hot } = partition;
     let sink = 0;
     for (let i = 0; i < n; i++) sink ^= entries[(hashes[i] & mask) << SHIFT];
     for (let i = 0; i < n; i++) {
-      const hash = hashes[i];
       found[i] = -1;
-      if (hash === 0) continue;
-      const e = find(entries, mask, hash, keys, i * KEY_LEN);
+      if (hashes[i] === 0) continue;
+      const e = this.find(i);
       if (e < 0) continue;
       found[i] = e;
       sink ^= hot[(entries[e + CONN_0] >> 1) << HOT_SHIFT];
+      if (entries[e + INFO] & INFO_GENERAL) sink ^= this.touch(e);
     }
     this.sink = sink;
     this.now = this.packets.clock[slots[0]];
     this.stagedVersion = this.version;
   }
 
+  /** Touches what `runGeneral` will look at. */
+  private touch(e: number): number {
+    const { entries, extra } = this;
+    const { hot, cold } = this.partition;
+    const info = entries[e + INFO];
+    const x = (e >> SHIFT) << X_SHIFT;
+    let sink = 0;
+    if (info & INFO_EXTRA) sink ^= extra[x];
+    for (let j = 0; j < (info & INFO_CONNS); j++) {
+      const conn = j < 2 ? entries[e + CONN_0 + 2 * j] : extra[x + X_CONN_2 + j - 2];
+      sink ^= hot[(conn >> 1) << HOT_SHIFT];
+      if ((info >>> (INFO_KNOWN + 2 * j)) & KNOWN_BY_CREATED) sink ^= cold[(conn >> 1) << COLD_SHIFT];
+    }
+    return sink;
+  }
+
   /** The tag that the entry of packet `i` was made with, after `run` has found it. */
   tagOf(i: number): number {
-    return this.entries[this.found[i] + TAG];
+    const e = this.found[i];
+    return this.entries[e + INFO] & INFO_EXTRA ? this.extra[((e >> SHIFT) << X_SHIFT) + X_TAG] : 0;
   }
 
   /** Whether the checksums of packet `i` of the staged vector were looked at and are right. */
   verified(i: number): boolean {
-    return this.hashes[i] !== 0;
+    return this.staging.hashes[i] !== 0;
   }
 
   /** Stage 4 for packet `i` of the staged vector. Returns its verdict template, or -1: ask the engine. */
   run(i: number, slot: number): number {
     const e = this.found[i];
     if (e < 0) return -1;
-    const { entries, partition } = this;
+    const { entries, partition, staging } = this;
     if (this.version !== this.stagedVersion) {
-      if (entries[e + HASH] !== this.hashes[i] || !sameKey(entries, e, this.keys, i * KEY_LEN)) return -1;
+      if (entries[e + HASH] !== staging.hashes[i] || !this.sameKey(e, i)) return -1;
     }
+    const info = entries[e + INFO];
+    if (info & INFO_GENERAL) return this.runGeneral(e, info, i, slot);
     const { hot, hotF64 } = partition;
     const now = this.packets.clock[slot];
     const conn = entries[e + CONN_0];
+    const reply = conn & 1;
     const c = (conn >> 1) << HOT_SHIFT;
-    const states = entries[e + STATES];
+    const expected = entries[e + STEPS];
     const zoneProto = entries[e + ZONE_PROTO_0];
-    if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now || !this.owns(c, conn & 1, zoneProto, e)) return -1;
-    const second = entries[e + CONN_1];
-    const tcp = ((zoneProto >>> 8) & 0xff) === PROTO_TCP;
-    if (second < 0) {
-      if (
-        !(tcp
-          ? this.tcp(c, conn & 1, states & 0xff, i, now, true)
-          : this.udp(c, conn & 1, states & 0xff, now, true))
-      )
-        return -1;
-    } else {
-      const d = (second >> 1) << HOT_SHIFT;
-      if (hotF64[(d >> 1) + C_EXPIRES_F64] <= now || !this.owns(d, second & 1, entries[e + ZONE_PROTO_1], e))
-        return -1;
-      // Both must agree before either is changed.
-      if (tcp) {
-        if (!this.tcp(c, conn & 1, states & 0xff, i, now, false)) return -1;
-        if (!this.tcp(d, second & 1, (states >>> 8) & 0xff, i, now, true)) return -1;
-        this.tcp(c, conn & 1, states & 0xff, i, now, true);
-      } else {
-        if (!this.udp(c, conn & 1, states & 0xff, now, false)) return -1;
-        if (!this.udp(d, second & 1, (states >>> 8) & 0xff, now, true)) return -1;
-        this.udp(c, conn & 1, states & 0xff, now, true);
-      }
-      this.count(hot, d, second & 1, this.l3Sizes[i]);
+    if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now || !this.owns(c, reply, zoneProto, i)) return -1;
+    if (((zoneProto >>> 8) & 0xff) === IPPROTO_TCP) {
+      // What is not the common case may change more.
+      if (!this.tcp(c, reply, expected, i, now)) return this.runGeneral(e, info, i, slot);
+    } else if (!this.udp(c, reply, expected, now)) {
+      return -1;
     }
-    this.count(hot, c, conn & 1, this.l3Sizes[i]);
+    this.count(hot, c, reply, staging.l3Sizes[i]);
+    this.packets.frameChunk[slot] = -1;
     return entries[e + VERDICT];
   }
 
-  /** Whether the record at word `c` still is the connection of the entry's packet. */
-  private owns(c: number, reply: number, zoneProto: number, e: number): boolean {
-    const { entries } = this;
+  /** `run` for any entry: all connections must agree, so what was changed before one does not is put back. */
+  private runGeneral(e: number, info: number, i: number, slot: number): number {
+    const { entries, extra, conns, saved, staging } = this;
+    const { hot, hotF64 } = this.partition;
+    const now = this.packets.clock[slot];
+    const x = (e >> SHIFT) << X_SHIFT;
+    const n = info & INFO_CONNS;
+    for (let j = 0; j < n; j++) {
+      const conn = j < 2 ? entries[e + CONN_0 + 2 * j] : extra[x + X_CONN_2 + j - 2];
+      const c = (conn >> 1) << HOT_SHIFT;
+      if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now) return -1;
+      const known = info >>> (INFO_KNOWN + 2 * j);
+      if (known & KNOWN_BY_CREATED) {
+        if (!this.isStill(conn >> 1, x, j, known & KNOWN_META)) return -1;
+      } else {
+        const zoneProto = j < 2 ? entries[e + ZONE_PROTO_0 + 2 * j] : extra[x + X_ZONE_PROTO_2 + j - 2];
+        if (!this.owns(c, conn & 1, zoneProto, i)) return -1;
+      }
+      conns[j] = conn;
+    }
+    const proto = (entries[e + PORT_NW] >>> 8) & 0xff;
+    for (let j = 0; j < n; j++) {
+      const from = ((conns[j] >> 1) << HOT_SHIFT) + C_STATE;
+      for (let w = 0; w < STEPPED_WORDS; w++) saved[j * STEPPED_WORDS + w] = hot[from + w];
+    }
+    const all = entries[e + STEPS];
+    for (let steps = all; steps !== 0; steps >>>= 4) {
+      if (this.step(conns[(steps >>> 2) & 3], steps & 3, proto, i, now)) continue;
+      for (let j = 0; j < n; j++) {
+        const to = ((conns[j] >> 1) << HOT_SHIFT) + C_STATE;
+        for (let w = 0; w < STEPPED_WORDS; w++) hot[to + w] = saved[j * STEPPED_WORDS + w];
+      }
+      return -1;
+    }
+    const bytes = staging.l3Sizes[i];
+    for (let steps = all; steps !== 0; steps >>>= 4) {
+      const conn = conns[(steps >>> 2) & 3];
+      this.count(hot, (conn >> 1) << HOT_SHIFT, conn & 1, bytes);
+    }
+    if (info & INFO_EDITED) this.edit(x, i, slot);
+    else this.packets.frameChunk[slot] = -1;
+    return entries[e + VERDICT];
+  }
+
+  /** Whether the record at word `c` still is the connection of the packet's tuple, and nothing special. */
+  private owns(c: number, reply: number, zoneProto: number, i: number): boolean {
+    const { keys } = this.staging;
     const { hot } = this.partition;
     if (hot[c + C_ZONE_PROTO] !== zoneProto || hot[c + C_STATE] & STATE_SPECIAL) return false;
-    const ports = entries[e + TP];
+    const k = i << KEY_SHIFT;
+    const ports = keys[k + TP];
     if (reply === 0) {
       return (
-        hot[c + C_SRC] === entries[e + SRC] &&
-        hot[c + C_DST] === entries[e + DST] &&
-        hot[c + C_PORTS] === ports
+        hot[c + C_SRC] === keys[k + SRC] && hot[c + C_DST] === keys[k + DST] && hot[c + C_PORTS] === ports
       );
     }
     return (
-      hot[c + C_SRC] === entries[e + DST] &&
-      hot[c + C_DST] === entries[e + SRC] &&
+      hot[c + C_SRC] === keys[k + DST] &&
+      hot[c + C_DST] === keys[k + SRC] &&
       hot[c + C_PORTS] === ((ports << 16) | (ports >>> 16))
     );
   }
 
-  /** UDP step, if the outcome is the expected state. */
-  private udp(c: number, reply: number, expected: number, now: number, apply: boolean): boolean {
+  /** Whether the record in `slot` still is connection `j` of the entry with EXTRA at `x`, and its mark and
+   *  label are what they were. The order of loads matters: EXPIRES was looked at before (see
+   *  `Coordinator.commit`). */
+  private isStill(slot: number, x: number, j: number, meta: number): boolean {
+    const { extra } = this;
+    const { hot, cold } = this.partition;
+    const m = slot << COLD_SHIFT;
+    const created = x + (j === 0 ? X_CREATED_0 : X_CREATED_1 - 2 + 2 * j);
+    if (cold[m + CREATED] !== extra[created] || cold[m + CREATED + 1] !== extra[created + 1]) return false;
+    const has = hot[(slot << HOT_SHIFT) + C_STATE] & STATE_HAS_META;
+    if (meta === 0) return has === 0;
+    if (has === 0) return false;
+    const want = x + X_META + j * META_WORDS;
+    for (let w = 0; w < META_WORDS; w++) if (cold[m + MARK + w] !== extra[want + w]) return false;
+    return true;
+  }
+
+  /** Runs the packet through a connection. False if its state is not the expected one; then the record may
+   *  have been changed. */
+  private step(conn: number, expected: number, proto: number, i: number, now: number): boolean {
+    const c = (conn >> 1) << HOT_SHIFT;
+    const reply = conn & 1;
+    if (proto === IPPROTO_TCP) {
+      return this.tcp(c, reply, expected, i, now) || this.tcpAny(conn >> 1, reply, expected, i, now);
+    }
+    if (proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6) return this.icmp(c, reply, expected, now);
+    return this.udp(c, reply, expected, now);
+  }
+
+  /** UDP step, if the outcome is the expected state; else changes nothing. */
+  private udp(c: number, reply: number, expected: number, now: number): boolean {
     const { hot, hotF64 } = this.partition;
     const state = hot[c + C_STATE];
     let phase = state & 15;
     if (reply === 1) phase = 2;
     else if (phase === 0) phase = 1;
-    const outcome = phase !== 2 ? STATE_NEW : reply === 1 ? STATE_EST_RPL : STATE_EST;
+    const outcome = phase !== 2 ? STEP_NEW : reply === 1 ? STEP_EST_RPL : STEP_EST;
     if (outcome !== expected) return false;
-    if (apply) {
-      hot[c + C_STATE] = (state & ~15) | phase;
-      const timer = phase === 2 ? TM_UDP_MULTIPLE : TM_UDP_SINGLE;
-      hotF64[(c >> 1) + C_EXPIRES_F64] = now + this.partition.timeouts[timerBlock(state, hot, c) + timer];
-    }
+    hot[c + C_STATE] = (state & ~15) | phase;
+    const timer = phase === 2 ? TM_UDP_MULTIPLE : TM_UDP_SINGLE;
+    hotF64[(c >> 1) + C_EXPIRES_F64] = now + this.partition.timeouts[timerBlock(state, hot, c) + timer];
+    return true;
+  }
+
+  /** ICMP and ICMPv6 step, in the same way. */
+  private icmp(c: number, reply: number, expected: number, now: number): boolean {
+    const { hot, hotF64 } = this.partition;
+    const state = hot[c + C_STATE];
+    const phase = reply === 1 ? 1 : state & 15;
+    const outcome = phase === 0 ? STEP_NEW : reply === 1 ? STEP_EST_RPL : STEP_EST;
+    if (outcome !== expected) return false;
+    hot[c + C_STATE] = (state & ~15) | phase;
+    const timer = phase === 0 ? TM_ICMP_FIRST : TM_ICMP_REPLY;
+    hotF64[(c >> 1) + C_EXPIRES_F64] = now + this.partition.timeouts[timerBlock(state, hot, c) + timer];
     return true;
   }
 
   /** TCP step of a segment that passes all checks and changes neither peer's state: see `tcpUpdate`, of
-   *  which this is the common case. */
-  private tcp(c: number, reply: number, expected: number, i: number, now: number, apply: boolean): boolean {
+   *  which this is the common case. Otherwise changes nothing. */
+  private tcp(c: number, reply: number, expected: number, i: number, now: number): boolean {
     const { hot } = this.partition;
     const state = hot[c + C_STATE];
     const srcState = (state >>> (reply << 2)) & 15;
@@ -307,12 +485,12 @@ export class MicroflowCache {
     // An acknowledgement moves a peer out of these two states.
     if (srcState < TCPS_SYN_SENT || dstState === TCPS_SYN_SENT || dstState === TCPS_CLOSING) return false;
     if (!this.checkSequence) return false;
-    if (expected !== (reply === 1 ? STATE_EST_RPL : STATE_EST)) return false;
-    const l4 = this.l4s[i];
-    const { view } = this;
+    if (expected !== (reply === 1 ? STEP_EST_RPL : STEP_EST)) return false;
+    const l4 = this.staging.l4s[i];
+    const { view } = this.staging;
     const control = view.getUint16(l4 + 12);
     if ((control & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) !== TCP_ACK) return false;
-    const payload = this.l4Sizes[i] - ((control >>> 12) << 2);
+    const payload = this.staging.l4Sizes[i] - ((control >>> 12) << 2);
     const wins = hot[c + C_WINS];
     let srcWin: number;
     let dstWin: number;
@@ -355,7 +533,6 @@ export class MicroflowCache {
     ) {
       return false;
     }
-    if (!apply) return true;
     if (win > srcWin) hot[c + C_WINS] = reply === 0 ? win | (dstWin << 16) : dstWin | (win << 16);
     if (((end - srcLo) | 0) > 0) hot[src] = end;
     const scaled = win << sws;
@@ -364,6 +541,22 @@ export class MicroflowCache {
     hotF64[(c >> 1) + C_EXPIRES_F64] =
       now + timeouts[timerBlock(state, hot, c) + tcpTimer(srcState, dstState)];
     return true;
+  }
+
+  /** TCP step of any segment. */
+  private tcpAny(slot: number, reply: number, expected: number, i: number, now: number): boolean {
+    const { hot, hotF64, timeouts } = this.partition;
+    const { view, l4s, l4Sizes } = this.staging;
+    const l4 = l4s[i];
+    const payload = l4Sizes[i] - ((view.getUint8(l4 + 12) >>> 4) << 2);
+    switch (tcpUpdate(hot, hotF64, slot, reply, view, l4, payload, now, this.checkSequence, timeouts)) {
+      case UPDATE_VALID:
+        return expected === (reply === 1 ? STEP_EST_RPL : STEP_EST);
+      case UPDATE_VALID_NEW:
+        return expected === STEP_NEW;
+      default:
+        return false;
+    }
   }
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */
   checkSequence = true;
@@ -378,129 +571,133 @@ export class MicroflowCache {
     }
   }
 
-  /** Stage 1: key, hash and checksums of each packet; hash 0 for what the cache does not cover. */
-  private parse(slots: Int32Array, n: number): void {
-    const { view, packets, keys, hashes, l4s, l4Sizes, l3Sizes } = this;
-    const { off, capLen, inPort } = packets;
-    for (let i = 0; i < n; i++) {
-      const slot = slots[i];
-      const o = off[slot];
-      const len = capLen[slot];
-      hashes[i] = 0;
-      if (len < 42) continue;
-      let l3 = o + 14;
-      let type = view.getUint16(o + 12);
-      let vlan = 0;
-      if (type === 0x8100 || type === 0x88a8) {
-        vlan = view.getInt32(o + 12) | 0x1000;
-        type = view.getUint16(o + 16);
-        l3 = o + 18;
-      }
-      if (type !== 0x0800) continue;
-      const first = view.getInt32(l3); // version, length, tos, total length
-      const room = o + len - l3;
-      const total = first & 0xffff;
-      const header = (first >>> 22) & 0x3c;
-      if (header < 20 || total > room || total < header + 8 || room - total > 0xffff) continue;
-      if ((view.getUint16(l3 + 6) & 0x3fff) !== 0) continue;
-      const proto = view.getUint8(l3 + 9);
-      const l4 = l3 + header;
-      const size = total - header;
-      const tp = view.getInt32(l4);
-      if (proto === PROTO_TCP) {
-        if (size < 20) continue;
-        const data = (view.getUint8(l4 + 12) >>> 4) << 2;
-        if (data < 20 || data > size) continue;
-      } else if (proto === PROTO_UDP) {
-        const length = view.getUint16(l4 + 4);
-        if (length < 8 || length > size) continue;
-      } else {
-        continue;
-      }
-      const src = view.getInt32(l3 + 12);
-      const dst = view.getInt32(l3 + 16);
-      if (checksum(sum(view, l3, header)) !== 0 || !payloadRight(view, l3, l4, size, proto)) continue;
-
-      const k = i * KEY_LEN;
-      const portNw = (inPort[slot] << 16) | (proto << 8) | ((first >>> 16) & 0xff);
-      keys[k + PORT_NW] = portNw;
-      keys[k + SRC] = src;
-      keys[k + DST] = dst;
-      keys[k + TP] = tp;
-      keys[k + ETH_0] = view.getInt32(o);
-      keys[k + ETH_1] = view.getInt32(o + 4);
-      keys[k + ETH_2] = view.getInt32(o + 8);
-      keys[k + VLAN] = vlan;
-      hashes[i] = this.hash(portNw, src, dst, tp);
-      l4s[i] = l4;
-      l4Sizes[i] = size;
-      l3Sizes[i] = total;
+  /** Makes a copy of the frame and changes it, as the entry with EXTRA at `x` says. */
+  private edit(x: number, i: number, slot: number): void {
+    const { frames, packets, staging, layout, key, extra } = this;
+    const { keys, l3s, l4s, l3Sizes } = staging;
+    const from = packets.off[slot];
+    const len = packets.capLen[slot];
+    frames.allocate(len);
+    const { view, words, u8 } = frames.chunks[frames.chunk];
+    const to = words[(frames.record >> 2) + FRAME_DATA_OFF];
+    if (len <= 256) {
+      // Faster than a view of so few bytes is made.
+      const source = staging.view;
+      let at = 0;
+      for (; at + 4 <= len; at += 4) view.setInt32(to + at, source.getInt32(from + at, true), true);
+      for (; at < len; at++) view.setUint8(to + at, source.getUint8(from + at));
+    } else {
+      u8.set(this.arenaU8.subarray(from, from + len), to);
     }
-  }
-
-  /** Keyed like the connection table's hash; never 0. */
-  private hash(portNw: number, src: number, dst: number, tp: number): number {
-    let h = Math.imul(this.partition.seed ^ src, 0x9e3779b1 | 0);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ dst, 0x9e3779b1 | 0);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ tp, 0x9e3779b1 | 0);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ portNw, 0x85ebca6b | 0);
-    return h ^ (h >>> 15) || 1;
+    const k = i << KEY_SHIFT;
+    layout.l3 = l3s[i] - from;
+    layout.l4 = l4s[i] - from;
+    layout.end = layout.l3 + l3Sizes[i];
+    key[FLOW.ETH_TYPE] = keys[k + VLAN] & IPV6_BIT ? ETH_TYPE_IPV6 : ETH_TYPE_IP;
+    key[FLOW.NW] = (keys[k + PORT_NW] >>> 8) & 0xff;
+    applyEdits(view, to, layout, key, extra, x + X_EDITS, extra[x + X_N_EDITS]);
+    packets.frameChunk[slot] = frames.chunk;
+    packets.frameOff[slot] = frames.record;
   }
 
   /** Makes an entry for packets like the one in staged position `i`, which the engine has just run. */
   insert(i: number, trace: Trace, verdict: number, tag = 0): void {
-    const hash = this.hashes[i];
-    if (hash === 0 || !trace.foldable || trace.nConns < 1 || trace.nConns > 2) return;
-    const k = i * KEY_LEN;
-    const { keys } = this;
+    const { staging, partition } = this;
+    const hash = staging.hashes[i];
+    const { conns, steps, nConns, edits, nEdits } = trace;
+    if (hash === 0 || !trace.foldable || trace.nFrames > 1) return;
+    const k = i << KEY_SHIFT;
+    const { keys } = staging;
     const tp = keys[k + TP];
-    if ((keys[k + PORT_NW] & 0xff00) === PROTO_TCP << 8) {
+    const proto = (keys[k + PORT_NW] >>> 8) & 0xff;
+    if (proto === IPPROTO_TCP) {
       if (tp >>> 16 === FTP_PORT || (tp & 0xffff) === FTP_PORT) return;
-    } else if ((tp & 0xffff) === TFTP_PORT) {
+    } else if (proto === IPPROTO_UDP && (tp & 0xffff) === TFTP_PORT) {
       return;
     }
+    const ipv6 = (keys[k + VLAN] & IPV6_BIT) !== 0;
+    const { hot, cold } = partition;
+    let info = nConns;
+    // A second step would be in the other four bits.
+    if (nConns !== 1 || steps >>> 4 !== 0) info |= INFO_GENERAL;
+    if (nConns > 2 || ipv6 || tag !== 0) info |= INFO_GENERAL | INFO_EXTRA;
+    if (trace.nFrames > 0) info |= INFO_GENERAL | INFO_EXTRA | INFO_EDITED;
+    for (let j = 0; j < nConns; j++) {
+      const c = (conns[j] >> 1) << HOT_SHIFT;
+      const state = hot[c + C_STATE];
+      if (state & (STATE_FTP | STATE_TFTP | STATE_CHILD)) return;
+      const ports = proto === IPPROTO_TCP || proto === IPPROTO_UDP;
+      if (!ipv6 && ports && this.owns(c, conns[j] & 1, hot[c + C_ZONE_PROTO], i)) continue;
+      const meta = state & STATE_HAS_META;
+      if (meta && j >= MAX_META) return;
+      info |= INFO_GENERAL | INFO_EXTRA;
+      info |= (meta ? KNOWN_BY_CREATED | KNOWN_META : KNOWN_BY_CREATED) << (INFO_KNOWN + 2 * j);
+    }
     if (this.nEntries * 2 > this.mask) this.rebuild(false);
-    let e = this.place(hash, k);
+    let e = this.place(i);
     if (e < 0) {
       // Live entries on all sides.
       this.rebuild(true);
-      e = this.place(hash, k);
+      e = this.place(i);
       if (e < 0) e = (hash & this.mask) << SHIFT;
     }
     const { entries } = this;
     if (entries[e + HASH] === 0) this.nEntries++;
     this.version++;
-    for (let w = 0; w < KEY_LEN; w++) entries[e + w] = keys[k + w];
-    const { hot } = this.partition;
-    const { conns, states, nConns } = trace;
-    entries[e + CONN_0] = conns[0];
-    entries[e + ZONE_PROTO_0] = hot[((conns[0] >> 1) << HOT_SHIFT) + C_ZONE_PROTO];
-    entries[e + CONN_1] = nConns > 1 ? conns[1] : -1;
-    entries[e + ZONE_PROTO_1] = nConns > 1 ? hot[((conns[1] >> 1) << HOT_SHIFT) + C_ZONE_PROTO] : 0;
-    entries[e + STATES] = states[0] | (nConns > 1 ? states[1] << 8 : 0);
+    for (let w = 0; w < STAGED_WORDS; w++) entries[e + w] = keys[k + w];
+    entries[e + STEPS] = steps;
+    for (let j = 0; j < nConns && j < 2; j++) {
+      entries[e + CONN_0 + 2 * j] = conns[j];
+      entries[e + ZONE_PROTO_0 + 2 * j] = hot[((conns[j] >> 1) << HOT_SHIFT) + C_ZONE_PROTO];
+    }
     entries[e + VERDICT] = verdict;
-    entries[e + TAG] = tag;
+    entries[e + INFO] = info;
     entries[e + HASH] = hash;
+    if (!(info & INFO_EXTRA)) return;
+
+    if (this.extra.length === 0) this.extra = new Int32Array((this.mask + 1) << X_SHIFT);
+    const { extra } = this;
+    const x = (e >> SHIFT) << X_SHIFT;
+    extra[x + X_N_EDITS] = nEdits;
+    extra[x + X_TAG] = tag;
+    for (let w = 0; w < nEdits; w++) extra[x + X_EDITS + w] = edits[w];
+    if (ipv6) {
+      for (let w = 0; w < ADDR6_WORDS; w++) extra[x + X_ADDR6 + w] = staging.addr6[i * ADDR6_WORDS + w];
+    }
+    for (let j = 0; j < nConns; j++) {
+      const slot = conns[j] >> 1;
+      const m = slot << COLD_SHIFT;
+      const created = x + (j === 0 ? X_CREATED_0 : X_CREATED_1 - 2 + 2 * j);
+      extra[created] = cold[m + CREATED];
+      extra[created + 1] = cold[m + CREATED + 1];
+      if (j >= 2) {
+        extra[x + X_CONN_2 + j - 2] = conns[j];
+        extra[x + X_ZONE_PROTO_2 + j - 2] = hot[(slot << HOT_SHIFT) + C_ZONE_PROTO];
+      }
+      if (j >= MAX_META) continue;
+      for (let w = 0; w < META_WORDS; w++) extra[x + X_META + j * META_WORDS + w] = cold[m + MARK + w];
+    }
   }
 
   /** The entry to overwrite: of the same packet, else a free one, else a dead one, else none: -1. */
-  private place(hash: number, k: number): number {
-    const { entries, mask, keys } = this;
+  private place(i: number): number {
+    const { entries, mask } = this;
+    const hash = this.staging.hashes[i];
     let dead = -1;
     for (let p = 0; p < PROBES; p++) {
       const e = ((hash + p) & mask) << SHIFT;
-      if (entries[e + HASH] === 0 || (entries[e + HASH] === hash && sameKey(entries, e, keys, k))) return e;
-      if (dead < 0 && !this.alive(e)) dead = e;
+      if (entries[e + HASH] === 0 || (entries[e + HASH] === hash && this.sameKey(e, i))) return e;
+      if (dead < 0 && !this.alive(entries, e)) dead = e;
     }
     return dead;
   }
 
-  private alive(e: number): boolean {
-    const c = (this.entries[e + CONN_0] >> 1) << HOT_SHIFT;
+  /** Whether the entry may serve once more, as far as its first connection tells. */
+  private alive(entries: Int32Array, e: number): boolean {
+    if ((entries[e + INFO] & INFO_CONNS) === 0) return true;
+    const c = (entries[e + CONN_0] >> 1) << HOT_SHIFT;
     const { hot, hotF64 } = this.partition;
-    return (
-      hotF64[(c >> 1) + C_EXPIRES_F64] > this.now && hot[c + C_ZONE_PROTO] === this.entries[e + ZONE_PROTO_0]
-    );
+    return hotF64[(c >> 1) + C_EXPIRES_F64] > this.now && hot[c + C_ZONE_PROTO] === entries[e + ZONE_PROTO_0];
   }
   /** Clock of the vector being run, in ms. */
   private now = 0;
@@ -509,57 +706,77 @@ export class MicroflowCache {
    *  must. */
   private rebuild(must: boolean): void {
     const old = this.entries;
-    const keep: Int32Array[] = [];
-    for (let e = 0; e < old.length; e += 1 << SHIFT) {
-      if (old[e + HASH] !== 0 && this.alive(e)) keep.push(old.subarray(e, e + (1 << SHIFT)));
-    }
+    const oldExtra = this.extra;
+    let alive = 0;
+    for (let e = 0; e < old.length; e += 1 << SHIFT) if (old[e + HASH] !== 0 && this.alive(old, e)) alive++;
     const full = this.mask + 1 >= MAX_ENTRIES;
-    if ((must || keep.length * 3 > this.mask) && !full) this.mask = this.mask * 2 + 1;
-    this.entries = new Int32Array((this.mask + 1) << SHIFT);
-    this.version++;
-    this.nEntries = 0;
-    for (const entry of keep) {
+    if ((must || alive * 3 > this.mask) && !full) this.mask = this.mask * 2 + 1;
+    const { mask } = this;
+    const entries = new Int32Array((mask + 1) << SHIFT);
+    const extra = oldExtra.length === 0 ? NO_EXTRA : new Int32Array((mask + 1) << X_SHIFT);
+    let n = 0;
+    for (let from = 0; from < old.length; from += 1 << SHIFT) {
+      if (old[from + HASH] === 0 || !this.alive(old, from)) continue;
       // At the largest size half of the entries make way.
-      if (full && this.nEntries * 4 > this.mask) break;
+      if (full && n * 4 > mask) break;
       for (let p = 0; p < PROBES; p++) {
-        const e = ((entry[HASH] + p) & this.mask) << SHIFT;
-        if (this.entries[e + HASH] !== 0) continue;
-        this.entries.set(entry, e);
-        this.nEntries++;
+        const e = ((old[from + HASH] + p) & mask) << SHIFT;
+        if (entries[e + HASH] !== 0) continue;
+        for (let w = 0; w < 1 << SHIFT; w++) entries[e + w] = old[from + w];
+        if (old[from + INFO] & INFO_EXTRA) {
+          const x = (e >> SHIFT) << X_SHIFT;
+          const y = (from >> SHIFT) << X_SHIFT;
+          for (let w = 0; w < 1 << X_SHIFT; w++) extra[x + w] = oldExtra[y + w];
+        }
+        n++;
         break;
       }
     }
+    this.entries = entries;
+    this.extra = extra;
+    this.nEntries = n;
+    this.version++;
     // What was staged names entries of the old table.
     this.found.fill(-1);
   }
-}
 
-/** First word of the packet's entry, or -1. Entries are never removed, so a free one ends the search. */
-function find(entries: Int32Array, mask: number, hash: number, keys: Int32Array, k: number): number {
-  for (let p = 0; p < PROBES; p++) {
-    const e = ((hash + p) & mask) << SHIFT;
-    const h = entries[e + HASH];
-    if (h === hash && sameKey(entries, e, keys, k)) return e;
-    if (h === 0) return -1;
+  /** First word of the entry of staged packet `i`, or -1. Entries are never removed, so a free one ends the
+   *  search. */
+  private find(i: number): number {
+    const { entries, mask } = this;
+    const hash = this.staging.hashes[i];
+    for (let p = 0; p < PROBES; p++) {
+      const e = ((hash + p) & mask) << SHIFT;
+      const h = entries[e + HASH];
+      if (h === hash && this.sameKey(e, i)) return e;
+      if (h === 0) return -1;
+    }
+    return -1;
   }
-  return -1;
-}
 
-function sameKey(entries: Int32Array, e: number, keys: Int32Array, k: number): boolean {
-  return (
-    entries[e] === keys[k] &&
-    entries[e + 1] === keys[k + 1] &&
-    entries[e + 2] === keys[k + 2] &&
-    entries[e + 3] === keys[k + 3] &&
-    entries[e + 4] === keys[k + 4] &&
-    entries[e + 5] === keys[k + 5] &&
-    entries[e + 6] === keys[k + 6] &&
-    entries[e + 7] === keys[k + 7]
-  );
-}
+  /** Whether entry and staged packet have the same key. */
+  private sameKey(e: number, i: number): boolean {
+    const { entries } = this;
+    const { keys } = this.staging;
+    const k = i << KEY_SHIFT;
+    return (
+      entries[e] === keys[k] &&
+      entries[e + 1] === keys[k + 1] &&
+      entries[e + 2] === keys[k + 2] &&
+      entries[e + 3] === keys[k + 3] &&
+      entries[e + 4] === keys[k + 4] &&
+      entries[e + 5] === keys[k + 5] &&
+      entries[e + 6] === keys[k + 6] &&
+      entries[e + 7] === keys[k + 7] &&
+      ((keys[k + VLAN] & IPV6_BIT) === 0 || this.sameAddr6(e, i))
+    );
+  }
 
-/** Checksum over pseudo header and segment; a UDP checksum of zero was left out by the sender. */
-function payloadRight(view: DataView, l3: number, l4: number, size: number, proto: number): boolean {
-  if (proto === PROTO_UDP && view.getUint16(l4 + 6) === 0) return true;
-  return checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + proto + size) === 0;
+  private sameAddr6(e: number, i: number): boolean {
+    const { extra } = this;
+    const { addr6 } = this.staging;
+    const x = ((e >> SHIFT) << X_SHIFT) + X_ADDR6;
+    for (let w = 0; w < ADDR6_WORDS; w++) if (extra[x + w] !== addr6[i * ADDR6_WORDS + w]) return false;
+    return true;
+  }
 }

@@ -7,12 +7,12 @@ import { ConnKey } from '../conntrack/key.js';
 import * as natAsk from '../conntrack/nat.js';
 import type { Partition } from '../conntrack/partition.js';
 import * as layouts from '../shm/layouts.js';
-import { checksum, sum, update16, update32 } from '../wire/checksum.js';
+import { checksum, sum, update32 } from '../wire/checksum.js';
 import * as headers from '../wire/extract.js';
 import { Ipv6Walk, walkIpv6 } from '../wire/extract.js';
-import { setPorts, updateL4Checksum } from '../wire/rewrite.js';
+import { setIcmpId, setPorts, translateWord6, updateL4Checksum } from '../wire/rewrite.js';
 import type { PacketContext } from './context.js';
-import type { FrameEditor } from './edit.js';
+import { EDIT_DESTINATION6, EDIT_ICMP_ID, EDIT_SOURCE6, type FrameEditor } from './edit.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
 const { CS_DNAT, CS_SNAT, FLOW } = flowKey;
@@ -45,14 +45,17 @@ export class NatRewriter {
     if (action !== NAT_SRC && action !== NAT_DST) return;
     const snat = (action === NAT_SRC) === (reply === 0);
     key[CT_STATE] |= snat ? CS_SNAT : CS_DNAT;
-    editor.own(ctx);
-    ctx.foldable = false;
+    editor.claim(ctx);
     // What comes back is sent to where this packet is to come from, and from where it is to go.
     partition.load(slot, reply ^ 1, peer);
     if (peer.ipv6) this.setAddress6(ctx, snat);
     else editor.set(ctx, snat ? NW_SRC : NW_DST, snat ? peer.dst : peer.src, -1);
-    if (related) this.inner(ctx, snat);
-    else this.ports(ctx);
+    if (related) {
+      ctx.foldable = false;
+      this.inner(ctx, snat);
+    } else {
+      this.ports(ctx);
+    }
   }
 
   private setAddress6(ctx: PacketContext, source: boolean): void {
@@ -61,14 +64,14 @@ export class NatRewriter {
     const from = source ? 4 : 0;
     const to = source ? 0 : 4;
     const l4 = ctx.off + layout.l4;
+    ctx.edited((source ? EDIT_SOURCE6 : EDIT_DESTINATION6) | (peer.proto << 8));
     for (let i = 0; i < 4; i++) {
       const at = ctx.off + layout.l3 + 8 + (to + i) * 4;
-      const old = view.getInt32(at);
       const word = peer.addr6[from + i];
       // By the connection's protocol even in an ICMPv6 error, as in Open vSwitch: for a TCP connection that
       // hits the address of the packet inside, for a UDP connection the MTU (docs/ovs-differences.md).
-      updateL4Checksum(view, l4, layout.end - layout.l4, peer.proto, old, word);
-      view.setInt32(at, word);
+      translateWord6(view, at, l4, layout.end - layout.l4, peer.proto, word);
+      ctx.edited(word);
       key[IPV6_SRC_0 + to + i] = word;
     }
   }
@@ -80,6 +83,8 @@ export class NatRewriter {
       this.editor.set(ctx, TP, (peer.ports << 16) | (peer.ports >>> 16), -1);
     } else if (peer.proto === IPPROTO_ICMP && !peer.ipv6) {
       setIcmpId(view, ctx.off + layout.l4, peer.ports >>> 16);
+      ctx.edited(EDIT_ICMP_ID);
+      ctx.edited(peer.ports >>> 16);
     }
   }
 
@@ -133,12 +138,6 @@ function withPorts(proto: number): boolean {
 /** ICMP messages that have an id: queries and their answers. */
 function isQuery(type: number): boolean {
   return type === 0 || type === 8 || (type >= 13 && type <= 16);
-}
-
-function setIcmpId(view: DataView, l4: number, id: number): void {
-  const from = view.getUint16(l4 + 4);
-  view.setUint16(l4 + 2, update16(view.getUint16(l4 + 2), from, id));
-  view.setUint16(l4 + 4, id);
 }
 
 /** Ports of a packet that may have been cut to its first 8 bytes. */

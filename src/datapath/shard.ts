@@ -208,7 +208,7 @@ export class Shard implements ControlPlane {
     this.stats = new Float64Array(init.stats);
     const frames = new FrameStore((id, sab) => init.port.postMessage({ id, sab }));
     const partition = new Partition(init.partition);
-    this.microflows = new MicroflowCache(partition, this.packets, init.arena, init.vector);
+    this.microflows = new MicroflowCache(partition, this.packets, frames, init.arena, init.vector);
     this.engine = new Engine(
       partition,
       new MegaflowCache(coversMask),
@@ -318,7 +318,6 @@ export class Shard implements ControlPlane {
       }
       if (this.init.dpflows) this.countBehind(i, slot);
       packets.verdict[slot] = verdict;
-      packets.frameChunk[slot] = -1;
       this.hits[verdict]++;
       hits++;
       bytes += packets.capLen[slot];

@@ -55,7 +55,7 @@ const {
   STATE_TRANSLATED,
 } = layouts;
 const { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } = headers;
-const { WAIT_COMMIT } = waits;
+const { STEP_EST, STEP_EST_RPL, STEP_NEW, WAIT_COMMIT } = waits;
 const {
   CHILD_ADDRESS,
   CHILD_END,
@@ -140,7 +140,7 @@ export class Tracker {
     const nat = program[pc + CT_ARG_NAT];
     stats[STAT.CT]++;
     this.observer?.tracking(ctx);
-    if (flags & (CT_FORCE | CT_SET_MARK | CT_SET_LABEL)) ctx.foldable = false;
+    if (flags & CT_FORCE) ctx.foldable = false;
 
     // A packet that the last ct() of this zone found a connection for is not run through it again,
     // except where a helper would read it.
@@ -196,8 +196,8 @@ export class Tracker {
     if (found < 0 && translated && nat === 0) conn = this.findOriginal(ctx);
     if (found >= 0) {
       create = control === ALG_FTP ? this.updateFtp(ctx, found, nat !== 0) : this.update(ctx, found);
-      if (create || translated || key[CT_STATE] & (CS_INV | CS_REL)) ctx.foldable = false;
-      else ctx.trace(found, key[CT_STATE] | CS_TRK);
+      if (create || key[CT_STATE] & (CS_INV | CS_REL)) ctx.foldable = false;
+      else ctx.trace(found, this.outcome);
       if (nat !== 0 && !create) this.translate(ctx, found, zone, ck.related);
     } else if (conn >= 0) {
       ctx.foldable = false;
@@ -439,9 +439,11 @@ export class Tracker {
     switch (verdict) {
       case UPDATE_VALID:
         key[CT_STATE] = (key[CT_STATE] & ~CS_NEW) | (reply ? CS_EST | CS_RPL : CS_EST);
+        this.outcome = reply ? STEP_EST_RPL : STEP_EST;
         break;
       case UPDATE_VALID_NEW:
         key[CT_STATE] |= CS_NEW;
+        this.outcome = STEP_NEW;
         break;
       case UPDATE_NEW:
         this.expire(slot, ctx.now);
@@ -453,6 +455,9 @@ export class Tracker {
     this.count(slot, reply, layout.end - layout.l3);
     return false;
   }
+
+  /** STEP_* that the last packet got that was valid. */
+  private outcome = STEP_NEW;
 
   private count(slot: number, reply: number, bytes: number): void {
     const { hot, cold } = this.partition;
@@ -525,7 +530,6 @@ export class Tracker {
     const { key } = ctx;
     const { hot, cold } = this.partition;
     if (hot[(slot << HOT_SHIFT) + STATE] & STATE_HAS_META) {
-      ctx.foldable = false;
       const m = slot << COLD_SHIFT;
       key[CT_MARK] = cold[m + MARK];
       for (let i = 0; i < 4; i++) key[CT_LABEL_0 + i] = cold[m + LABEL_0 + i];
@@ -552,9 +556,11 @@ export class Tracker {
         key[CT_LABEL_0 + i] = program[pc + 5 + i] | (key[CT_LABEL_0 + i] & ~program[pc + 9 + i]);
       }
     }
+    if (cold[m + MARK] !== key[CT_MARK]) ctx.foldable = false;
     cold[m + MARK] = key[CT_MARK];
     let any = key[CT_MARK];
     for (let i = 0; i < 4; i++) {
+      if (cold[m + LABEL_0 + i] !== key[CT_LABEL_0 + i]) ctx.foldable = false;
       cold[m + LABEL_0 + i] = key[CT_LABEL_0 + i];
       any |= key[CT_LABEL_0 + i];
     }

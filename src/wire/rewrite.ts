@@ -111,6 +111,26 @@ export function updateL4Checksum(
   }
 }
 
+/** Gives the message of an ICMP query or its answer another id, with its checksum. */
+export function setIcmpId(view: DataView, l4: number, id: number): void {
+  const from = view.getUint16(l4 + 4);
+  view.setUint16(l4 + 2, update16(view.getUint16(l4 + 2), from, id));
+  view.setUint16(l4 + 4, id);
+}
+
+/** Writes a word of an IPv6 address at `at`, with the checksum at `l4` as `proto` has it. */
+export function translateWord6(
+  view: DataView,
+  at: number,
+  l4: number,
+  l4Size: number,
+  proto: number,
+  word: number,
+): void {
+  updateL4Checksum(view, l4, l4Size, proto, view.getInt32(at), word);
+  view.setInt32(at, word);
+}
+
 /** Writes ports, or type and code of an ICMP message, with their checksum. */
 export function setPorts(
   view: DataView,

@@ -1,0 +1,210 @@
+/** First stage of the microflow cache: what identifies each packet of a vector, as columns.
+ *
+ *  A packet that the cache can't cover has hash 0: fragments, wrong checksums, tunnels of headers, whatever
+ *  ct() would call invalid. For all others the checks here are those of `extract` (wire/extract.ts) and
+ *  `extractConnKey` (conntrack/key.ts), so that the engine need not verify checksums again.
+ *
+ *  Private to its thread; overwritten by the next vector. */
+import { fold6 } from '../conntrack/hash.js';
+import { replyType, replyType6 } from '../conntrack/key.js';
+import type { PacketColumns } from '../shm/packets.js';
+import { record } from '../shm/record.js';
+import { checksum, sum } from '../wire/checksum.js';
+import * as headers from '../wire/extract.js';
+
+// Imported constants are loads from the other module's cells; local ones are folded into the code.
+const { ETH_TYPE_IP, ETH_TYPE_IPV6, ETH_TYPE_QINQ, ETH_TYPE_VLAN } = headers;
+const { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IGMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } = headers;
+
+/** What a packet is known by. */
+export const STAGED_KEY = record(
+  'PORT_NW', // in_port:16 | proto:8 | tos:8
+  'SRC', //     IPv4 address, or the last word of an IPv6 one
+  'DST',
+  'TP', //      ports; ICMP: type:8 | code:8 | id:16; IGMP: as FLOW.TP
+  'ETH_0', //   destination and source MAC
+  'ETH_1',
+  'ETH_2',
+  'VLAN', //    as FLOW.VLAN_0, with VLAN_IPV6 in IPv6 packets
+);
+/** A bit that no TPID has. */
+export const VLAN_IPV6 = 0x40000000;
+/** Words of the other parts of IPv6 addresses: the first three of the source, then of the destination. */
+export const STAGED_ADDR6 = 6;
+
+const { PORT_NW, SRC, DST, TP, ETH_0, ETH_1, ETH_2, VLAN } = STAGED_KEY.at;
+const KEY_SHIFT = STAGED_KEY.shift;
+const ADDR6_WORDS = STAGED_ADDR6;
+const IPV6_BIT = VLAN_IPV6;
+
+export class Staging {
+  /** STAGED_KEY of each packet. */
+  readonly keys: Int32Array;
+  readonly addr6: Int32Array;
+  /** 0: not for the cache. */
+  readonly hashes: Int32Array;
+  /** Where the IP packet and its payload begin, and how long they are. */
+  readonly l3s: Int32Array;
+  readonly l4s: Int32Array;
+  readonly l3Sizes: Int32Array;
+  readonly l4Sizes: Int32Array;
+  readonly view: DataView;
+  private readonly packets: PacketColumns;
+  private readonly seed: number;
+
+  constructor(packets: PacketColumns, arena: SharedArrayBuffer, vector: number, seed: number) {
+    this.packets = packets;
+    this.view = new DataView(arena);
+    this.seed = seed;
+    this.keys = new Int32Array(vector << KEY_SHIFT);
+    this.addr6 = new Int32Array(vector * ADDR6_WORDS);
+    this.hashes = new Int32Array(vector);
+    this.l3s = new Int32Array(vector);
+    this.l4s = new Int32Array(vector);
+    this.l3Sizes = new Int32Array(vector);
+    this.l4Sizes = new Int32Array(vector);
+  }
+
+  /** Reads the packets in `slots[0..n)`. */
+  parse(slots: Int32Array, n: number): void {
+    const { view, packets, keys, hashes, l3s, l4s, l4Sizes, l3Sizes } = this;
+    const { off, capLen, inPort } = packets;
+    for (let i = 0; i < n; i++) {
+      const slot = slots[i];
+      const o = off[slot];
+      const len = capLen[slot];
+      hashes[i] = 0;
+      if (len < 42) continue;
+      let l3 = o + 14;
+      let type = view.getUint16(o + 12);
+      let vlan = 0;
+      if (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ) {
+        vlan = view.getInt32(o + 12) | 0x1000;
+        type = view.getUint16(o + 16);
+        l3 = o + 18;
+      }
+      if (type !== ETH_TYPE_IP) {
+        if (type === ETH_TYPE_IPV6) this.parse6(i, slot, l3, vlan);
+        continue;
+      }
+      const first = view.getInt32(l3); // version, length, tos, total length
+      const room = o + len - l3;
+      const total = first & 0xffff;
+      const header = (first >>> 22) & 0x3c;
+      if (header < 20 || total > room || total < header + 8 || room - total > 0xffff) continue;
+      if ((view.getUint16(l3 + 6) & 0x3fff) !== 0) continue;
+      const proto = view.getUint8(l3 + 9);
+      const l4 = l3 + header;
+      const size = total - header;
+      let tp = view.getInt32(l4);
+      if (proto === IPPROTO_TCP) {
+        if (size < 20) continue;
+        const data = (view.getUint8(l4 + 12) >>> 4) << 2;
+        if (data < 20 || data > size) continue;
+        if (checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + IPPROTO_TCP + size) !== 0) continue;
+      } else if (proto === IPPROTO_UDP) {
+        const length = view.getUint16(l4 + 4);
+        if (length < 8 || length > size) continue;
+        // A sender may leave it out (RFC 768).
+        if (
+          view.getUint16(l4 + 6) !== 0 &&
+          checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + IPPROTO_UDP + size) !== 0
+        )
+          continue;
+      } else if (proto === IPPROTO_ICMP) {
+        if (replyType(tp >>> 24) < 0 || (tp & 0x00ff0000) !== 0 || checksum(sum(view, l4, size)) !== 0)
+          continue;
+        tp = (tp & (0xffff0000 | 0)) | view.getUint16(l4 + 4);
+      } else if (proto === IPPROTO_IGMP) {
+        tp = ((tp >>> 24) << 16) | ((tp >>> 16) & 0xff);
+      } else if (proto === IPPROTO_SCTP || proto === IPPROTO_ICMPV6) {
+        continue;
+      } else {
+        tp = 0;
+      }
+      if (checksum(sum(view, l3, header)) !== 0) continue;
+
+      const k = i << KEY_SHIFT;
+      const portNw = (inPort[slot] << 16) | (proto << 8) | ((first >>> 16) & 0xff);
+      const src = view.getInt32(l3 + 12);
+      const dst = view.getInt32(l3 + 16);
+      keys[k + PORT_NW] = portNw;
+      keys[k + SRC] = src;
+      keys[k + DST] = dst;
+      keys[k + TP] = tp;
+      keys[k + ETH_0] = view.getInt32(o);
+      keys[k + ETH_1] = view.getInt32(o + 4);
+      keys[k + ETH_2] = view.getInt32(o + 8);
+      keys[k + VLAN] = vlan;
+      hashes[i] = this.hash(portNw, src, dst, tp);
+      l3s[i] = l3;
+      l4s[i] = l4;
+      l4Sizes[i] = size;
+      l3Sizes[i] = total;
+    }
+  }
+
+  /** The same for an IPv6 packet without extension headers. */
+  private parse6(i: number, slot: number, l3: number, vlan: number): void {
+    const { view, packets, keys, addr6, seed } = this;
+    const o = packets.off[slot];
+    const room = o + packets.capLen[slot] - l3;
+    if (room < 48) return;
+    const size = view.getUint16(l3 + 4);
+    if (size < 8 || size + 40 > room || room - size - 40 > 0xffff) return;
+    const proto = view.getUint8(l3 + 6);
+    const l4 = l3 + 40;
+    let tp = view.getInt32(l4);
+    if (proto === IPPROTO_TCP) {
+      if (size < 20) return;
+      const data = (view.getUint8(l4 + 12) >>> 4) << 2;
+      if (data < 20 || data > size) return;
+    } else if (proto === IPPROTO_UDP) {
+      const length = view.getUint16(l4 + 4);
+      if (length < 8 || length > size) return;
+    } else if (proto === IPPROTO_ICMPV6) {
+      if (replyType6(tp >>> 24) < 0 || (tp & 0x00ff0000) !== 0) return;
+      tp = (tp & (0xffff0000 | 0)) | view.getUint16(l4 + 4);
+    } else {
+      return;
+    }
+    if (checksum(sum(view, l4, size) + sum(view, l3 + 8, 32) + proto + size) !== 0) return;
+
+    const k = i << KEY_SHIFT;
+    const a = i * ADDR6_WORDS;
+    const portNw = (packets.inPort[slot] << 16) | (proto << 8) | ((view.getInt32(l3) >>> 20) & 0xff);
+    for (let w = 0; w < 3; w++) {
+      addr6[a + w] = view.getInt32(l3 + 8 + w * 4);
+      addr6[a + 3 + w] = view.getInt32(l3 + 24 + w * 4);
+    }
+    const src = view.getInt32(l3 + 20);
+    const dst = view.getInt32(l3 + 36);
+    keys[k + PORT_NW] = portNw;
+    keys[k + SRC] = src;
+    keys[k + DST] = dst;
+    keys[k + TP] = tp;
+    keys[k + ETH_0] = view.getInt32(o);
+    keys[k + ETH_1] = view.getInt32(o + 4);
+    keys[k + ETH_2] = view.getInt32(o + 8);
+    keys[k + VLAN] = vlan | IPV6_BIT;
+    this.hashes[i] = this.hash(
+      portNw,
+      fold6(seed, addr6[a], addr6[a + 1], addr6[a + 2], src),
+      fold6(seed, addr6[a + 3], addr6[a + 4], addr6[a + 5], dst),
+      tp,
+    );
+    this.l3s[i] = l3;
+    this.l4s[i] = l4;
+    this.l4Sizes[i] = size;
+    this.l3Sizes[i] = size + 40;
+  }
+
+  /** Keyed like the connection table's hash; never 0. */
+  private hash(portNw: number, src: number, dst: number, tp: number): number {
+    let h = Math.imul(this.seed ^ src, 0x9e3779b1 | 0);
+    h = Math.imul(((h << 13) | (h >>> 19)) ^ dst, 0x9e3779b1 | 0);
+    h = Math.imul(((h << 13) | (h >>> 19)) ^ tp, 0x9e3779b1 | 0);
+    h = Math.imul(((h << 13) | (h >>> 19)) ^ portNw, 0x85ebca6b | 0);
+    return h ^ (h >>> 15) || 1;
+  }
+}
