@@ -219,7 +219,13 @@ export class Collector implements Completions {
       record = words[w + FRAME_NEXT_OFF];
     }
     const { out, frames, plain } = template;
-    if (!plain) for (let i = 0; i < out.length; i++) this.tally(out[i], 1, v.frameLen[frames[i]]);
+    if (!plain) {
+      // The tallies will be given bytes as captured.
+      for (let i = 0; i < out.length; i++) {
+        const grown = v.frameLen[frames[i]] - v.frameLen[0];
+        if (grown !== 0) this.tally(out[i], 0, grown);
+      }
+    }
     for (const sink of this.sinks) sink.verdict(v);
     if (n > 1) this.releaseFrames(worker, slot);
   }
@@ -237,8 +243,8 @@ export class Collector implements Completions {
   /** Brings `drops`, `outByPort` and `bytes` up to date, and the counters of rules, groups and buckets. */
   settle(): void {
     for (const template of this.dirty) {
-      const { packets, bytes, last, out, plain, path, reason } = template;
-      if (plain) for (const port of out) this.tally(port, packets, bytes);
+      const { packets, bytes, last, out, path, reason } = template;
+      for (const port of out) this.tally(port, packets, bytes);
       this.controller += packets * template.controller.length;
       if (reason !== null) this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
       this.bytes += bytes;
