@@ -5,6 +5,7 @@ import { MAX_FRAME, MIN_FRAME } from '../generate/frames.js';
 import { parseSizes, type Sizes } from '../generate/sizes.js';
 import { MOST_LISTS, type TableOptions, tablesFor } from '../generate/tables.js';
 import {
+  checkTraffic,
   MOST_CONNECTIONS,
   MOST_SERVERS,
   MOST_TARGETS,
@@ -150,6 +151,11 @@ export function changedWorkload(name: string, c: WorkloadChanges): Workload {
     complete: c.complete ?? (t.complete && life > 0),
     seed: c.seed ?? t.seed,
   };
+  try {
+    checkTraffic(changed);
+  } catch (error) {
+    throw new UsageError(`${name}: ${(error as Error).message}`);
+  }
   return { ...base, traffic: changed, table, rate };
 }
 
@@ -199,15 +205,12 @@ export async function generateCommand(
   }
   const workload = changedWorkload(name, args);
   const format = args.format ?? (/\.(pcapng|ntar)$/i.test(path) ? 'pcapng' : 'pcap');
-  const frames = traffic(workload.traffic);
-  // The first frame tells whether the options go together, before there are files.
-  const first = firstOf(frames);
   if (args.flows !== undefined) {
     const out = new OutputFile(args.flows);
     out.writeText(tablesFor(workload.traffic, workload.table));
     out.finish();
   }
-  const { packets, bytes, seconds } = await writeCapture(path, first, {
+  const { packets, bytes, seconds } = await writeCapture(path, traffic(workload.traffic), {
     format,
     rate: workload.rate,
     ports: SERVER_PORT,
@@ -219,22 +222,6 @@ export async function generateCommand(
     `${path === '-' ? '<stdout>' : path}: ${n(packets)} packets, ${n(bytes)} bytes, ${seconds.toFixed(3)} s of capture\n` +
       `replay it with: shardtrack replay ${portsHint(path, format, workload.traffic.ipv6Percent > 0)}${flows}\n`,
   );
-}
-
-/** The same frames; throws UsageError at once if there can be none. */
-function firstOf<T>(frames: Generator<T>): Iterable<T> {
-  let first: IteratorResult<T>;
-  try {
-    first = frames.next();
-  } catch (error) {
-    if (error instanceof RangeError) throw new UsageError(error.message);
-    throw error;
-  }
-  return (function* () {
-    if (first.done) return;
-    yield first.value;
-    yield* frames;
-  })();
 }
 
 /** Adds the command to the program. */

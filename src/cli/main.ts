@@ -5,6 +5,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { MOST_CONNS } from '../coordinator/appctl.js';
 import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
+import { addBench } from './bench.js';
 import { checkFlows, formatFlows, readText } from './flows.js';
 import { addGenerate } from './generate.js';
 import {
@@ -142,6 +143,7 @@ program
   });
 
 addGenerate(program);
+addBench(program, version);
 
 const flows = program.command('flows').description('work on flow tables without packets');
 flows

@@ -86,6 +86,8 @@ export interface FabricOptions {
   jitter?: number;
   /** Test only: makes the first worker fail. */
   fault?: ShardInit['fault'];
+  /** Entry point of the workers and what it gets as workerData, if it is not the ordinary one: benchmarks. */
+  worker?: { file: string; data: unknown };
 }
 
 /** Whoever takes the completed packets. */
@@ -153,6 +155,7 @@ export class Fabric implements ControlPlane {
   private readonly ctl: Int32Array;
   private readonly partitions: PartitionMemory[] = [];
   private readonly strict: boolean;
+  private readonly entry: { file: string; data: unknown };
   private readonly stats: Float64Array[] = [];
   private readonly links: Link[] = [];
   private readonly inits: ShardInit[] = [];
@@ -191,6 +194,10 @@ export class Fabric implements ControlPlane {
       this.fail = resolve;
     });
     this.strict = o.strict;
+    this.entry = options.worker ?? {
+      file: fileURLToPath(new URL('../../workers/shard.js', import.meta.url)),
+      data: null,
+    };
     this.random = o.jitter;
     this.arena = { u8: new Uint8Array(o.arena), view: new DataView(o.arena) };
     this.arrival = new Arrival(this.arena.u8, this.arena.view);
@@ -264,7 +271,8 @@ export class Fabric implements ControlPlane {
     this.completions = completions;
     if (this.workers === 0) return;
     this.pool = new Piscina({
-      filename: fileURLToPath(new URL('../../workers/shard.js', import.meta.url)),
+      filename: this.entry.file,
+      workerData: this.entry.data,
       minThreads: this.workers,
       maxThreads: this.workers,
       concurrentTasksPerWorker: 1,

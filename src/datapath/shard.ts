@@ -95,7 +95,7 @@ export interface ShardInit {
 class Stopped extends Error {}
 
 /** A parked packet and what queues behind it. */
-interface Chain {
+export interface Chain {
   hash: number;
   ctx: PacketContext;
   /** Slots, from element `head` on. */
@@ -254,7 +254,7 @@ export class Shard implements ControlPlane {
   }
 
   /** One vector. False if there was nothing to do. */
-  private step(): boolean {
+  protected step(): boolean {
     const { engine } = this;
     if (this.random !== 0) this.delay();
     // Before anything is searched for: records that only an outgrown index still lists are reused from
@@ -412,7 +412,7 @@ export class Shard implements ControlPlane {
   }
 
   /** Goes on with a packet that has got its answer, and then with what queued up behind it. */
-  private resume(chain: Chain): void {
+  protected resume(chain: Chain): void {
     const { ctx, queue, holds } = chain;
     if (this.engine.run(ctx)) {
       this.complete(ctx);

@@ -92,7 +92,7 @@ const AROUND = 7;
 const FLOOD_SALT = 0x40000000;
 
 /** Throws RangeError for what can't be. */
-function check(o: TrafficOptions): void {
+export function checkTraffic(o: TrafficOptions): void {
   const within = (what: string, n: number, least: number, most: number) => {
     if (!(n >= least && n <= most))
       throw new RangeError(`${what}: ${n} is out of range; there can be ${least} to ${most}`);
@@ -133,7 +133,7 @@ function mix(n: number, seed: number): number {
 }
 
 export function* traffic(o: TrafficOptions): Generator<Frame> {
-  check(o);
+  checkTraffic(o);
   const run = new Traffic(o);
   const { order, frame } = run;
   // From here on no connection is opened any more; all of the first ones are.

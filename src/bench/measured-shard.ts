@@ -1,0 +1,109 @@
+/** A worker that also measures itself: how long vectors take, how long a packet waits for its commit, and its garbage
+ *  collections. It costs two readings of the clock a vector and two a commit.
+ *
+ *  Reads: the word PHASE, which the main thread raises when measuring begins. Posts what it has found on a
+ *  BroadcastChannel when it is told to stop. */
+import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
+import v8 from 'node:v8';
+import { BroadcastChannel } from 'node:worker_threads';
+import type { PacketContext } from '../datapath/context.js';
+import type { CommitRequest } from '../datapath/control.js';
+import { type Chain, Shard, type ShardInit } from '../datapath/shard.js';
+
+/** What the main thread hands to its workers. */
+export interface Measure {
+  /** One word: 0 while warming up, 1 from then on. */
+  phase: SharedArrayBuffer;
+  channel: string;
+}
+
+export interface Collections {
+  count: number;
+  ms: number;
+}
+
+export interface ShardReport {
+  id: number;
+  /** Nanoseconds a vector, and between the request for a connection and its answer. */
+  vectors: RecordableHistogram;
+  commits: RecordableHistogram;
+  /** Milliseconds spent in vectors. */
+  busyMs: number;
+  collections: Collections;
+}
+
+/** Time is measured in nanoseconds, with two digits. */
+export const newHistogram = () => createHistogram({ lowest: 1, highest: 1e12, figures: 2 });
+
+/** Counts garbage collections of the thread that it is made on. */
+export class CollectionCounter {
+  private readonly profiler = new v8.GCProfiler();
+
+  constructor() {
+    this.profiler.start();
+  }
+
+  stop(): Collections {
+    const { statistics } = this.profiler.stop();
+    // Microseconds.
+    return { count: statistics.length, ms: statistics.reduce((n, s) => n + s.cost, 0) / 1000 };
+  }
+}
+
+export class MeasuredShard extends Shard {
+  private readonly id: number;
+  private readonly measure: Measure;
+  private readonly phase: Int32Array;
+  private readonly vectors = newHistogram();
+  private readonly commits = newHistogram();
+  private readonly asked = new Map<PacketContext, number>();
+  private collections: CollectionCounter | null = null;
+  private busyMs = 0;
+
+  constructor(init: ShardInit, measure: Measure) {
+    super(init);
+    this.id = init.id;
+    this.measure = measure;
+    this.phase = new Int32Array(measure.phase);
+  }
+
+  override run(): void {
+    super.run();
+    const channel = new BroadcastChannel(this.measure.channel);
+    const { id, vectors, commits, busyMs } = this;
+    const collections = this.collections?.stop() ?? { count: 0, ms: 0 };
+    channel.postMessage({ id, vectors, commits, busyMs, collections } satisfies ShardReport);
+    channel.close();
+  }
+
+  protected override step(): boolean {
+    if (this.collections === null && Atomics.load(this.phase, 0) !== 0) {
+      this.collections = new CollectionCounter();
+    }
+    const began = performance.now();
+    const busy = super.step();
+    if (!busy || this.collections === null) return busy;
+    const ms = performance.now() - began;
+    this.busyMs += ms;
+    this.vectors.record(nanoseconds(ms));
+    return busy;
+  }
+
+  override commit(ctx: PacketContext, request: CommitRequest): number {
+    if (this.collections !== null) this.asked.set(ctx, performance.now());
+    return super.commit(ctx, request);
+  }
+
+  protected override resume(chain: Chain): void {
+    const asked = this.asked.get(chain.ctx);
+    if (asked !== undefined) {
+      this.commits.record(nanoseconds(performance.now() - asked));
+      this.asked.delete(chain.ctx);
+    }
+    super.resume(chain);
+  }
+}
+
+function nanoseconds(ms: number): number {
+  return Math.max(1, Math.round(ms * 1e6));
+}

@@ -1,0 +1,208 @@
+/** A replay that stays in memory and can be run a slice at a time: packets, flow tables, workers, connections.
+ *
+ *  It goes through its packets again and again; each round comes after the one before on the clock, so connections
+ *  expire as they would. Dispatch and collecting are on this thread, as in a replay; verdicts are put in order and
+ *  counted, and written nowhere. What a packet's home is has been computed before. */
+import { Collector } from '../coordinator/collector.js';
+import { Fabric } from '../coordinator/fabric.js';
+import { DEFAULT_WINDOW } from '../coordinator/replay.js';
+import { STAT } from '../datapath/stats.js';
+import { Translator } from '../openflow/translate.js';
+import { Steering } from '../rss/steer.js';
+import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
+import type { Loaded } from './load.js';
+import type { Prepared } from './spec.js';
+
+/** Packets handed over between two looks at the rings. */
+const BURST = 1024;
+/** Records that the sweeper looks at per turn. */
+const SWEEP_SLICE = 1024;
+const IDLE_MS = 1;
+
+/** What this thread does; names of the `stages` of results. */
+export const MAIN_STAGES = ['dispatch', 'coordinate', 'collect', 'sweep', 'wait'] as const;
+const DISPATCH = 0;
+const COORDINATE = 1;
+const COLLECT = 2;
+const SWEEP = 3;
+const WAIT = 4;
+
+/** Counters that only grow. */
+export interface Counts {
+  packets: number;
+  bytes: number;
+  upcalls: number;
+  commits: number;
+  refused: number;
+  expired: number;
+  microflowHits: number;
+  megaflowHits: number;
+  parked: number;
+  vectors: number;
+}
+
+export interface ResidentOptions {
+  /** 0: everything on this thread. */
+  workers: number;
+  vector?: number;
+  /** Entry point of the workers and what it gets, if it is not the ordinary one. */
+  worker?: { file: string; data: unknown };
+}
+
+export class Resident {
+  readonly fabric: Fabric;
+  readonly collector: Collector;
+  /** Packets of a round. */
+  readonly n: number;
+  readonly workers: number;
+  /** Milliseconds spent in each of MAIN_STAGES. Inline, all counts as dispatch. */
+  readonly stages = new Float64Array(MAIN_STAGES.length);
+  private readonly homes: Uint8Array;
+  private readonly most: number;
+  private readonly span: number;
+  private slot = 0;
+  private seq = 0;
+
+  constructor({ loaded, pipeline, ports, ordering }: Prepared, o: ResidentOptions) {
+    this.n = loaded.n;
+    this.workers = ordering.mode === 'inline' ? 0 : o.workers;
+    this.fabric = new Fabric({
+      workers: this.workers,
+      slots: loaded.n,
+      arena: loaded.arena,
+      ports,
+      translator: new Translator(pipeline),
+      ...(o.vector === undefined ? {} : { vector: o.vector }),
+      ...(o.worker === undefined ? {} : { worker: o.worker }),
+    });
+    const { packets, reassembly } = this.fabric;
+    this.collector = new Collector(
+      packets,
+      loaded.arena,
+      this.workers,
+      () => {},
+      [],
+      pipeline.stats,
+      reassembly,
+    );
+    this.homes = this.fill(loaded, ordering.mode !== 'parallel');
+    this.most = Math.min(loaded.n, DEFAULT_WINDOW);
+    // A slot's clock counts on from round to round.
+    this.span = loaded.clockMs[loaded.n - 1] + 1;
+    for (let i = 0; i < loaded.n; i++) packets.clock[i] -= this.span;
+  }
+
+  /** Fills the descriptor rows; returns each packet's home. */
+  private fill(loaded: Loaded, lockstep: boolean): Uint8Array {
+    const { packets } = this.fabric;
+    const homes = new Uint8Array(loaded.n);
+    const steering = new Steering(
+      new Toeplitz(DEFAULT_RSS_KEY),
+      defaultIndirection(lockstep ? 1 : Math.max(1, this.workers)),
+    );
+    const view = new DataView(loaded.arena);
+    for (let i = 0; i < loaded.n; i++) {
+      packets.clock[i] = loaded.clockMs[i];
+      packets.off[i] = loaded.off[i];
+      packets.capLen[i] = packets.wireLen[i] = loaded.len[i];
+      packets.inPort[i] = loaded.port[i];
+      steering.locate(view, loaded.off[i], loaded.len[i]);
+      packets.hash[i] = lockstep ? 0 : steering.hash;
+      homes[i] = steering.home;
+    }
+    return homes;
+  }
+
+  start(): void {
+    this.fabric.start(this.collector);
+  }
+
+  /** Sends `n` packets through and waits until all are done. */
+  async run(n: number): Promise<void> {
+    const { fabric, collector } = this;
+    const end = this.seq + n;
+    let breath = performance.now();
+    while (this.seq < end || collector.inFlight > 0) {
+      this.turn(end);
+      const now = performance.now();
+      if (now - breath > 50) {
+        await new Promise(setImmediate);
+        breath = now;
+      }
+      if (fabric.failure !== null) throw fabric.failure;
+    }
+  }
+
+  /** Hands over what there is room for, serves the workers and collects. */
+  private turn(end: number): void {
+    const { fabric, collector, stages } = this;
+    let at = performance.now();
+    const lap = (stage: number) => {
+      const now = performance.now();
+      stages[stage] += now - at;
+      at = now;
+    };
+    fabric.sweep(SWEEP_SLICE);
+    lap(SWEEP);
+    if (this.workers === 0) {
+      for (let i = Math.min(BURST, end - this.seq); i > 0; i--) {
+        this.dispatch();
+        collector.drain();
+      }
+      lap(DISPATCH);
+      return;
+    }
+    const room = Math.min(BURST, this.most - collector.inFlight, end - this.seq);
+    for (let i = room; i > 0; i--) this.dispatch();
+    fabric.flush();
+    lap(DISPATCH);
+    const polled = fabric.poll();
+    lap(COORDINATE);
+    const drained = collector.drain();
+    lap(COLLECT);
+    if (room > 0 || polled || drained) return;
+    fabric.sleep(IDLE_MS);
+    lap(WAIT);
+  }
+
+  private dispatch(): void {
+    const { fabric, collector, slot } = this;
+    const { packets } = fabric;
+    packets.seq[slot] = this.seq++;
+    packets.clock[slot] += this.span;
+    if (collector.inFlight === 0) collector.clock = packets.clock[slot];
+    collector.dispatched++;
+    fabric.dispatch(slot, this.homes[slot]);
+    this.slot = slot + 1 === this.n ? 0 : slot + 1;
+  }
+
+  counts(): Counts {
+    const { fabric, collector } = this;
+    collector.settle();
+    const { total } = fabric.counters();
+    const { coordinator } = fabric;
+    return {
+      packets: collector.head,
+      bytes: collector.bytes,
+      upcalls: coordinator.upcalls,
+      commits: coordinator.commits,
+      refused: coordinator.full + coordinator.zoneFull + coordinator.exhausted,
+      expired: coordinator.expired,
+      microflowHits: total[STAT.MICROFLOW_HITS],
+      megaflowHits: total[STAT.MEGAFLOW_HITS],
+      parked: total[STAT.PARKED],
+      vectors: total[STAT.VECTORS],
+    };
+  }
+
+  /** Live connections, and bytes of shared memory that they take. */
+  connections(): { n: number; sharedBytes: number } {
+    const { coordinator } = this.fabric;
+    return { n: coordinator.connections, sharedBytes: coordinator.sharedBytes() };
+  }
+
+  /** Ends the threads. */
+  async stop(): Promise<void> {
+    await this.fabric.stop();
+  }
+}

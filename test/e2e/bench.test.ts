@@ -1,0 +1,75 @@
+/** `shardtrack bench` as a user meets it. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import type { BenchResults } from '../../src/bench/results.js';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const CLI = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-bench-'));
+after(() => fs.rmSync(folder, { recursive: true, force: true }));
+
+const schema = JSON.parse(fs.readFileSync(path.join(root, 'docs/bench.schema.json'), 'utf8'));
+const validate = new Ajv2020({ allErrors: true, allowUnionTypes: true }).compile(schema);
+
+function cli(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, 'bench', ...args]);
+  return { status, out: stdout.toString(), err: stderr.toString() };
+}
+
+const short = ['--processes', '1', '--seconds', '1', '--warmup', '1'];
+
+test('bench: results fit the schema, as JSON, as Markdown, as a line of history', () => {
+  const file = (name: string) => path.join(folder, name);
+  const { status, out, err } = cli(
+    ...['tcp', '--packets', '5000', '--connections', '100', '--workers', '1', ...short],
+    ...['--json', file('r.json'), '--markdown', file('r.md'), '--history', file('h.ndjson')],
+  );
+  assert.equal(status, 0, err);
+  const results = JSON.parse(fs.readFileSync(file('r.json'), 'utf8')) as BenchResults;
+  assert.ok(validate(results), JSON.stringify(validate.errors));
+  assert.deepEqual(JSON.parse(fs.readFileSync(file('h.ndjson'), 'utf8')), results);
+  assert.match(fs.readFileSync(file('r.md'), 'utf8'), /\| Mpps +\|/);
+  assert.match(out, /Mpps/);
+  const [{ processes, summary }] = results.workloads;
+  const [p] = processes;
+  assert.ok(p.mpps > 0 && p.counts.commits > 0 && p.counts.microflowHits > 0);
+  assert.ok(p.vector !== null && p.vector.p50 > 0 && p.vector.p99 <= p.vector.max * 1.01);
+  assert.ok(p.commit !== null && p.commit.count > 0);
+  assert.equal(p.workers, 1);
+  assert.ok(Math.abs(summary.mpps.mean - p.mpps) < 1e-9);
+});
+
+test('bench: captures, without workers', () => {
+  const { status, out, err } = cli(
+    ...['--capture', path.join(root, 'fixtures/captures/web-client.pcap'), '--inside', '192.168.100.0/24'],
+    ...['--flows', path.join(root, 'fixtures/flows/firewall.txt'), '--workers', '0', ...short, '--json', '-'],
+  );
+  assert.equal(status, 0, err);
+  const results = JSON.parse(out) as BenchResults;
+  assert.ok(validate(results), JSON.stringify(validate.errors));
+  const [p] = results.workloads[0].processes;
+  assert.equal(p.workers, 0);
+  assert.equal(p.vector, null);
+  assert.ok(p.packets > 0);
+});
+
+test('bench: mistakes end with 2 and say what would be right', () => {
+  const wrong = (...args: string[]) => {
+    const { status, err } = cli(...args);
+    assert.equal(status, 2, err);
+    return err;
+  };
+  assert.match(wrong('nope'), /no workload "nope"; there are udp/);
+  assert.match(wrong('udp', '--capture', 'x.pcap'), /not both/);
+  assert.match(wrong('--capture', path.join(folder, 'none.pcap')), /none.pcap: there is no such file/);
+  assert.match(wrong('udp', '--inside', 'x'), /x/);
+  const flows = path.join(folder, 'bad.txt');
+  fs.writeFileSync(flows, 'tabel=0,actions=drop\n');
+  assert.match(wrong('udp', '--flows', flows), /bad.txt/);
+});
