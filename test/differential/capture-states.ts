@@ -20,12 +20,11 @@ import os from 'node:os';
 import path from 'node:path';
 import { type Record as Captured, readCaptureFile } from './capture-file.js';
 import { tableDifferences } from './compare.js';
-import { type Outputs, ROOT, readLines, type Timeline } from './fixture.js';
+import { CAPTURES, type Outputs, ROOT, readLines, type Timeline } from './fixture.js';
 import { isFragment, layers, STATE_NAMES, stateOfBits, stateText } from './frame.js';
 import { Ovs } from './ovs.js';
 import { type Run, runProduct } from './product.js';
 
-export const CAPTURES = path.join(ROOT, 'fixtures', 'captures');
 export const STATES = path.join(CAPTURES, 'ovs-states.jsonl');
 export const QUANTUM_MS = 1000;
 const GAP_NS = 172_800_000_000_000n;

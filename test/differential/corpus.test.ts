@@ -8,7 +8,8 @@ import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { readCaptureFile } from './capture-file.js';
-import { CAPTURES, firewall, onClock, STATES } from './capture-states.js';
+import { firewall, onClock, STATES } from './capture-states.js';
+import { CAPTURES } from './fixture.js';
 
 const CORPUS = path.join(path.dirname(fileURLToPath(import.meta.url)), 'corpus.js');
 

@@ -26,6 +26,7 @@ export function projectRoot(): string {
 }
 
 export const ROOT = projectRoot();
+export const CAPTURES = path.join(ROOT, 'fixtures', 'captures');
 export const ORACLE = path.join(ROOT, 'fixtures', 'oracle');
 
 export interface Meta {

@@ -6,9 +6,9 @@ import os from 'node:os';
 import path from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { CAPTURES } from './capture-states.js';
 import { outputDifference, tableDifferences } from './compare.js';
 import {
+  CAPTURES,
   type Expected,
   type Fixture,
   fixtureNames,

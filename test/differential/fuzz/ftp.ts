@@ -2,7 +2,7 @@
  *  of one's own addresses and others', from either side, with and without translation; and the data connections that
  *  they let through, or don't.
  *
- *  Kept out: what comes after a control connection has expired (docs/ovs-differences.md). */
+ *  Kept out: what comes after a control connection has expired, or has been opened again (docs/ovs-differences.md). */
 import { ACK, type Bytes, type Ends, ends, FIN, ip, PSH, RST, SYN, swap, tcp, udp } from '../packets.js';
 import { C, C6, S, S6, type Script, SHOW } from '../scenarios/script.js';
 import { type Draw, damaged, type Fuzzer, once, pick } from './fuzzer.js';
@@ -59,6 +59,7 @@ class Control {
   #down = 5000;
   /** By how much what the server has seen is longer. */
   #skew = 0;
+  #ended = false;
 
   constructor(s: Script, r: Draw, n: number, table: number) {
     this.#s = s;
@@ -84,6 +85,9 @@ class Control {
   /** A segment with text from the client (0) or the server (1). */
   say(from: number, text: string, flags = PSH | ACK): void {
     const r = this.#r;
+    // A SYN would begin another connection, where Open vSwitch expects still what the former one announced.
+    if (this.#ended && flags & SYN) return;
+    this.#ended ||= (flags & (FIN | RST)) !== 0;
     const at = once(r, 20) ? pick(r, [-1, 1, -20, 70_000]) : 0;
     const options = {
       data: text,

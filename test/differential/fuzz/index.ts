@@ -5,10 +5,18 @@ import { fragmentFuzzer } from './fragments.js';
 import { ftpFuzzer } from './ftp.js';
 import type { Fuzzer } from './fuzzer.js';
 import { icmpFuzzer } from './icmp.js';
+import { mutantFuzzer } from './mutants.js';
 import { tcpFuzzer } from './tcp.js';
 import { zonesFuzzer } from './zones.js';
 
-export const FUZZERS: readonly Fuzzer[] = [tcpFuzzer, icmpFuzzer, fragmentFuzzer, ftpFuzzer, zonesFuzzer];
+export const FUZZERS: readonly Fuzzer[] = [
+  tcpFuzzer,
+  icmpFuzzer,
+  fragmentFuzzer,
+  ftpFuzzer,
+  zonesFuzzer,
+  mutantFuzzer,
+];
 
 /** Behind the last timeout of a fragment, before the next case. */
 export const BETWEEN_S = 100;
