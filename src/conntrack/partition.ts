@@ -19,6 +19,7 @@
  *    could name records of the new one. The old index is never changed again.
  *
  *  `docs/architecture.md` has the argument; `test/` injects delays and removes under load. */
+import { allocateShared } from '../shm/aligned.js';
 import {
   ADDR6,
   BUCKET_SHIFT,
@@ -90,12 +91,12 @@ export function allocatePartition(
   const levels = levelsFor(2 * capacity);
   const buckets = FIRST_LEVEL_BUCKETS * (2 ** levels - 1);
   return {
-    hot: new SharedArrayBuffer(capacity * CONN.words * 4),
-    cold: new SharedArrayBuffer(capacity * COLD.words * 4),
-    addr6: new SharedArrayBuffer(capacity * ADDR6.words * 4),
-    nat: new SharedArrayBuffer(capacity * NAT.words * 4),
-    parent: new SharedArrayBuffer(capacity * PARENT.words * 4),
-    index: new SharedArrayBuffer(buckets * 64),
+    hot: allocateShared(capacity * CONN.words * 4),
+    cold: allocateShared(capacity * COLD.words * 4),
+    addr6: allocateShared(capacity * ADDR6.words * 4),
+    nat: allocateShared(capacity * NAT.words * 4),
+    parent: allocateShared(capacity * PARENT.words * 4),
+    index: allocateShared(buckets * 64),
     ctl: new SharedArrayBuffer(64),
     ended: new SharedArrayBuffer((1 + ENDED_SLOTS) * 4),
     timeouts,

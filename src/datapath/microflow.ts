@@ -31,6 +31,7 @@ import { tcpTimer, tcpUpdate } from '../conntrack/tcp.js';
 import * as timers from '../conntrack/timeouts.js';
 import { timerBlock } from '../conntrack/timeouts.js';
 import * as updates from '../conntrack/verdict.js';
+import { allocatePrivate } from '../shm/aligned.js';
 import * as layouts from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
@@ -148,7 +149,7 @@ const STEPPED_WORDS = CONN.at.PKTS_0 - CONN.at.STATE;
 const PROBES = 8;
 const FIRST_ENTRIES = 1 << 10;
 const MAX_ENTRIES = 1 << 20;
-const NO_EXTRA = new Int32Array(0);
+const NO_EXTRA: Int32Array = new Int32Array(0);
 
 /** Bits of a megaflow's mask that an entry's key, or what it checks, covers. */
 const COVERED = new Int32Array(KEY_WORDS);
@@ -207,6 +208,11 @@ export function isCovered(word: number, bits: number): boolean {
   return (bits & ~COVERED[word]) === 0;
 }
 
+/** Zeroed words that begin on a cache line. */
+function allocateWords(n: number): Int32Array {
+  return new Int32Array(allocatePrivate(n * 4), 0, n);
+}
+
 /** What the engine did with a packet, for making an entry. */
 export interface Trace {
   /** Nothing but covered matches, steady connections, plain outputs, and changes that are in `edits`. */
@@ -221,9 +227,9 @@ export interface Trace {
 }
 
 export class MicroflowCache {
-  private entries = new Int32Array(FIRST_ENTRIES << SHIFT);
+  private entries: Int32Array = allocateWords(FIRST_ENTRIES << SHIFT);
   /** EXTRA of each entry, once one has needed it. */
-  private extra = NO_EXTRA;
+  private extra: Int32Array = NO_EXTRA;
   private mask = FIRST_ENTRIES - 1;
   private nEntries = 0;
   /** Bumped whenever entries move or are overwritten. */
@@ -264,9 +270,13 @@ export class MicroflowCache {
 
   /** Forgets everything, whatever is staged. */
   clear(): void {
-    this.entries = new Int32Array(FIRST_ENTRIES << SHIFT);
-    this.extra = NO_EXTRA;
-    this.mask = FIRST_ENTRIES - 1;
+    if (this.mask === FIRST_ENTRIES - 1) {
+      this.entries.fill(0);
+    } else {
+      this.entries = allocateWords(FIRST_ENTRIES << SHIFT);
+      this.extra = NO_EXTRA;
+      this.mask = FIRST_ENTRIES - 1;
+    }
     this.nEntries = 0;
     this.version++;
     this.found.fill(-1);
@@ -655,7 +665,7 @@ export class MicroflowCache {
     entries[e + HASH] = hash;
     if (!(info & INFO_EXTRA)) return;
 
-    if (this.extra.length === 0) this.extra = new Int32Array((this.mask + 1) << X_SHIFT);
+    if (this.extra.length === 0) this.extra = allocateWords((this.mask + 1) << X_SHIFT);
     const { extra } = this;
     const x = (e >> SHIFT) << X_SHIFT;
     extra[x + X_N_EDITS] = nEdits;
@@ -712,8 +722,8 @@ export class MicroflowCache {
     const full = this.mask + 1 >= MAX_ENTRIES;
     if ((must || alive * 3 > this.mask) && !full) this.mask = this.mask * 2 + 1;
     const { mask } = this;
-    const entries = new Int32Array((mask + 1) << SHIFT);
-    const extra = oldExtra.length === 0 ? NO_EXTRA : new Int32Array((mask + 1) << X_SHIFT);
+    const entries = allocateWords((mask + 1) << SHIFT);
+    const extra = oldExtra.length === 0 ? NO_EXTRA : allocateWords((mask + 1) << X_SHIFT);
     let n = 0;
     for (let from = 0; from < old.length; from += 1 << SHIFT) {
       if (old[from + HASH] === 0 || !this.alive(old, from)) continue;

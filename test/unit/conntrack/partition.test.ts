@@ -245,7 +245,7 @@ test('partition: slabs and index are written only where records are (canaries)',
   assert.ok(intact(hot, used << CONN.shift), 'hot slab');
   assert.ok(intact(cold, used << COLD.shift), 'cold slab');
   assert.ok(intact(addr6, used << ADDR6.shift), 'address slab');
-  assert.equal(memory.hot.byteLength, capacity * 64);
+  assert.ok(memory.hot.byteLength >= capacity * 64);
 });
 
 test('partition: a hash that looks like a free or removed way is given another tag', () => {
