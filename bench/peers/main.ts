@@ -16,7 +16,7 @@ import { writeCapture } from '../../src/generate/write.js';
 import { median } from './numbers.js';
 import { measureOurs, type OurResult } from './ours.js';
 import { Hugepages, OvsDpdk, type OvsResult, ovsVersion, whyNot } from './ovs.js';
-import { FIREWALL, WORKLOADS, type Workload } from './workloads.js';
+import { FRESH_RATE, WORKLOADS, type Workload } from './workloads.js';
 
 interface Options {
   only?: string[];
@@ -54,11 +54,11 @@ for (const [signal, number] of [
   process.on(signal, () => process.exit(128 + number));
 }
 
-async function measurePeer(capture: string, o: Options): Promise<OvsResult> {
+async function measurePeer(workload: Workload, capture: string, o: Options): Promise<OvsResult> {
   const ovs = new OvsDpdk();
   kill = () => ovs.kill();
   try {
-    return await ovs.measure(FIREWALL, capture, o.warmup, o.seconds);
+    return await ovs.measure(workload, capture, o.warmup, o.seconds);
   } finally {
     await ovs.stop();
     kill = () => {};
@@ -67,13 +67,13 @@ async function measurePeer(capture: string, o: Options): Promise<OvsResult> {
 
 async function measureWorkload(workload: Workload, o: Options): Promise<Row> {
   const capture = path.join(dir, `${workload.name}.pcap`);
-  await writeCapture(capture, workload.frames());
+  await writeCapture(capture, workload.frames(), workload.fresh ? { rate: FRESH_RATE } : {});
   const row: Row = { workload: workload.name, what: workload.what, ovs: [], ours: [] };
   for (let round = 0; round < o.rounds; round++) {
     progress(`${workload.name}: round ${round + 1} of ${o.rounds}`);
-    if (!o.skipOvs) row.ovs.push(await measurePeer(capture, o));
+    if (!o.skipOvs) row.ovs.push(await measurePeer(workload, capture, o));
     row.ours.push(
-      await measureOurs({ ...o, flows: FIREWALL, capture, dir }, (stop) => {
+      await measureOurs({ ...o, flows: workload.flows, groups: workload.groups, capture, dir }, (stop) => {
         kill = stop;
       }),
     );
@@ -93,7 +93,16 @@ function table(rows: Row[], skipOvs: boolean): string {
   const of = <T>(results: T[], key: (r: T) => number, digits: number) =>
     results.length === 0 ? '-' : median(results.map(key)).toFixed(digits);
   const lines = [
-    ['workload', 'OVS Mpps', 'cycles/packet', 'ours Mpps', 'CPU ns/packet', 'bytes/connection', 'ours/OVS'],
+    [
+      'workload',
+      'OVS Mpps',
+      'cycles/packet',
+      'ours Mpps',
+      'CPU ns/packet',
+      'bytes/connection',
+      'upcalls',
+      'ours/OVS',
+    ],
     ...rows.map((r) => [
       r.workload,
       of(r.ovs, (x) => x.mpps, 2),
@@ -101,6 +110,7 @@ function table(rows: Row[], skipOvs: boolean): string {
       of(r.ours, (x) => x.mpps, 2),
       of(r.ours, (x) => x.cpu_ns_per_packet, 0),
       of(r.ours, (x) => x.shared_bytes_per_connection ?? Number.NaN, 1),
+      of(r.ours, (x) => x.upcalls, 0),
       skipOvs ? '-' : ratioOf(r).toFixed(2),
     ]),
   ];

@@ -26,6 +26,18 @@ export function parsePmdStats(text: string): PmdStats {
   throw new Error(`pmd-stats-show names no PMD thread with packets:\n${text}`);
 }
 
+/** Cycles that the PMD thread has spent, idle or not, since its counters were cleared. */
+export function parsePmdCycles(text: string): number {
+  for (const block of text.split(/^(?=pmd thread|main thread)/m)) {
+    const idle = /idle cycles: (\d+)/.exec(block);
+    const busy = /processing cycles: (\d+)/.exec(block);
+    if (block.startsWith('pmd thread') && idle !== null && busy !== null) {
+      return Number(idle[1]) + Number(busy[1]);
+    }
+  }
+  throw new Error(`pmd-stats-show has no cycles of a PMD thread:\n${text}`);
+}
+
 /** "Connections 1000" of `dpctl/ct-stats-show`, whose total line is "Connections Stats:\n    Total: 1000". */
 export function parseConnections(text: string): number {
   const total = /Total: (\d+)/.exec(text);

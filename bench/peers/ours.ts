@@ -14,12 +14,14 @@ export interface OurResult {
   connections: number;
   shared_bytes_per_connection: number | null;
   cpu_ns_per_packet: number;
+  upcalls: number;
   node: string;
 }
 
 export interface OurRun {
   node: string;
   flows: string;
+  groups?: string | undefined;
   capture: string;
   workers: number;
   warmup: number;
@@ -36,6 +38,7 @@ export async function measureOurs(o: OurRun, started: (kill: () => void) => void
     [
       ...[REPLAY, '--in', `1=${o.capture}`, '--flows', o.flows, '--workers', `${o.workers}`],
       ...['--warmup', `${o.warmup}`, '--seconds', `${o.seconds}`, '--json', json],
+      ...(o.groups === undefined ? [] : ['--groups', o.groups]),
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );

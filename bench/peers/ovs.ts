@@ -8,7 +8,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { parseConnections, parsePmdStats } from './numbers.js';
+import { parseConnections, parsePmdCycles, parsePmdStats } from './numbers.js';
+import type { Workload } from './workloads.js';
 
 const run = promisify(execFile);
 
@@ -82,8 +83,9 @@ export class OvsDpdk {
     OVS_SYSCONFDIR: this.dir,
   };
 
-  /** Runs the flow table over the capture for `seconds` after `warmup`. */
-  async measure(flows: string, capture: string, warmup: number, seconds: number): Promise<OvsResult> {
+  /** Runs the workload's tables over the capture for `seconds` after `warmup`; over its packets once, if each is to open
+   *  a connection. */
+  async measure(workload: Workload, capture: string, warmup: number, seconds: number): Promise<OvsResult> {
     await this.start();
     const db = `--db=unix:${this.dir}/db.sock`;
     const vsctl = (...args: string[]) => this.tool('ovs-vsctl', [db, '--timeout=60', ...args]);
@@ -93,8 +95,16 @@ export class OvsDpdk {
     fs.writeFileSync(idle, oneFrame());
     await this.port('p2', 2, `net_pcap1,rx_pcap=${idle}`);
     // Flows before packets, so that none of them is dropped for want of a rule.
-    await this.tool('ovs-ofctl', ['add-flows', `unix:${this.dir}/br0.mgmt`, flows]);
-    await this.port('p1', 1, `net_pcap0,rx_pcap=${path.resolve(capture)},infinite_rx=1`);
+    const bridge = `unix:${this.dir}/br0.mgmt`;
+    const ofctl = (...args: string[]) => this.tool('ovs-ofctl', ['-O', 'OpenFlow15', ...args]);
+    if (workload.groups !== undefined) await ofctl('add-groups', bridge, workload.groups);
+    await ofctl('add-flows', bridge, workload.flows);
+    const port = `net_pcap0,rx_pcap=${path.resolve(capture)}`;
+    return workload.fresh ? this.once(port, seconds) : this.looped(port, warmup, seconds);
+  }
+
+  private async looped(port: string, warmup: number, seconds: number): Promise<OvsResult> {
+    await this.port('p1', 1, `${port},infinite_rx=1`);
     await sleep(warmup * 1000);
     await this.appctl('dpif-netdev/pmd-stats-clear');
     const began = performance.now();
@@ -103,6 +113,22 @@ export class OvsDpdk {
     const ms = performance.now() - began;
     const connections = parseConnections(await this.appctl('dpctl/ct-stats-show'));
     return { mpps: packets / ms / 1000, cyclesPerPacket, connections };
+  }
+
+  /** The capture once, read from its file while it runs. What that took is told by the cycles that went into packets, and
+   *  by how many cycles a second has. */
+  private async once(port: string, seconds: number): Promise<OvsResult> {
+    const stats = () => this.appctl('dpif-netdev/pmd-stats-show');
+    await this.appctl('dpif-netdev/pmd-stats-clear');
+    await this.port('p1', 1, port);
+    await sleep(seconds * 1000);
+    const { cyclesPerPacket } = parsePmdStats(await stats());
+    const connections = parseConnections(await this.appctl('dpctl/ct-stats-show'));
+    await this.appctl('dpif-netdev/pmd-stats-clear');
+    const began = performance.now();
+    await sleep(1000);
+    const hertz = (parsePmdCycles(await stats()) / (performance.now() - began)) * 1000;
+    return { mpps: hertz / cyclesPerPacket / 1e6, cyclesPerPacket, connections };
   }
 
   /** Ends the daemons and removes their files; returns when they are gone. */

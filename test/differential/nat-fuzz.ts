@@ -23,7 +23,7 @@ import { type Bytes, cat, checksum, crc32c, hex, ipBytes, u32, unhex } from './p
 const CASES_A_SWITCH = 40;
 const MS_BETWEEN = 1000;
 /** How often Open vSwitch is asked again. */
-const TRIES = 4;
+const TRIES = 16;
 
 const be16 = (b: Bytes, o: number): number => (b[o] << 8) | b[o + 1];
 
@@ -208,7 +208,7 @@ function outOfRange(c: NatCase, pair: string): string | null {
   return null;
 }
 
-function keep(dir: string, name: string, c: NatCase, played: Played): void {
+export function keep(dir: string, name: string, c: NatCase, played: Played): void {
   const folder = path.join(dir, name);
   mkdirSync(folder, { recursive: true });
   const meta = { about: c.about, made: `npm run oracle:nat: ${name}`, ports: c.ports };

@@ -9,7 +9,7 @@ import { answerTo } from '../differential/nat-cases.js';
 import { ends, RST, SYN, tcp, udp, unhex } from '../differential/packets.js';
 import { chiSquare, chiSquareBound } from '../support/chi-square.js';
 import { ethernet, ipv4, type Packet, Random, udp as udpLayer } from '../support/packets.js';
-import { run } from '../support/run.js';
+import { difference, run } from '../support/run.js';
 
 const RUNS = Number(process.env.SHARDTRACK_PROPERTY_RUNS ?? 6);
 const FIRST = Number(process.env.SHARDTRACK_PROPERTY_SEED ?? 1);
@@ -198,4 +198,81 @@ test('nat(…,persistent) gives a client one address, whatever it speaks with', 
   };
   assert.deepEqual(new Set(await addresses(',persistent')), new Set([1]));
   assert.ok(Math.min(...(await addresses(''))) > 10);
+});
+
+/** Datagrams of clients 1, 2, … from port 4000 to `to`, at second `at`. */
+function datagrams(hosts: readonly number[], to: string, at: number): Packet[] {
+  return hosts.map((host, i) => {
+    const frame = ethernet(
+      {},
+      ipv4({ src: `10.1.1.${host}`, dst: to }, udpLayer({ sport: 4000, dport: 53 })),
+    );
+    return { sec: 1_700_000_000 + at, nsec: i * 1000, port: 1, frame };
+  });
+}
+
+for (const strict of [false, true]) {
+  test(`exhaustion is counted${strict ? ', dropped under --strict' : ''}, harms nobody else, and ends with what it came from`, async () => {
+    const packets = [
+      ...datagrams([1, 2, 3, 4], '198.51.100.1', 0),
+      // Whoever has a tuple keeps it; another server has tuples of its own.
+      ...datagrams([2, 1, 3], '198.51.100.1', 40),
+      ...datagrams([3, 4], '198.51.100.2', 41),
+      // The first two have been silent for a minute.
+      ...datagrams([3, 4], '198.51.100.1', 101),
+    ];
+    const flows = `in_port=1,ip,actions=ct(commit,zone=1,nat(src=10.9.0.1:5000-5001),table=1)\ntable=1,actions=2\n`;
+    const r = await run(packets, { flows, strict });
+    const lines = r.verdicts.map((v) => JSON.parse(v) as { ct: { state: string }[]; reason: string | null });
+    const translated = lines.map((l) => l.ct[0].state.includes('snat'));
+    assert.deepEqual(translated, [
+      ...[true, true, false, false],
+      ...[true, true, false],
+      ...[true, true],
+      ...[true, true],
+    ]);
+    for (const [i, line] of lines.entries()) {
+      assert.equal(line.reason, strict && !translated[i] ? 'commit-refused' : null, `packet ${i + 1}`);
+      if (!translated[i]) assert.equal(line.ct[0].state, '+new+trk');
+    }
+    assert.equal(r.traffic.ct.refused_by_reason.nat_exhausted, 3);
+    // Untranslated packets go on with the address that they came with.
+    const sources = r.frames.map((f) => unhex(f.split(' ')[2]).subarray(26, 30).join('.'));
+    assert.equal(sources.filter((s) => s !== '10.9.0.1').length, strict ? 0 : 3);
+    for (const workers of [1, 2]) {
+      assert.equal(difference(r, await run(packets, { flows, strict, workers })), null);
+    }
+  });
+}
+
+test('the flows of ovs-actions(7)’s kind run as written, spaces and all', async () => {
+  const flows = `table=0,in_port=1,tcp,tp_dst=21,actions=ct(commit, nat(src=10.0.0.240), alg=ftp),2
+table=0,in_port=1,udp,actions=ct(commit, zone=1, nat(src=10.0.0.240:32768-65535, random)),2
+table=0,in_port=3,tcp,actions=ct(commit, nat(dst=10.0.0.128-10.0.0.254, hash)),2
+table=0,in_port=3,udp,actions=ct(commit, nat(dst=10.0.0.240-10.0.0.254:32768-65535, persistent)),2
+`;
+  const r = new Random(3);
+  const packets = Array.from({ length: 400 }, (_, i): Packet => {
+    const e = ends(`192.0.2.${1 + r.int(50)}`, 1024 + r.int(60_000), '10.0.0.1', i % 4 === 0 ? 21 : 53);
+    const frame = i % 2 === 0 ? tcp(e, SYN, 1, 0) : udp(e);
+    return { sec: 1_700_000_000, nsec: i * 1000, port: i % 4 < 2 ? 1 : 3, frame };
+  });
+  const { frames, dump } = await run(packets, { flows });
+  assert.equal(frames.length, 400);
+  for (const [i, line] of frames.entries()) {
+    const b = unhex(line.split(' ')[2]);
+    const [src, dst] = [b.subarray(26, 30).join('.'), b.subarray(30, 34).join('.')];
+    const [sport, dport] = [(b[34] << 8) | b[35], (b[36] << 8) | b[37]];
+    const was = packets[i].frame;
+    const inRange =
+      i % 4 === 0
+        ? src === '10.0.0.240' && sport === ((was[34] << 8) | was[35])
+        : i % 4 === 1
+          ? src === '10.0.0.240' && sport >= 32768
+          : i % 4 === 2
+            ? /^10\.0\.0\.(12[89]|1[3-9]\d|2[0-4]\d|25[0-4])$/.test(dst) && dport === 53
+            : /^10\.0\.0\.2(4\d|5[0-4])$/.test(dst) && dport >= 32768;
+    assert.ok(inRange, `packet ${i + 1}: ${src}:${sport} > ${dst}:${dport}`);
+  }
+  assert.equal(dump.filter((line) => line.includes('helper=ftp')).length, 100);
 });
