@@ -25,8 +25,6 @@ import { MergedSource } from '../../src/pcap/merge.js';
 import { FLOODS, type Flood, type FloodOptions, FloodReader, PORT_STRANGERS } from './traffic.js';
 
 const FLOWS = fileURLToPath(new URL('../../../bench/flood/flows.txt', import.meta.url));
-/** Room besides the real connections where a table or a zone is full. */
-const SPARE = 1000;
 const SEGMENTS = 48;
 const SAMPLE_MS = 500;
 
@@ -36,6 +34,8 @@ type Limit = (typeof LIMITS)[number];
 interface Case extends FloodOptions {
   workers: number;
   limit: Limit;
+  /** Room besides the real connections where a table or a zone is full. */
+  spare: number;
   strict: boolean;
 }
 
@@ -91,7 +91,7 @@ async function pass(c: Case, texts: Map<string, number>): Promise<Run> {
     ports: [1, 2, PORT_STRANGERS],
   });
   const arena = new SegmentArena(SEGMENTS);
-  const limited = c.real + SPARE;
+  const limited = c.real + c.spare;
   const limits = `{"t": 0, "appctl": ["dpctl/ct-set-limits", "zone=1,limit=${limited}"]}`;
   const verdicts = new Uint16Array(4 * c.real + Math.ceil((c.packets / c.rate + 100) * c.realRate));
   let n = 0;
@@ -216,6 +216,7 @@ interface Arguments extends Omit<FloodOptions, 'flood' | 'silent'> {
   flood: Flood[];
   workers: string[];
   limit: Limit[];
+  spare: number;
   strict: boolean;
   json?: string;
   case?: string;
@@ -231,7 +232,7 @@ async function main(args: Arguments): Promise<void> {
   for (const flood of args.flood) {
     for (const limit of args.limit) {
       for (const workers of args.workers.map(wholeNumber(0, 128))) {
-        const { packets, rate, real, realRate, strict } = args;
+        const { packets, rate, real, realRate, spare, strict } = args;
         const report = inProcess({
           flood,
           packets,
@@ -241,6 +242,7 @@ async function main(args: Arguments): Promise<void> {
           realRate,
           workers,
           limit,
+          spare,
           strict,
         });
         reports.push(report);
@@ -260,6 +262,7 @@ const program = new Command('bench:flood')
   .option('--rate <N>', 'of them a second of capture time', wholeNumber(1, 1e9), 100_000)
   .option('--real <N>', 'real connections', wholeNumber(1, 1_000_000), 2000)
   .option('--real-rate <N>', 'their packets a second', wholeNumber(1, 1e9), 10_000)
+  .option('--spare <N>', 'room for strangers where there is a limit', wholeNumber(0, 2_900_000), 1000)
   .option('--strict', 'packets whose commit is refused are dropped', false)
   .option('--json <FILE>', 'the figures as JSON, with samples over time')
   .addOption(new Option('--case <JSON>').hideHelp())
