@@ -17,6 +17,7 @@ import { loadPipeline } from '../../src/cli/replay.js';
 import type { Verdict, VerdictTemplate } from '../../src/coordinator/collector.js';
 import { parseEvents } from '../../src/coordinator/events.js';
 import { DEFAULT_MAX_CONNS } from '../../src/coordinator/fabric.js';
+import { COMMITTED, EXPIRED, TABLE_FULL, ZONE_FULL } from '../../src/coordinator/ledger.js';
 import { type ReplayResult, replay } from '../../src/coordinator/replay.js';
 import { STAT } from '../../src/datapath/stats.js';
 import { Translator } from '../../src/openflow/translate.js';
@@ -159,7 +160,7 @@ async function runCase(c: Case): Promise<Report> {
     if (run.verdicts[i] !== id) changed++;
   });
   const { result, samples } = run;
-  const { tableFull, zoneFull } = result.refused;
+  const { ledger } = result;
   return {
     flood: c.flood,
     limit: c.limit,
@@ -170,9 +171,9 @@ async function runCase(c: Case): Promise<Report> {
     mpps: run.mpps,
     cpu_ns_real: calm.cpuNs / calm.packets,
     cpu_ns_flood: (run.cpuNs - calm.cpuNs) / Math.max(1, run.packets - calm.packets),
-    commits: result.commits,
-    refused: { table_full: tableFull, zone_limit: zoneFull },
-    expired: result.expired,
+    commits: ledger.total(COMMITTED),
+    refused: { table_full: ledger.total(TABLE_FULL), zone_limit: ledger.total(ZONE_FULL) },
+    expired: ledger.total(EXPIRED),
     live: result.connections,
     peak_live: Math.max(0, ...samples.map((s) => s.connections)),
     fragments_held: result.counters.total[STAT.FRAGMENTS_HELD],

@@ -12,6 +12,7 @@ import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } fro
 import { loadPipeline, portMap } from '../../src/cli/replay.js';
 import { Collector } from '../../src/coordinator/collector.js';
 import { Fabric } from '../../src/coordinator/fabric.js';
+import { COMMITTED } from '../../src/coordinator/ledger.js';
 import { DEFAULT_WINDOW } from '../../src/coordinator/replay.js';
 import { STAT } from '../../src/datapath/stats.js';
 import { Translator } from '../../src/openflow/translate.js';
@@ -209,7 +210,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     workers,
     connections,
     upcalls: coordinator.upcalls,
-    commits: coordinator.commits,
+    commits: coordinator.ledger.total(COMMITTED),
     microflow_hits: total[STAT.MICROFLOW_HITS] - before.stats[STAT.MICROFLOW_HITS],
     megaflow_hits: total[STAT.MEGAFLOW_HITS] - before.stats[STAT.MEGAFLOW_HITS],
     shared_bytes_per_connection: connections === 0 ? null : coordinator.sharedBytes() / connections,

@@ -5,6 +5,7 @@
  *  counted, and written nowhere. What a packet's home is has been computed before. */
 import { Collector } from '../coordinator/collector.js';
 import { Fabric } from '../coordinator/fabric.js';
+import { COMMITTED, EXPIRED } from '../coordinator/ledger.js';
 import { DEFAULT_WINDOW } from '../coordinator/replay.js';
 import { STAT } from '../datapath/stats.js';
 import { Translator } from '../openflow/translate.js';
@@ -185,9 +186,9 @@ export class Resident {
       packets: collector.head,
       bytes: collector.bytes,
       upcalls: coordinator.upcalls,
-      commits: coordinator.commits,
-      refused: coordinator.full + coordinator.zoneFull + coordinator.exhausted,
-      expired: coordinator.expired,
+      commits: coordinator.ledger.total(COMMITTED),
+      refused: coordinator.ledger.refused,
+      expired: coordinator.ledger.total(EXPIRED),
       microflowHits: total[STAT.MICROFLOW_HITS],
       megaflowHits: total[STAT.MEGAFLOW_HITS],
       parked: total[STAT.PARKED],

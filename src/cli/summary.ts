@@ -1,6 +1,15 @@
 /** The statistics of a run: as JSON (`--stats`) and as text. */
 
 import { INVALID_REASONS } from '../conntrack/key.js';
+import {
+  COMMITTED,
+  EVICTED,
+  EXPIRED,
+  FLUSHED,
+  NO_TUPLE_LEFT,
+  TABLE_FULL,
+  ZONE_FULL,
+} from '../coordinator/ledger.js';
 import type { ReplayResult } from '../coordinator/replay.js';
 import { STAT } from '../datapath/stats.js';
 import type { Ordering } from '../openflow/order.js';
@@ -21,7 +30,7 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
   });
   const drops = Object.fromEntries([...result.drops].sort(([a], [b]) => (a < b ? -1 : 1)));
   const out = Object.fromEntries([...result.outByPort].sort(([a], [b]) => a - b));
-  const { seconds } = result;
+  const { seconds, ledger } = result;
   return {
     shardtrack: info.version,
     traffic: {
@@ -30,6 +39,7 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
       capture_seconds: result.captureSeconds,
       out,
       controller: result.controller,
+      passed: result.passed,
       drops,
       outputs_over_limit: total[STAT.OUTPUTS_CUT],
       ct: {
@@ -42,16 +52,12 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
         fragments: total[STAT.FRAGMENTS],
         fragments_held: total[STAT.FRAGMENTS_HELD],
         reassembled: total[STAT.REASSEMBLED],
-        commits: result.commits,
-        refused: result.refused.tableFull + result.refused.zoneFull + result.refused.noTuple,
-        refused_by_reason: {
-          table_full: result.refused.tableFull,
-          zone_limit: result.refused.zoneFull,
-          nat_exhausted: result.refused.noTuple,
-        },
-        expired: result.expired,
-        flushed: result.flushed,
-        live: result.connections,
+        ...booksOf((entry) => ledger.total(entry), result.connections),
+        zones: Object.fromEntries(
+          ledger
+            .zones()
+            .map((zone) => [zone, booksOf((entry) => ledger.of(zone, entry), result.connectionsOf(zone))]),
+        ),
       },
       events: result.events,
     },
@@ -78,6 +84,23 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
     },
     notices: result.notices,
     error: result.damage === null ? null : result.damage.message,
+  };
+}
+
+/** What became of commits and connections: commits = live + expired + evicted + flushed. */
+function booksOf(entry: (name: number) => number, live: number) {
+  return {
+    commits: entry(COMMITTED),
+    refused: entry(TABLE_FULL) + entry(ZONE_FULL) + entry(NO_TUPLE_LEFT),
+    refused_by_reason: {
+      table_full: entry(TABLE_FULL),
+      zone_limit: entry(ZONE_FULL),
+      nat_exhausted: entry(NO_TUPLE_LEFT),
+    },
+    expired: entry(EXPIRED),
+    evicted: entry(EVICTED),
+    flushed: entry(FLUSHED),
+    live,
   };
 }
 
@@ -116,7 +139,7 @@ export function summaryText(stats: Stats): string {
     ['invalid', counts(ct.invalid_by_reason)],
     [
       'connections',
-      `${count(ct.commits)} made, ${count(ct.expired)} expired, ${count(ct.flushed)} flushed, ${count(ct.live)} live`,
+      `${count(ct.commits)} made, ${count(ct.expired)} expired, ${count(ct.evicted)} evicted, ${count(ct.flushed)} flushed, ${count(ct.live)} live`,
     ],
     [
       'speed',

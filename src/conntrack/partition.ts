@@ -322,6 +322,11 @@ export class Partition {
   }
 }
 
+/** Why a connection is removed: its time was over; a packet ended it; somebody wanted it. */
+export const REMOVED_EXPIRED = 0;
+export const REMOVED_EVICTED = 1;
+export const REMOVED_FLUSHED = 2;
+
 /** Slots that limbo may have left behind before it moves up. */
 const LIMBO_SLACK = 4096;
 /** Values of PartitionWriter.used besides 0, free. */
@@ -344,9 +349,6 @@ export class PartitionWriter extends Partition implements WheelOwner {
   readonly used: Uint8Array;
   /** Clock in ms at which each was made. */
   readonly createdMs: Float64Array;
-  /** Connections removed that had ended by their time, and by a packet. */
-  expired = 0;
-  ended = 0;
   private readonly wheel: Wheel;
   /** No packet leaves a connection with less than this, in ms, except one that ends it on the spot. */
   private shortest = SHORTEST_TIMEOUT_MS;
@@ -412,12 +414,12 @@ export class PartitionWriter extends Partition implements WheelOwner {
   }
   private readonly replies = new ConnKey();
 
-  /** Told of every removal while the record still is what it was. */
-  onRemove: ((slot: number) => void) | null = null;
+  /** Told of every removal and its reason (REMOVED_*) while the record still is what it was. */
+  onRemove: ((slot: number, reason: number) => void) | null = null;
 
   /** Unpublishes a record; its slot is reused after the worker's current vector. */
-  remove(slot: number): void {
-    this.onRemove?.(slot);
+  remove(slot: number, reason: number = REMOVED_FLUSHED): void {
+    this.onRemove?.(slot, reason);
     const translated = (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) !== 0;
     this.unplace(this.hashOf(slot), slot << 1);
     if (translated) this.unplace(this.replyHashOf(slot), (slot << 1) | 1);
@@ -488,9 +490,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
   /** For the wheel: removes what has ended. */
   due(slot: number, clock: number): number {
     if (this.expires(slot) >= clock) return this.nextLook(slot, clock);
-    if (this.hot[(slot << HOT_SHIFT) + STATE] & ENDED) this.ended++;
-    else this.expired++;
-    this.remove(slot);
+    this.remove(slot, this.hot[(slot << HOT_SHIFT) + STATE] & ENDED ? REMOVED_EVICTED : REMOVED_EXPIRED);
     return -1;
   }
 

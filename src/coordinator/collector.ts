@@ -75,6 +75,8 @@ export class Collector implements Completions {
   clock = 0;
   /** Packets dispatched; the dispatcher counts. */
   dispatched = 0;
+  /** Packets without a drop reason, and those with one. */
+  passed = 0;
   readonly drops = new Map<string, number>();
   readonly outByPort = new Map<number, Tally>();
   /** Packets sent to controllers. */
@@ -240,13 +242,14 @@ export class Collector implements Completions {
     tally.bytes += bytes;
   }
 
-  /** Brings `drops`, `outByPort` and `bytes` up to date, and the counters of rules, groups and buckets. */
+  /** Brings `passed`, `drops`, `outByPort` and `bytes` up to date, and the counters of rules, groups and buckets. */
   settle(): void {
     for (const template of this.dirty) {
       const { packets, bytes, last, out, path, reason } = template;
       for (const port of out) this.tally(port, packets, bytes);
       this.controller += packets * template.controller.length;
-      if (reason !== null) this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
+      if (reason === null) this.passed += packets;
+      else this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
       this.bytes += bytes;
       for (let i = 0; i < path.length; i += 2) {
         this.stats.credit(path[i], packets, bytes + path[i + 1] * packets, last);

@@ -46,6 +46,7 @@ import {
   STATE_TRANSLATED,
 } from '../shm/layouts.js';
 import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
+import { COMMITTED, ENTRY_OF_REMOVAL, Ledger, NO_TUPLE_LEFT, TABLE_FULL, ZONE_FULL } from './ledger.js';
 import { isReserved, MacTable } from './mac-table.js';
 
 const { IN_PORT, ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, ETH_TYPE, VLAN_0 } = FLOW;
@@ -61,6 +62,7 @@ const WATCH_ABOVE = 0.75;
 /** Mark and label, the first words of COLD. */
 const META_WORDS = 5;
 const VLAN_PRESENT = 0x1000;
+const ZONES = 0x10000;
 
 /** Words of a `normal` request: what the L2 switch looks at. */
 export const NORMAL_WORDS = 6;
@@ -82,13 +84,8 @@ export class Coordinator {
   /** Whether the ends of all connections are watched for. */
   private watching = false;
   upcalls = 0;
-  commits = 0;
-  /** Commits refused: the table was full, or the zone. */
-  full = 0;
-  zoneFull = 0;
-  /** Commits that found no tuple to translate to. */
-  exhausted = 0;
-  flushed = 0;
+  /** What became of connections and of commits. */
+  readonly ledger = new Ledger();
 
   constructor(
     partitions: readonly PartitionWriter[],
@@ -103,18 +100,12 @@ export class Coordinator {
     this.limits = new ZoneLimits(partitions.length, partitions[0].capacity);
     this.policies = new ZonePolicies(partitions[0].timeouts);
     partitions.forEach((p, home) => {
-      p.onRemove = (slot) => this.limits.removed(p.zone(slot), home, slot);
+      p.onRemove = (slot, reason) => {
+        const zone = p.zone(slot);
+        this.ledger.count(zone, ENTRY_OF_REMOVAL[reason]);
+        this.limits.removed(zone, home, slot);
+      };
     });
-  }
-
-  /** Connections removed that had ended by their time. */
-  get expired(): number {
-    return this.partitions.reduce((n, p) => n + p.expired, 0);
-  }
-
-  /** Connections removed that a packet had ended. */
-  get ended(): number {
-    return this.partitions.reduce((n, p) => n + p.ended, 0);
   }
 
   get connections(): number {
@@ -145,14 +136,14 @@ export class Coordinator {
       // Its connections are always watched.
       this.sweep(clock, Infinity);
       if (this.limits.room(zone) <= 0) {
-        this.zoneFull++;
+        this.ledger.count(zone, ZONE_FULL);
         return NO_ENTRY;
       }
     }
     if (this.connections >= this.maxConns) {
       this.makeRoom(clock);
       if (this.connections >= this.maxConns) {
-        this.full++;
+        this.ledger.count(zone, TABLE_FULL);
         return NO_ENTRY;
       }
     }
@@ -169,7 +160,7 @@ export class Coordinator {
     } else if (ask >= 0) {
       action = words[ask] & (NAT_SRC | NAT_DST);
       if (!binder.choose(partition, words, record, addresses, ask, seq, clock)) {
-        this.exhausted++;
+        this.ledger.count(zone, NO_TUPLE_LEFT);
         return NO_TUPLE;
       }
     }
@@ -206,7 +197,7 @@ export class Coordinator {
     }
     partition.noteUse(slot);
     partition.publish(slot, this.limits.added(zone, home, slot));
-    this.commits++;
+    this.ledger.count(zone, COMMITTED);
     return slot;
   }
 
@@ -276,7 +267,6 @@ export class Coordinator {
         n++;
       }
     }
-    this.flushed += n;
     return n;
   }
 
@@ -286,6 +276,15 @@ export class Coordinator {
     if (n > capacity)
       throw new Error(`conntrack: maxconns ${n} is more than the ${capacity} slots that there are`);
     this.maxConns = n;
+  }
+
+  /** Counts the connections in the table; the answer is by zone. */
+  byZone(): (zone: number) => number {
+    const counts = new Int32Array(ZONES);
+    for (const p of this.partitions) {
+      for (let slot = 0; slot < p.high; slot++) if (p.used[slot]) counts[p.zone(slot)]++;
+    }
+    return (zone) => counts[zone];
   }
 
   /** Connections that are live at `clock`. Only while no packet is in flight. */

@@ -21,6 +21,7 @@ import type { Coordinator } from './coordinator.js';
 import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from './dump.js';
 import { type ControlEvent, type EventOutcome, noteJson, runEvent } from './events.js';
 import { Fabric } from './fabric.js';
+import type { Ledger } from './ledger.js';
 
 /** Packets in flight at most. */
 export const DEFAULT_WINDOW = 16384;
@@ -89,6 +90,8 @@ export interface ReplayResult {
   seconds: number;
   /** Time that the capture spans, in seconds. */
   captureSeconds: number;
+  /** Packets that went out at a port or to a controller; the others, by reason. */
+  passed: number;
   drops: Map<string, number>;
   outByPort: Map<number, Tally>;
   /** Packets sent to controllers. */
@@ -96,14 +99,11 @@ export interface ReplayResult {
   /** Counters of all workers together (STAT) and of each. */
   counters: { total: Float64Array; byWorker: Float64Array[] };
   upcalls: number;
-  commits: number;
-  /** Commits that made no connection, by reason. */
-  refused: { tableFull: number; zoneFull: number; noTuple: number };
-  /** Connections that ended by timeout up to the last packet or event. */
-  expired: number;
-  flushed: number;
-  /** Live connections at the end. */
+  /** What became of commits and connections up to the last packet or event. */
+  ledger: Ledger;
+  /** Live connections at the end, and by zone. */
   connections: number;
+  connectionsOf: (zone: number) => number;
   events: { done: number; refused: number };
   /** Makes the lines of dump-conntrack, -m unless told otherwise; or the table as lines of JSON. */
   dump: (options?: DumpOptions) => string[];
@@ -444,20 +444,15 @@ class Run {
       bytes: collector.bytes,
       seconds,
       captureSeconds: this.clock / 1000,
+      passed: collector.passed,
       drops: collector.drops,
       outByPort: collector.outByPort,
       controller: collector.controller,
       counters: fabric.counters(),
       upcalls: coordinator.upcalls,
-      commits: coordinator.commits,
-      refused: {
-        tableFull: coordinator.full,
-        zoneFull: coordinator.zoneFull,
-        noTuple: coordinator.exhausted,
-      },
-      expired: coordinator.expired,
-      flushed: coordinator.flushed,
+      ledger: coordinator.ledger,
       connections: coordinator.connections,
+      connectionsOf: coordinator.byZone(),
       events: this.outcomes,
       dump: (dumpOptions) => dumpConntrack(partitions, end, dumpOptions),
       dumpJson: () => {

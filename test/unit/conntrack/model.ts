@@ -90,11 +90,19 @@ function fill(p: PartitionWriter, slot: number, t: Tuple, generation: number, ex
 }
 
 /** Publishes the tuple; returns its slot, or -1 when there is no room. */
-export function publish(p: PartitionWriter, t: Tuple, generation: number, expires: number): number {
+export function publish(
+  p: PartitionWriter,
+  t: Tuple,
+  generation: number,
+  expires: number,
+  now = 0,
+  watched = false,
+): number {
   const slot = p.allocate();
   if (slot < 0) return -1;
   fill(p, slot, t, generation, expires);
-  p.publish(slot);
+  p.createdMs[slot] = now;
+  p.publish(slot, watched);
   return slot;
 }
 

@@ -4,7 +4,13 @@ import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { tupleHash } from '../../../src/conntrack/hash.js';
-import { allocatePartition, Partition, PartitionWriter, tagOf } from '../../../src/conntrack/partition.js';
+import {
+  allocatePartition,
+  Partition,
+  PartitionWriter,
+  REMOVED_EVICTED,
+  tagOf,
+} from '../../../src/conntrack/partition.js';
 import { ADDR6, COLD, CONN, KIND_IPV6, TAG_FREE, TAG_REMOVED } from '../../../src/shm/layouts.js';
 import { Random } from '../../support/packets.js';
 import { find, publish, reversed, type Tuple, tuple4, tuple6, wrongWord } from './model.js';
@@ -75,6 +81,120 @@ class Bench {
     assert.equal(this.writer.count, this.model.size);
   }
 }
+
+/** Draws what the datapath does to connections: packets that refresh them, for no less than `shortest` from then
+ *  on, and packets that end them on the spot. `watched` says whether the sweep must know every end at once. */
+function sweepsExactly(watched: 'all' | 'some' | 'later'): void {
+  const SHORTEST = 50;
+  const step = fc.record({
+    op: fc.constantFrom('publish', 'publish', 'refresh', 'refresh', 'end', 'time', 'time', 'sweep'),
+    slot: fc.nat(15),
+    ms: fc.oneof(fc.nat(60), fc.nat(1000), fc.constant(70_000)),
+  });
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      let epoch = 0;
+      const writer = new PartitionWriter(allocatePartition(64, SEED), () => epoch++);
+      writer.setShortest(SHORTEST, 0);
+      if (watched === 'all') writer.watchAll(true, 0);
+      const reasons: number[] = [];
+      writer.onRemove = (_slot, reason) => reasons.push(reason);
+      /** By tuple. */
+      const model = new Map<number, { slot: number; expires: number; ended: boolean; watched: boolean }>();
+      let now = 1;
+      let evicted = 0;
+      const setEnd = (slot: number, expires: number) => {
+        writer.hotF64[((slot << CONN.shift) + CONN.at.EXPIRES) >> 1] = expires;
+      };
+      const gone = (close: boolean) => {
+        for (const [tuple, c] of model) {
+          if (writer.used[c.slot]) {
+            const late = close && (c.watched || watched === 'all') && c.expires < now;
+            assert.ok(!late, `the end at ${c.expires} has not been noticed at ${now}`);
+          } else {
+            assert.ok(c.expires < now, `removed at ${now}, though it lives until ${c.expires}`);
+            if (c.ended) evicted++;
+            model.delete(tuple);
+          }
+        }
+        assert.equal(writer.count, model.size);
+      };
+      for (const { op, slot: tuple, ms } of steps) {
+        const c = model.get(tuple);
+        if (op === 'publish' && c === undefined) {
+          const close = watched === 'some' && tuple % 2 === 0;
+          const slot = publish(writer, POOL[tuple], 0, now + SHORTEST + ms, now, close);
+          model.set(tuple, { slot, expires: now + SHORTEST + ms, ended: false, watched: close });
+        } else if (op === 'refresh' && c !== undefined && c.expires > now) {
+          c.expires = now + SHORTEST + ms;
+          setEnd(c.slot, c.expires);
+        } else if (op === 'end' && c !== undefined && c.expires > now) {
+          c.expires = now;
+          c.ended = true;
+          writer.end(c.slot, now);
+        } else if (op === 'time') {
+          now += ms;
+        } else if (op === 'sweep') {
+          writer.sweep(now, ms === 0 ? 3 : Infinity);
+          gone(ms !== 0);
+        }
+      }
+      if (watched === 'later') {
+        writer.watchAll(true, now);
+        for (const c of model.values()) c.watched = true;
+        writer.sweep(now, Infinity);
+      } else {
+        now += 10_000_000;
+        writer.sweepAll(now);
+        assert.equal(writer.count, 0);
+      }
+      gone(true);
+      assert.equal(reasons.filter((r) => r === REMOVED_EVICTED).length, evicted);
+    }),
+    { numRuns: 200 },
+  );
+}
+
+test('partition: once all connections are watched, a sweep finds every end there is (property)', () => {
+  sweepsExactly('all');
+  sweepsExactly('later');
+});
+
+test('partition: a sweep finds every end of connections that are watched, among others (property)', () => {
+  sweepsExactly('some');
+});
+
+test('partition: more ends than can be reported are found all the same', () => {
+  let epoch = 0;
+  const writer = new PartitionWriter(allocatePartition(8, SEED), () => epoch++);
+  writer.watchAll(true, 0);
+  const slots = [0, 1, 2].map((tuple) => publish(writer, POOL[tuple], 0, 90_000, 1, false));
+  writer.end(slots[0], 5);
+  for (let i = 0; i < 70_000; i++) writer.end(slots[1], 5);
+  writer.sweep(6, Infinity);
+  assert.deepEqual(
+    [...slots].map((slot) => writer.used[slot] !== 0),
+    [false, false, true],
+  );
+});
+
+test('partition: a bucket that was full once does not send searches on for ever', () => {
+  const b = new Bench(64);
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < COLLIDING.length; i++) b.publish(i, NEVER);
+    b.check(1);
+    for (let i = 0; i < COLLIDING.length; i++) b.remove((i * 7 + round) % COLLIDING.length);
+    const index = new Int32Array(b.memory.index);
+    const tags = Array.from({ length: index.length / 16 }, (_, bucket) => [
+      ...index.subarray(bucket * 16, bucket * 16 + 8),
+    ]);
+    assert.ok(
+      tags.flat().every((tag) => tag === TAG_FREE),
+      `round ${round}: ways that are neither free nor in use: ${tags.flat().filter((t) => t === TAG_REMOVED).length}`,
+    );
+    b.epoch++;
+  }
+});
 
 test('partition: behaves like a Map through publishing, removal, expiry, sweeps and collisions (property)', () => {
   const command = fc.oneof(

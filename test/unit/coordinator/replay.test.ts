@@ -59,7 +59,7 @@ test('limit: expired connections make room at once, whatever the window and the 
     for (const window of [1, 2, 4, 64]) {
       const r = await run(packets, { flows, maxConns: 4, workers, window });
       assert.deepEqual(
-        { refused: r.traffic.ct.refused, made: r.result.commits, live: r.result.connections },
+        { refused: r.traffic.ct.refused, made: r.traffic.ct.commits, live: r.result.connections },
         { refused: 0, made: 16, live: 4 },
         `workers ${workers}, window ${window}`,
       );
@@ -290,6 +290,7 @@ test('books: live, expired and flushed connections are those committed; packets 
   const r = await run(packets, { flows: TRACK, events: '{"t": 120.5, "appctl": ["dpctl/flush-conntrack"]}' });
   const { ct, out, drops } = r.traffic;
   assert.equal(ct.live + ct.expired + ct.flushed, ct.commits);
+  assert.equal(ct.evicted, 0);
   assert.ok(ct.live > 0 && ct.expired > 0 && ct.flushed > 0, JSON.stringify(ct));
   const sent = Object.values(out).reduce((n, t) => n + t.packets, 0);
   const lost = Object.values(drops).reduce((n, t) => n + t, 0);
