@@ -10,6 +10,8 @@ export interface CaptureFile {
   readonly records: readonly Record[];
   /** Packets left out, by reason. */
   readonly leftOut: ReadonlyMap<string, number>;
+  /** Frames that the snap length has cut. */
+  readonly cut: number;
   /** What is wrong with the file behind its last record, if anything is. */
   readonly damage: string | null;
 }
@@ -20,11 +22,16 @@ export class CaptureError extends Error {}
 class Reader {
   readonly records: Record[] = [];
   readonly leftOut = new Map<string, number>();
+  cut = 0;
   damage: string | null = null;
 
-  take(ns: bigint, frame: Buffer, linkType: number): void {
-    if (linkType === ETHERNET) this.records.push([ns, frame]);
-    else this.leave(`link type ${linkType}`);
+  take(ns: bigint, frame: Buffer, whole: number, linkType: number): void {
+    if (linkType !== ETHERNET) {
+      this.leave(`link type ${linkType}`);
+      return;
+    }
+    this.records.push([ns, frame]);
+    if (frame.length < whole) this.cut++;
   }
 
   leave(why: string): void {
@@ -68,7 +75,7 @@ function readClassic(b: Buffer, r: Reader): void {
     n = u32(o + 8);
     if (o + 16 + n > b.length) break;
     const ns = BigInt(u32(o)) * 1_000_000_000n + BigInt(u32(o + 4)) * tick;
-    r.take(ns, b.subarray(o + 16, o + 16 + n), linkType);
+    r.take(ns, b.subarray(o + 16, o + 16 + n), u32(o + 12), linkType);
   }
   if (o < b.length) r.damage = `the record at byte ${o} goes beyond the end of the file`;
 }
@@ -86,12 +93,19 @@ function readNg(b: Buffer, r: Reader): void {
   let last = 0n;
   const u16 = (o: number) => (le ? b.readUInt16LE(o) : b.readUInt16BE(o));
   const u32 = (o: number) => (le ? b.readUInt32LE(o) : b.readUInt32BE(o));
-  /** A packet of `size` bytes at `at`, in a block whose body ends at `end`. */
-  const packet = (number: number, ticks: bigint | null, at: number, size: number, end: number): boolean => {
+  /** A packet of `size` bytes at `at`, of `whole` before it was cut, in a block whose body ends at `end`. */
+  const packet = (
+    number: number,
+    ticks: bigint | null,
+    at: number,
+    size: number,
+    whole: number,
+    end: number,
+  ): boolean => {
     const i = interfaces[number];
     if (i === undefined || at + size > end) return false;
     if (ticks !== null) last = (ticks * 1_000_000_000n) / i.perSecond + i.offset * 1_000_000_000n;
-    r.take(last, b.subarray(at, at + size), i.linkType);
+    r.take(last, b.subarray(at, at + size), whole, i.linkType);
     return true;
   };
   let o = 0;
@@ -109,13 +123,13 @@ function readNg(b: Buffer, r: Reader): void {
     let whole = true;
     if (type === 1 && n >= 20) interfaces.push(readInterface(b, body, end, le));
     else if (type === 6 && n >= 32)
-      whole = packet(u32(body), ticks(body + 4), body + 20, u32(body + 12), end);
+      whole = packet(u32(body), ticks(body + 4), body + 20, u32(body + 12), u32(body + 16), end);
     else if (type === 2 && n >= 32)
-      whole = packet(u16(body), ticks(body + 4), body + 20, u32(body + 12), end);
+      whole = packet(u16(body), ticks(body + 4), body + 20, u32(body + 12), u32(body + 16), end);
     else if (type === 3 && n >= 16) {
       // No length but that of the packet before it was cut, and no time: that of the packet before.
       const size = Math.min(u32(body), interfaces[0]?.snapLength || Infinity, end - body - 4);
-      whole = packet(0, null, body + 4, size, end);
+      whole = packet(0, null, body + 4, size, u32(body), end);
     }
     if (!whole) {
       r.damage = `the packet block at byte ${o} is longer than its block, or of an interface that there is not`;

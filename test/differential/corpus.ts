@@ -3,7 +3,17 @@
  *
  *  A line a capture, then totals, what was left out and why, and the first difference of each kind, by cause.
  *  Exit: 0 all agrees, 1 something differs, or a file could not be read or replayed, 2 usage, or no Open vSwitch to ask. */
-import { appendFileSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -186,6 +196,8 @@ const keyOf = (a: Asked): string => `${a.packets} ${a.flows} ${a.quantum_ms}`;
 interface FileReport {
   readonly file: string;
   packets: number;
+  /** Frames that the snap length has cut: both sides see them as they are. */
+  cut: number;
   leftOut: Record<string, number>;
   damage?: string;
   /** Why the file is no capture. */
@@ -273,11 +285,36 @@ function filesBelow(root: string): string[] {
     .sort();
 }
 
+/** What is held in memory of a file, and of its frames. */
+const MAX_FILE = 1 << 30;
+const MAX_BYTES = 256 << 20;
+
+function readStart(file: string): { data: Buffer; partly: boolean } {
+  if (statSync(file).size <= MAX_FILE) return { data: readFileSync(file), partly: false };
+  const data = Buffer.alloc(MAX_FILE);
+  const fd = openSync(file, 'r');
+  try {
+    return { data: data.subarray(0, readSync(fd, data)), partly: true };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function fitting(packets: readonly Packet[]): number {
+  let bytes = 0;
+  const over = packets.findIndex(({ frame }) => {
+    bytes += frame.length;
+    return bytes > MAX_BYTES;
+  });
+  return over < 0 ? packets.length : over;
+}
+
 async function one(file: string, o: Options, report: Report): Promise<FileReport> {
-  const r: FileReport = { file: file || path.basename(o.root), packets: 0, leftOut: {}, tables: [] };
+  const r: FileReport = { file: file || path.basename(o.root), packets: 0, cut: 0, leftOut: {}, tables: [] };
   let packets: Packet[];
   try {
-    const capture = readCaptureFile(readFileSync(path.join(o.root, file)));
+    const { data, partly } = readStart(path.join(o.root, file));
+    const capture = readCaptureFile(data);
     const leave = (why: string, n = 1): void => {
       r.leftOut[why] = (r.leftOut[why] ?? 0) + n;
     };
@@ -286,7 +323,12 @@ async function one(file: string, o: Options, report: Report): Promise<FileReport
     if (records.length < capture.records.length)
       leave('--max-packets', capture.records.length - records.length);
     packets = onClock(records, o.quantumMs, leave);
-    if (capture.damage !== null) r.damage = capture.damage;
+    if (partly) r.damage = `only its first ${MAX_FILE >> 20} MiB have been read`;
+    else if (capture.damage !== null) r.damage = capture.damage;
+    const fits = fitting(packets);
+    if (fits < packets.length) leave(`behind the first ${MAX_BYTES >> 20} MiB`, packets.length - fits);
+    packets = packets.slice(0, fits);
+    r.cut = capture.cut;
   } catch (e) {
     if (e instanceof CaptureError) r.unusable = e.message;
     else r.error = (e as Error).message;
@@ -379,7 +421,7 @@ function lineOf(r: FileReport, at: number, of: number): string {
     const why = t.explained ? ` but for ${t.explained} explained` : '';
     return `${t.table}: ${bad ? `${bad} DIFFER` : `agree${why}`}${ended}`;
   });
-  const damage = r.damage === undefined ? [] : [`damaged: ${r.damage}`];
+  const damage = r.damage === undefined ? [] : [`not all read: ${r.damage}`];
   return `${head}${r.packets} packets${[...said, ...left, ...damage].map((t) => `; ${t}`).join('')}\n`;
 }
 
@@ -412,7 +454,10 @@ function summary(o: Options, report: Report): { text: string; clean: boolean } {
   const unusable = report.files.filter((r) => r.unusable !== undefined).length;
   if (unusable) lines.push(`${unusable} files left out: no captures (see above)`);
   const damaged = report.files.filter((r) => r.damage !== undefined).length;
-  if (damaged) lines.push(`${damaged} files are damaged; what is before the damage has been compared`);
+  const cut = report.files.reduce((n, r) => n + r.cut, 0);
+  if (cut) lines.push(`${cut} frames were cut by a snap length; both sides saw what there is of them`);
+  if (damaged)
+    lines.push(`${damaged} files are damaged or very large; what is before that has been compared`);
   const empty = report.files.filter((r) => !r.error && !r.unusable && !r.packets).length;
   if (empty) lines.push(`${empty} files have no packets to compare`);
   for (const [why, [packets, files]] of leftOut)

@@ -95,9 +95,15 @@ function piece(frame: Bytes, at: number, end: number, more: boolean, h: Header):
   return ip(address(22, 16), address(38, 16), frame[20], body, { ...o, ext });
 }
 
+/** What a case sends, so that there are answers. */
+interface Kind {
+  readonly six: boolean;
+  readonly protocol: number;
+}
+
 /** The whole packets: with ports, without, with errors inside. */
-function whole(r: Draw, port: number, n: number, table: number): Bytes {
-  const six = once(r, 3);
+function whole(r: Draw, port: number, n: number, table: number, kinds: readonly Kind[]): Bytes {
+  const { six, protocol } = pick(r, kinds);
   const client = six ? C6 : C;
   const server = six ? S6 : S;
   const outside = table === 3 ? (six ? 'fc00:2::2' : '10.2.2.2') : client;
@@ -113,7 +119,7 @@ function whole(r: Draw, port: number, n: number, table: number): Bytes {
     once(r, 10) ? 20_000 : 1500,
     once(r, 20) ? 60_000 : 2500,
   ]);
-  switch (r(8)) {
+  switch (protocol) {
     case 0:
       return tcp(e, PSH | ACK, 1000, 1000, { data, ...(once(r, 10) ? { badL4: true } : {}) });
     case 1:
@@ -134,18 +140,28 @@ function whole(r: Draw, port: number, n: number, table: number): Bytes {
 }
 
 /** Where it is cut: ends of all but the last piece, multiples of 8. */
-function cuts(r: Draw, size: number, least: number): number[] {
+function cuts(r: Draw, size: number, least: number, clean: boolean): number[] {
   const out: number[] = [];
   for (let at = 0; ; ) {
-    const n = once(r, 25) ? 8 * (1 + r(100)) : (least + r(once(r, 2) ? 8 : 1400)) & ~7;
+    const n = !clean && once(r, 12) ? 8 * (1 + r(100)) : (least + r(once(r, 2) ? 8 : 1400)) & ~7;
     at += Math.max(8, n);
     if (at >= size || out.length > 60) return out;
     out.push(at);
   }
 }
 
-function datagram(r: Draw, port: number, n: number, table: number, least: number): Bytes[] {
-  const frame = whole(r, port, n, table);
+function datagram(
+  r: Draw,
+  port: number,
+  n: number,
+  table: number,
+  least: number,
+  kinds: readonly Kind[],
+): Bytes[] {
+  const frame = whole(r, port, n, table, kinds);
+  // Half of them are as they should be.
+  const clean = once(r, 2);
+  const odd = (k: number): boolean => !clean && once(r, k);
   const six = frame[14] >> 4 === 6;
   const size = frame.length - (six ? 54 : 34);
   const header: Header = {
@@ -156,12 +172,12 @@ function datagram(r: Draw, port: number, n: number, table: number, least: number
     extra: once(r, 6) ? r(4) : 0,
     reserved: once(r, 15) ? r(4) : 0,
   };
-  const edges = [0, ...cuts(r, size, least), size];
+  const edges = [0, ...cuts(r, size, least, clean), size];
   // Open vSwitch translates IPv6 packets that have extension headers, atomic fragments too, with a wrong checksum.
   if (table === 3 && six && edges.length === 2) return [frame];
   const spans = edges.slice(1).map((end, k) => [edges[k], end, end < size] as [number, number, boolean]);
   // One more, that should not be there.
-  if (once(r, 3)) {
+  if (odd(3)) {
     const [at, end, more] = pick(r, spans);
     switch (r(7)) {
       case 0: // a duplicate
@@ -186,26 +202,26 @@ function datagram(r: Draw, port: number, n: number, table: number, least: number
         spans.push([at, Math.min(size, end + 1 + r(7)), true]);
     }
   }
-  if (once(r, 5)) spans.splice(r(spans.length), 1);
+  if (odd(5)) spans.splice(r(spans.length), 1);
   const padded = cat(frame, new Uint8Array(2000));
   const pieces = spans.map(([at, end, more]) => {
     const own = {
       ...header,
-      ...(once(r, 12) ? { ttl: 1 + r(64) } : {}),
-      ...(once(r, 40) ? { ident: r(4) } : {}),
-      ...(once(r, 40) ? { vlan: once(r, 2) ? [] : [9] } : {}),
-      ...(once(r, 40) ? { extra: r(4) } : {}),
+      ...(odd(12) ? { ttl: 1 + r(64) } : {}),
+      ...(odd(40) ? { ident: r(4) } : {}),
+      ...(odd(40) ? { vlan: once(r, 2) ? [] : [9] } : {}),
+      ...(odd(40) ? { extra: r(4) } : {}),
     };
     let out = piece(padded, at, Math.min(end, 64_000), more, own);
-    if (once(r, 60)) out = damaged(r, out, 14, 1);
-    if (once(r, 60) && !six && !own.vlan.length) {
+    if (odd(60)) out = damaged(r, out, 14, 1);
+    if (odd(60) && !six && !own.vlan.length) {
       // Another protocol, with a right header checksum.
       out = out.slice();
       out[23] = pick(r, [1, 6, 17, 132]);
       out.set([0, 0], 24);
       out.set(u16(checksum(out.subarray(14, 14 + (out[14] & 15) * 4))), 24);
     }
-    if (once(r, 40)) out = cat(out, new Uint8Array(1 + r(20)));
+    if (odd(40)) out = cat(out, new Uint8Array(1 + r(20)));
     return out;
   });
   switch (r(4)) {
@@ -239,15 +255,16 @@ export const fragmentFuzzer: Fuzzer = {
   play: (s, r, table) => {
     const least = settings(s, r);
     let begun = 0;
+    const kinds = Array.from({ length: 1 + r(2) }, () => ({ six: once(r, 3), protocol: r(8) }));
     const drain = (): void => {
       for (let n = 0; n <= begun; n++) s.pkt(1, udp(ends(C, 9, S, 9)), 'drops what is too old');
     };
     let queues: { port: number; frames: Bytes[] }[] = [];
-    for (let n = 0, most = 2 + r(5); n < most || queues.length; ) {
+    for (let n = 0, most = 4 + r(6); n < most || queues.length; ) {
       if (n < most && (queues.length < 1 + r(3) || once(r, 6))) {
-        const port = once(r, 3) ? 2 : 1;
+        const port = 1 + r(2);
         n++;
-        const frames = datagram(r, port, r(3), table, least);
+        const frames = datagram(r, port, r(2), table, least, kinds);
         queues.push({ port, frames });
         begun += frames.length;
       }
@@ -255,7 +272,7 @@ export const fragmentFuzzer: Fuzzer = {
       const frame = q.frames.shift();
       if (frame) s.pkt(q.port, frame);
       queues = queues.filter((x) => x.frames.length);
-      if (once(r, 12)) s.pkt(1, udp(ends(C, 40_000 + r(3), S, 53)), 'whole');
+      if (once(r, 12)) s.pkt(1, udp(ends(C, 40_000 + r(2), S, 53)), 'whole');
       if (once(r, 20)) {
         s.wait(pick(r, PAUSES));
         drain();

@@ -31,6 +31,18 @@ const PAUSES = [
   ],
 ];
 
+/** Of a zone's policy. */
+const TIMERS = [
+  'syn_sent',
+  'syn_recv',
+  'established',
+  'fin_wait',
+  'time_wait',
+  'close',
+  'last_ack',
+  'syn_sent2',
+];
+
 function offset(r: Draw): number {
   switch (r(8)) {
     case 0:
@@ -191,6 +203,11 @@ export const tcpFuzzer: Fuzzer = {
   ports: 2,
   play: (s, r) => {
     if (once(r, 12)) s.cmd('dpctl/ct-disable-tcp-seq-chk');
+    const policy = once(r, 8);
+    if (policy) {
+      const timers = TIMERS.filter(() => once(r, 2)).map((t) => `tcp_${t}=${1 + r(70)}`);
+      s.vsctl('add-zone-tp', 'dummy', 'zone=1', ...timers, 'udp_first=7');
+    }
     const peers = Array.from({ length: 1 + r(3) }, (_, n) => new Peer(s, r, n, once(r, 4)));
     for (const p of peers) if (!once(r, 6)) p.open();
     for (let n = 10 + r(40); n > 0; n--) {
@@ -204,5 +221,10 @@ export const tcpFuzzer: Fuzzer = {
       if (once(r, 20)) s.cmd('dpctl/dump-conntrack', '-m', '-s');
     }
     s.cmd('dpctl/ct-enable-tcp-seq-chk');
+    if (policy) {
+      // Before the policy goes: Open vSwitch would have its connections follow another one later.
+      s.cmd('dpctl/dump-conntrack', '-m', '-s').cmd('dpctl/flush-conntrack');
+      s.vsctl('del-zone-tp', 'dummy', 'zone=1');
+    }
   },
 };
