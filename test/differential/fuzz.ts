@@ -15,6 +15,7 @@ import { commandDifferences, packetDifferences, tableDifferences } from './compa
 import { type Fixture, type InputRecord, timeline, writeExpected } from './fixture.js';
 import type { Fuzzer } from './fuzz/fuzzer.js';
 import { BETWEEN_S, FUZZERS, playCase } from './fuzz/index.js';
+import { fuzzNat } from './nat-fuzz.js';
 import { OvsMissing } from './ovs.js';
 import { runProduct } from './product.js';
 import { ask } from './record.js';
@@ -23,6 +24,8 @@ import { Script } from './scenarios/script.js';
 const HELP = `usage: npm run oracle:fuzz -- --protocol NAME [options]
 
   --protocol NAME   ${FUZZERS.map((f) => `${f.name}: ${f.about}`).join('\n                    ')}
+                    nat: translating tables, and answers to what was chosen; --batch, --workers and --minimise
+                    mean nothing to it
   --seed S          default 1
   --cases N         default 100
   --first K         begin with case K, default 0
@@ -159,10 +162,15 @@ export async function main(argv: readonly string[]): Promise<number> {
       throw new Usage(`--${name} ${v[name]}: a whole number is expected`);
     return n;
   };
+  if (v.protocol === 'nat') {
+    const { out, 'ovs-bindir': bindir } = v;
+    const [seed, first, cases, stop] = (['seed', 'first', 'cases', 'stop'] as const).map(whole);
+    return (await fuzzNat({ bindir, seed, first, cases, out, stop })) > 0 ? 1 : 0;
+  }
   const fuzzer = FUZZERS.find((f) => f.name === v.protocol);
   if (!fuzzer)
     throw new Usage(
-      `--protocol ${v.protocol ?? ''}: one of ${FUZZERS.map((f) => f.name).join(', ')} is expected`,
+      `--protocol ${v.protocol ?? ''}: one of ${FUZZERS.map((f) => f.name).join(', ')}, nat is expected`,
     );
   const [seed, first, batch] = [whole('seed'), whole('first'), Math.max(1, whole('batch'))];
   const end = first + whole('cases');

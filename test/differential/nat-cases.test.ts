@@ -1,5 +1,5 @@
 /** The NAT fuzzer's cases without Open vSwitch: what translation promises whatever it chooses, and that the number of
- *  workers changes nothing where later packets answer earlier ones. `npm run oracle:nat` asks the real program too. */
+ *  workers changes nothing where later packets answer earlier ones. `npm run oracle:fuzz -- --protocol nat` asks the real program too. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { playShardtrack, workersDisagree } from './live.js';

@@ -1,22 +1,18 @@
-/** npm run oracle:nat -- --ovs-bindir DIR [--seed S] [--cases N] [--first N] [--keep DIR]
- *
- *  Random translating flow tables and traffic (nat-cases.ts) through Shardtrack and through a live Open vSwitch of
- *  main, packet by packet; what they differ in is shown with its case. Where Open vSwitch's choice is free, the chosen
- *  address and port are taken out of both sides before they are compared, after it has been checked that each side's
- *  choice is in range, stable for the connection and unique in its zone, and that all checksums are right. Every case
- *  also goes through 1, 2 or 4 workers. --keep writes cases that differ as fixtures, for oracle:record.
- *  Exit: 0 all agree, 1 something differs, 2 usage, or Open vSwitch is not there. */
+/** npm run oracle:fuzz -- --protocol nat: random translating flow tables and traffic (nat-cases.ts) through Shardtrack and
+ *  through a live Open vSwitch of main, packet by packet; what they differ in is shown with its case. Where Open vSwitch's
+ *  choice is free, the chosen address and port are taken out of both sides before they are compared, after it has been
+ *  checked that each side's choice is in range, stable for the connection and unique in its zone, and that all checksums
+ *  are right. Every case also goes through 1, 2 or 4 workers. Cases that differ are written as fixtures without an answer,
+ *  for oracle:record. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { parseArgs } from 'node:util';
 import { normTable, outputDifference } from './compare.js';
 import type { InputRecord } from './fixture.js';
 import { exposedState, layers } from './frame.js';
 import { type Played, playOvs, playShardtrack, workersDisagree } from './live.js';
 import { drawCase, type Free, type NatCase } from './nat-cases.js';
-import { Ovs, OvsMissing } from './ovs.js';
+import { Ovs } from './ovs.js';
 import { type Bytes, cat, checksum, crc32c, hex, ipBytes, u32, unhex } from './packets.js';
 
 /** Cases that one Open vSwitch plays before it is started anew. */
@@ -211,7 +207,7 @@ function outOfRange(c: NatCase, pair: string): string | null {
 export function keep(dir: string, name: string, c: NatCase, played: Played): void {
   const folder = path.join(dir, name);
   mkdirSync(folder, { recursive: true });
-  const meta = { about: c.about, made: `npm run oracle:nat: ${name}`, ports: c.ports };
+  const meta = { about: c.about, made: `npm run oracle:fuzz: ${name}`, ports: c.ports };
   writeFileSync(path.join(folder, 'meta.json'), `${JSON.stringify(meta, null, 2)}\n`);
   writeFileSync(path.join(folder, 'flows.txt'), c.flows);
   const records = c.steps.flatMap((s, i): InputRecord[] => {
@@ -242,24 +238,22 @@ async function differsFromItself(
   return false;
 }
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      'ovs-bindir': { type: 'string' },
-      seed: { type: 'string', default: '1' },
-      first: { type: 'string', default: '0' },
-      cases: { type: 'string', default: '40' },
-      keep: { type: 'string' },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write('oracle:nat [--ovs-bindir DIR] [--seed S] [--first N] [--cases N] [--keep DIR]\n');
-    return 0;
-  }
-  const [seed, first, cases] = [values.seed, values.first, values.cases].map(Number);
+export interface NatFuzzOptions {
+  readonly bindir: string | undefined;
+  readonly seed: number;
+  readonly first: number;
+  readonly cases: number;
+  /** Where cases that differ are written. */
+  readonly out: string | undefined;
+  /** Ends after so many of them. */
+  readonly stop: number;
+}
+
+/** Plays the cases; returns how many differ. */
+export async function fuzzNat(o: NatFuzzOptions): Promise<number> {
+  const { seed, first, cases } = o;
   const dir = mkdtempSync(path.join(os.tmpdir(), 'nat-fuzz-'));
-  const stop = { ovs: null as Ovs | null };
+  const running = { ovs: null as Ovs | null };
   let differ = 0;
   let undecided = 0;
   let packets = 0;
@@ -268,15 +262,15 @@ async function main(): Promise<number> {
   let version = '';
   try {
     let startMs = 0;
-    for (let n = first; n < first + cases; n++) {
-      if (stop.ovs === null || (n - first) % CASES_A_SWITCH === 0) {
-        await stop.ovs?.stop();
-        stop.ovs = await Ovs.start(values['ovs-bindir'], 2);
-        version = stop.ovs.version;
+    for (let n = first; n < first + cases && differ < o.stop; n++) {
+      if (running.ovs === null || (n - first) % CASES_A_SWITCH === 0) {
+        await running.ovs?.stop();
+        running.ovs = await Ovs.start(o.bindir, 2);
+        version = running.ovs.version;
         startMs = MS_BETWEEN;
       }
       const c = drawCase(seed, n);
-      const ovs = await playOvs(stop.ovs, c, { dir, startMs });
+      const ovs = await playOvs(running.ovs, c, { dir, startMs });
       startMs += Math.ceil(c.steps.at(-1)!.us / 1000) + MS_BETWEEN;
       const ours = await playShardtrack(c);
       const found = differences(c, ovs, ours);
@@ -288,7 +282,7 @@ async function main(): Promise<number> {
       }
       if (c.free === null) exact++;
       if (found.length === 0) continue;
-      if (c.free !== null && (await differsFromItself(c, ovs, values['ovs-bindir'], dir))) {
+      if (c.free !== null && (await differsFromItself(c, ovs, o.bindir, dir))) {
         undecided++;
         continue;
       }
@@ -296,24 +290,17 @@ async function main(): Promise<number> {
       process.stdout.write(`seed ${seed}, case ${n}: ${c.about}${c.free ? ' (free)' : ''}\n`);
       for (const text of found.slice(0, 3)) process.stdout.write(`    ${text}\n`);
       if (found.length > 3) process.stdout.write(`    and ${found.length - 3} more\n`);
-      if (values.keep !== undefined) keep(values.keep, `nat-fuzz-${seed}-${n}`, c, ovs);
+      const name = `fuzz-nat-${seed}-${n}`;
+      const out = o.out ?? os.tmpdir();
+      keep(out, name, c, ovs);
+      process.stdout.write(`    ${path.join(out, name)}\n`);
     }
   } finally {
-    await stop.ovs?.stop();
+    await running.ovs?.stop();
     rmSync(dir, { recursive: true, force: true });
   }
   process.stdout.write(
     `${version}: ${cases} cases (${exact} compared byte by byte), ${packets} steps, ${translated} translated packets seen; ${differ} cases differ, ${undecided} undecided\n`,
   );
-  return differ > 0 ? 1 : 0;
-}
-
-if (process.argv[1] && import.meta.url === pathToFileURL(process.argv[1]).href) {
-  try {
-    process.exitCode = await main();
-  } catch (e) {
-    process.stderr.write(`oracle:nat: ${(e as Error).stack}\n`);
-    process.exitCode =
-      e instanceof OvsMissing || (e as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') ? 2 : 1;
-  }
+  return differ;
 }
