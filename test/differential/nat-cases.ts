@@ -258,6 +258,7 @@ function freeNat(d: Drawer, way: 'src' | 'dst', several: boolean): string {
 interface Table {
   readonly about: string;
   readonly flows: string;
+  readonly groups?: string;
 }
 
 function tableOf(d: Drawer, natOf: (way: 'src' | 'dst') => string): Table {
@@ -367,6 +368,36 @@ table=1,priority=5,${ip},ct_state=+new,actions=ct(commit,zone=${zone},${src},tab
 table=1,priority=1,${ip},actions=resubmit(,9)
 table=2,priority=9,${ip},ct_state=+new,${dst}=${a.vips[0]},actions=ct(commit,zone=${zone},nat(dst=${a.clients[0]}),table=9)
 table=2,priority=1,${ip},actions=resubmit(,9)
+${show}`,
+      }),
+      () => {
+        const [type, buckets] = r.pick([
+          [
+            'ff',
+            `bucket=watch_port:1,ct(commit,zone=${z1},${to},table=9),bucket=watch_port:2,ct(commit,zone=${z1},${src},table=9)`,
+          ],
+          ['indirect', `bucket=ct(commit,zone=${z1},${src}${exec},table=9)`],
+          [
+            'all',
+            `bucket=ct(commit,zone=${z1},${to},table=9),bucket=ct(commit,zone=${z1 + 1},${src},table=9)`,
+          ],
+        ]);
+        return {
+          about: `a group of type ${type}: ${to}, ${src}`,
+          flows: `in_port=1,${ip},actions=ct(zone=${z1},nat,table=1)
+in_port=2,${ip},actions=ct(zone=${z1},nat,table=9)
+table=1,priority=9,${ip},ct_state=+new-inv,actions=group:1
+table=1,priority=1,${ip},actions=resubmit(,9)
+${show}`,
+          groups: `group_id=1,type=${type},${buckets}`,
+        };
+      },
+      () => ({
+        about: `a copy and the packet itself: ${src}, ${to}`,
+        flows: `in_port=1,${ip},actions=clone(ct(commit,zone=${z1},${src}),${SHOW},output:2),ct(commit,zone=${z1 + 1},${to},table=9)
+in_port=2,${ip},actions=ct(zone=${z1},nat,table=1)
+table=1,priority=9,${ip},ct_state=-new,actions=resubmit(,9)
+table=1,priority=1,${ip},actions=ct_clear,ct(zone=${z1 + 1},nat,table=9)
 ${show}`,
       }),
       () => helperTable(d, zone, way === 'src' ? src : to),

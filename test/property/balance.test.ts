@@ -20,7 +20,7 @@ import { ethernet, ipv4, type Packet, Random, udp, unhex } from '../support/pack
 import { difference, run } from '../support/run.js';
 
 const EPOCH = 1_700_000_000;
-const CONNECTIONS = 3000;
+const CONNECTIONS = 2000;
 const WEIGHTS = [4, 4, 8, 16];
 const BACKENDS: readonly Backend[] = WEIGHTS.map((weight, i) => ({ id: i + 1, weight }));
 const PORTS = [1, 2, ...Array.from({ length: 8 }, (_, i) => watchedPort(i + 1))];

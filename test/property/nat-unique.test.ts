@@ -11,7 +11,7 @@ import { chiSquare, chiSquareBound } from '../support/chi-square.js';
 import { ethernet, ipv4, type Packet, Random, udp as udpLayer } from '../support/packets.js';
 import { difference, run } from '../support/run.js';
 
-const RUNS = Number(process.env.SHARDTRACK_PROPERTY_RUNS ?? 6);
+const RUNS = Number(process.env.SHARDTRACK_PROPERTY_RUNS ?? 4);
 const FIRST = Number(process.env.SHARDTRACK_PROPERTY_SEED ?? 1);
 
 /** Connections with mark 1 are translated to what was free; those with mark 2 are not translated. Zones 1 and 2 have
