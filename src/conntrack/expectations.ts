@@ -1,7 +1,8 @@
 /** Data connections that helpers expect: FTP's, TFTP's. An expectation belongs to its control connection and
  *  lives as long; any number of connections may come of it, from any port of the address that it names.
  *
- *  Private to the thread that is the home of both connections: flow tables with helpers run on one home. */
+ *  Private to the thread that is the home of both connections: flow tables with helpers run on one home. A record
+ *  of each goes into a ring of the partition's memory, for the coordinator to show. */
 import { COLD, CONN, NAT, PARENT } from '../shm/layouts.js';
 import { tupleHash } from './hash.js';
 import { ConnKey } from './key.js';
@@ -95,6 +96,7 @@ export class Expectations {
     if (list === undefined) this.byHash.set(hash, [e]);
     else list.push(e);
     this.size++;
+    partition.expected.add(e);
   }
 
   private hash(key: ConnKey): number {

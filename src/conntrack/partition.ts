@@ -36,6 +36,7 @@ import {
   TAG_FREE,
   TAG_REMOVED,
 } from '../shm/layouts.js';
+import { allocateExpected, ExpectedRing } from './expected.js';
 import { tupleHash } from './hash.js';
 import { ConnKey, replyZoneProto } from './key.js';
 import { allocateTimeouts, SHORTEST_TIMEOUT_MS } from './timeouts.js';
@@ -75,6 +76,8 @@ export interface PartitionMemory {
   /** Connections that packets have ended. Word 0: how many, modulo 2^32; then the slots of the last ENDED_SLOTS.
    *  Written by the home worker. */
   ended: SharedArrayBuffer;
+  /** What helpers have expected (expected.ts). */
+  expected: SharedArrayBuffer;
   /** Timeout policies (timeouts.ts), the same for all partitions. */
   timeouts: SharedArrayBuffer;
   capacity: number;
@@ -99,6 +102,7 @@ export function allocatePartition(
     index: allocateShared(buckets * 64),
     ctl: new SharedArrayBuffer(64),
     ended: new SharedArrayBuffer((1 + ENDED_SLOTS) * 4),
+    expected: allocateExpected(),
     timeouts,
     capacity,
     seed,
@@ -131,6 +135,7 @@ export class Partition {
   protected readonly ctl: Int32Array;
   protected readonly index: Int32Array;
   protected readonly endedSlots: Int32Array;
+  readonly expected: ExpectedRing;
   protected level = -1;
   /** First word of the index level in use, and its bucket mask. */
   base = 0;
@@ -152,6 +157,7 @@ export class Partition {
     this.index = new Int32Array(memory.index);
     this.ctl = new Int32Array(memory.ctl);
     this.endedSlots = new Int32Array(memory.ended);
+    this.expected = new ExpectedRing(memory.expected);
     this.seed = memory.seed;
     this.capacity = memory.capacity;
     this.refresh();

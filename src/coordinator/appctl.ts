@@ -21,6 +21,7 @@ import {
   connectionsAt,
   type DumpOptions,
   dumpConntrack,
+  dumpExpectations,
   IPPROTO_DCCP,
   IPPROTO_UDPLITE,
   tcpOneState,
@@ -73,6 +74,7 @@ export const MOST_CONNS = 20_000_000;
 
 const COMMANDS = new Map<string, Entry>([
   ['dpctl/dump-conntrack', { usage: '[-m] [-s] [dp] [zone=N]', min: 0, max: 1, read: readDump }],
+  ['dpctl/dump-conntrack-exp', { usage: '[dp] [zone=N]', min: 0, max: 1, read: readDumpExpectations }],
   [
     'dpctl/flush-conntrack',
     {
@@ -230,6 +232,11 @@ function readMaxFragments([count]: readonly string[]): Command {
 function readDump([zone]: readonly string[], flags: Flags): Command {
   const options: DumpOptions = { ...flags, zone: zoneArgument(zone) };
   return ({ fabric, clock }) => lines(dumpConntrack(fabric.coordinator.partitions, clock, options));
+}
+
+function readDumpExpectations([zone]: readonly string[]): Command {
+  const only = zoneArgument(zone);
+  return ({ fabric, clock }) => lines(dumpExpectations(fabric.coordinator.partitions, clock, only));
 }
 
 function readFlush(args: readonly string[]): Command {

@@ -2,10 +2,11 @@
  *
  *  Reads partitions while no packet is in flight. Connections come in the order of their creation, which is the
  *  same for any number of workers. */
+import type { Expected } from '../conntrack/expected.js';
 import { ConnKey } from '../conntrack/key.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
 import { TCP_STATE_NAMES, WSCALE_KNOWN, WSCALE_SHIFT, WSCALE_UNKNOWN } from '../conntrack/tcp.js';
-import { COLD, CONN, STATE_CHILD, STATE_FTP, STATE_TFTP } from '../shm/layouts.js';
+import { COLD, CONN, PARENT, STATE_CHILD, STATE_FTP, STATE_TFTP } from '../shm/layouts.js';
 import { formatIpv4, formatIpv6 } from '../wire/address.js';
 import {
   IPPROTO_ICMP,
@@ -105,6 +106,50 @@ export function dumpConntrack(
   options: DumpOptions = MORE,
 ): string[] {
   return connectionsAt(partitions, clock, options.zone).map((c) => formatConnection(c, clock, options));
+}
+
+/** What helpers expect at `clock`, as dpctl/dump-conntrack-exp shows it: in the order in which the control
+ *  connections came, and for each in the order in which data connections were announced. */
+export function dumpExpectations(
+  partitions: readonly PartitionWriter[],
+  clock: number,
+  zone: number | null,
+): string[] {
+  const rows: { created: number; text: string }[] = [];
+  for (const p of partitions) {
+    for (const e of p.expected.records()) {
+      const { slot, created } = e;
+      if (!p.used[slot] || p.expires(slot) <= clock || p.created(slot) !== created) continue;
+      if (zone === null || e.zoneProto >>> 16 === zone) rows.push({ created, text: expectationText(e) });
+    }
+  }
+  return rows.sort((a, b) => a.created - b.created).map((row) => row.text);
+}
+
+function expectationText(e: Expected): string {
+  key.src = e.src;
+  key.dst = e.dst;
+  key.ports = e.port;
+  setKind(e.zoneProto);
+  key.addr6.set(e.addr6);
+  let text = `${protocolName(key.proto)},orig=(${tupleText(tupleOf(key))})`;
+  if (e.zoneProto >>> 16 !== 0) text += `,zone=${e.zoneProto >>> 16}`;
+  if (e.mark !== 0) text += `,mark=${e.mark}`;
+  const label = labelText(e.label);
+  if (label !== '') text += `,labels=${label}`;
+  const { parent } = e;
+  key.src = parent[PARENT.at.SRC];
+  key.dst = parent[PARENT.at.DST];
+  key.ports = parent[PARENT.at.PORTS];
+  setKind(parent[PARENT.at.ZONE_PROTO]);
+  for (let i = 0; i < 8; i++) key.addr6[i] = parent[PARENT.at.SRC6_0 + i];
+  return `${text},parent=(${tupleText(tupleOf(key))})`;
+}
+
+function setKind(zoneProto: number): void {
+  key.zoneProto = zoneProto;
+  key.proto = (zoneProto >>> 8) & 0xff;
+  key.ipv6 = (zoneProto & 0x80) !== 0;
 }
 
 /** Reads the record in `slot`. */

@@ -49,7 +49,7 @@ export async function ask(f: Fixture, bindir: string | undefined): Promise<Expec
         const { result, error } = await ovs.change(r.ofctl);
         answers.push({ i, result: result?.trimEnd() ?? '', ...(error ? { error } : {}) });
       } else if (r.cmd || r.vsctl) {
-        const dump = r.cmd?.[0] === 'dpctl/dump-conntrack';
+        const dump = /^dpctl.dump-conntrack(-exp)?$/.test(r.cmd?.[0] ?? '');
         const { result, error } = r.cmd ? await ovs.command(r.cmd) : await ovs.vsctl(r.vsctl!);
         const said = result?.trimEnd() ?? '';
         answers.push({

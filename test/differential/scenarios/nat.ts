@@ -381,6 +381,32 @@ table=0,priority=120,in_port=1,ipv6,ipv6_dst=${VIP6},actions=ct(commit,zone=1,na
     },
   },
   {
+    name: 'ftp-expectations',
+    about:
+      'what helpers expect, asked with dpctl/dump-conntrack-exp: per zone, with NAT, until the control connection goes',
+    flows: helped(`nat(src=${OUT})`, ''),
+    play: (s) => {
+      const ask = () => {
+        s.cmd('dpctl/dump-conntrack-exp').cmd('dpctl/dump-conntrack-exp', 'zone=1');
+        s.cmd('dpctl/dump-conntrack-exp', 'dummy@ovs-dummy', 'zone=2');
+      };
+      ask();
+      const t = new Tcp(s, ends(C6, 40000, S6, 21)).open();
+      t.send('EPRT |2|fc00::1|1029|\r\n');
+      ask();
+      const u = new Tcp(s, ends(C6, 40001, S6, 21)).open();
+      u.answer('229 Entering Extended Passive Mode (|||2050|)\r\n').send('EPRT |2|fc00::1|1030|\r\n');
+      ask();
+      s.pkt(1, tcp(ends(C6, 41000, S6, 2050), SYN, 1, 0));
+      ask();
+      s.pkt(1, udp(ends(C, 5000, S, 69), { data: '\0\x01file\0octet\0' }));
+      ask();
+      u.up(RST | ACK);
+      s.cmd('dpctl/flush-conntrack', 'zone=1');
+      ask();
+    },
+  },
+  {
     name: 'ftp6-commands',
     about: 'EPRT and EPSV over IPv6, well and badly formed',
     flows: helped('', ''),
