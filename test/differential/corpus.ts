@@ -208,7 +208,7 @@ interface FileReport {
     readonly table: string;
     readonly version: string;
     readonly compared: number;
-    /** Differences in packets, of them those that the documentation explains, and in all else. */
+    /** Differences in packets, of them those that the documentation explains, and unexplained ones in all else. */
     readonly differ: number;
     readonly explained: number;
     readonly atEnd: number;
@@ -284,6 +284,9 @@ function filesBelow(root: string): string[] {
     .map((e) => path.relative(root, path.join(e.parentPath, e.name)))
     .sort();
 }
+
+/** As capture-file.ts counts what is not Ethernet. */
+const LINK_TYPE = 'link type ';
 
 /** What is held in memory of a file, and of its frames. */
 const MAX_FILE = 1 << 30;
@@ -363,15 +366,16 @@ async function one(file: string, o: Options, report: Report): Promise<FileReport
     } catch (e) {
       error = { error: (e as Error).message };
     }
-    let explained = 0;
+    let [explained, atEnd] = [0, 0];
     for (const d of found) {
-      const why = explanation(packets, table, d);
-      if (why !== null) explained++;
+      const why = explanation(packets, table, d, version);
+      if (why !== null && d.k >= 0) explained++;
+      if (why === null && d.k < 0) atEnd++;
       report.difference(r.file, table, packets, d, why);
     }
     const differ = found.filter((d) => d.k >= 0).length;
     const compared = error.error === undefined ? outcomes.length : 0;
-    const counts = { compared, differ, explained, atEnd: found.length - differ, unanswered };
+    const counts = { compared, differ, explained, atEnd, unanswered };
     r.tables.push({ table: table.name, version, ...counts, ...error });
   }
   return r;
@@ -460,8 +464,13 @@ function summary(o: Options, report: Report): { text: string; clean: boolean } {
     lines.push(`${damaged} files are damaged or very large; what is before that has been compared`);
   const empty = report.files.filter((r) => !r.error && !r.unusable && !r.packets).length;
   if (empty) lines.push(`${empty} files have no packets to compare`);
+  const others = [...leftOut].filter(([why]) => why.startsWith(LINK_TYPE)).sort(([, [a]], [, [b]]) => b - a);
+  if (others.length) {
+    const types = others.map(([why, [packets]]) => `${why.slice(LINK_TYPE.length)} (${packets} packets)`);
+    lines.push(`left out: link types other than Ethernet: ${types.join(', ')}`);
+  }
   for (const [why, [packets, files]] of leftOut)
-    lines.push(`${packets} packets in ${files} files left out: ${why}`);
+    if (!why.startsWith(LINK_TYPE)) lines.push(`left out: ${packets} packets in ${files} files: ${why}`);
   for (const { name } of o.tables) {
     const all = report.files.flatMap((r) => r.tables.filter((t) => t.table === name));
     const sum = (of: (t: (typeof all)[number]) => number) => all.reduce((n, t) => n + of(t), 0);
