@@ -196,7 +196,7 @@ function datagram(
         spans.push([at, end, !more]);
         break;
       case 5: // of no length; where headers are changed, Open vSwitch gets its checksum wrong
-        spans.push([at, table === 2 ? at + 8 : at, more]);
+        spans.push([at, table >= 2 ? at + 8 : at, more]);
         break;
       default: // of a length that is no multiple of 8
         spans.push([at, Math.min(size, end + 1 + r(7)), true]);
