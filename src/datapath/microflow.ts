@@ -6,12 +6,14 @@
  *  from what it did, and whatever an entry can't vouch for is left to it, before anything has been changed.
  *
  *  A vector goes through in stages, each a small loop, so that the cache misses of different packets
- *  overlap: parse and verify checksums (`staging.ts`); touch the entries; compare them and touch the
- *  connections. The last stage, in the shard, is in packet order and is the only one that changes anything.
+ *  overlap: parse and verify checksums (`staging.ts`); touch the buckets; find and touch the entries; compare
+ *  them and touch the connections. The last stage, in the shard, is in packet order and is the only one that changes anything.
  *
  *  Entries cover TCP, UDP and ICMP echo over IPv4 and IPv6, and whatever has no ports over IPv4, unfragmented,
  *  through at most four connections, translated or not, with changes to addresses, ports and other header
- *  fields. An entry is one cache line; what not all need is in a second array beside it (EXTRA).
+ *  fields. An entry is one cache line; what not all need is in a second array beside it (EXTRA). Entries lie in
+ *  the order in which they were made, and are found through an index of buckets, a cache line each: so what is
+ *  searched is a fifth of what is found, and connections of one time lie together.
  *
  *  How an entry knows a connection again, whose slot may have been given to another:
  *  - by its tuple, if that is the packet's, and nothing else is to be known about it: the hot half is all
@@ -84,7 +86,7 @@ const ENTRY = record(
   'STEPS', //      what each is to say, as PacketContext.steps
   'VERDICT', //    template
   'INFO', //       INFO_* below
-  'HASH', //       0: free
+  'HASH',
 );
 const { PORT_NW, SRC, DST, TP, VLAN } = ENTRY.at;
 const { CONN_0, ZONE_PROTO_0, STEPS, VERDICT, INFO, HASH } = ENTRY.at;
@@ -145,10 +147,13 @@ const COLD_SHIFT = COLD.shift;
 /** Words of a hot record that a packet may change, counters apart: STATE to EXPIRES. */
 const STEPPED_WORDS = CONN.at.PKTS_0 - CONN.at.STATE;
 
-/** Entries that a search looks at. */
-const PROBES = 8;
+/** A bucket: 8 hashes, 0 for none, and then the first words of their entries. A search begins at the way that the
+ *  hash's upper bits name and goes round; a bucket that is full sends it on to the next. There are twice as many
+ *  ways as entries. */
+const BUCKET_SHIFT = 4;
+const WAYS = 8;
 const FIRST_ENTRIES = 1 << 10;
-const MAX_ENTRIES = 1 << 20;
+const MAX_ENTRIES = 1 << 21;
 const NO_EXTRA: Int32Array = new Int32Array(0);
 
 /** Bits of a megaflow's mask that an entry's key, or what it checks, covers. */
@@ -213,6 +218,38 @@ function allocateWords(n: number): Int32Array {
   return new Int32Array(allocatePrivate(n * 4), 0, n);
 }
 
+/** Words of the index of so many entries. */
+function indexWords(entries: number): number {
+  return ((entries * 2) / WAYS) << BUCKET_SHIFT;
+}
+
+/** First word of the first entry that has this hash, or -1. Hash 0 has none. */
+function candidate(index: Int32Array, bucketMask: number, hash: number): number {
+  for (let bucket = hash & bucketMask; ; bucket = (bucket + 1) & bucketMask) {
+    const b = bucket << BUCKET_SHIFT;
+    for (let p = 0; p < WAYS; p++) {
+      const way = b + (((hash >>> 29) + p) & (WAYS - 1));
+      const h = index[way];
+      if (h === 0) return -1;
+      if (h === hash) return index[way + WAYS];
+    }
+  }
+}
+
+/** Enters the entry at word `e`. */
+function enter(index: Int32Array, bucketMask: number, hash: number, e: number): void {
+  for (let bucket = hash & bucketMask; ; bucket = (bucket + 1) & bucketMask) {
+    const b = bucket << BUCKET_SHIFT;
+    for (let p = 0; p < WAYS; p++) {
+      const way = b + (((hash >>> 29) + p) & (WAYS - 1));
+      if (index[way] !== 0) continue;
+      index[way] = hash;
+      index[way + WAYS] = e;
+      return;
+    }
+  }
+}
+
 /** What the engine did with a packet, for making an entry. */
 export interface Trace {
   /** Nothing but covered matches, steady connections, plain outputs, and changes that are in `edits`. */
@@ -230,11 +267,14 @@ export class MicroflowCache {
   private entries: Int32Array = allocateWords(FIRST_ENTRIES << SHIFT);
   /** EXTRA of each entry, once one has needed it. */
   private extra: Int32Array = NO_EXTRA;
-  private mask = FIRST_ENTRIES - 1;
+  /** Entries that there is room for, and that there are. */
+  private room = FIRST_ENTRIES;
   private nEntries = 0;
-  /** Bumped whenever entries move or are overwritten. */
-  private version = 0;
-  private stagedVersion = 0;
+  private index: Int32Array = allocateWords(indexWords(FIRST_ENTRIES));
+  private bucketMask = (indexWords(FIRST_ENTRIES) >> BUCKET_SHIFT) - 1;
+  /** Entries made so far; and when the vector was staged. */
+  private made = 0;
+  private stagedMade = 0;
   /** Conflicts of the partition that are known of. */
   private conflicts = 0;
   private readonly partition: Partition;
@@ -270,19 +310,20 @@ export class MicroflowCache {
 
   /** Forgets everything, whatever is staged. */
   clear(): void {
-    if (this.mask === FIRST_ENTRIES - 1) {
-      this.entries.fill(0);
-    } else {
-      this.entries = allocateWords(FIRST_ENTRIES << SHIFT);
-      this.extra = NO_EXTRA;
-      this.mask = FIRST_ENTRIES - 1;
-    }
     this.nEntries = 0;
-    this.version++;
     this.found.fill(-1);
+    if (this.room === FIRST_ENTRIES) {
+      this.index.fill(0);
+      return;
+    }
+    this.room = FIRST_ENTRIES;
+    this.entries = allocateWords(FIRST_ENTRIES << SHIFT);
+    this.extra = NO_EXTRA;
+    this.index = allocateWords(indexWords(FIRST_ENTRIES));
+    this.bucketMask = (indexWords(FIRST_ENTRIES) >> BUCKET_SHIFT) - 1;
   }
 
-  /** Stages 1 to 3 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */
+  /** Stages 1 to 4 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */
   stage(slots: Int32Array, n: number): void {
     const { partition, staging, found } = this;
     if (partition.conflicts !== this.conflicts) {
@@ -290,23 +331,30 @@ export class MicroflowCache {
       this.clear();
     }
     staging.parse(slots, n);
-    const { entries, mask } = this;
+    const { entries, index, bucketMask } = this;
     const { hashes } = staging;
     const { hot } = partition;
     let sink = 0;
-    for (let i = 0; i < n; i++) sink ^= entries[(hashes[i] & mask) << SHIFT];
+    for (let i = 0; i < n; i++) sink ^= index[(hashes[i] & bucketMask) << BUCKET_SHIFT];
     for (let i = 0; i < n; i++) {
-      found[i] = -1;
-      if (hashes[i] === 0) continue;
-      const e = this.find(i);
-      if (e < 0) continue;
+      const e = candidate(index, bucketMask, hashes[i]);
       found[i] = e;
+      if (e >= 0) sink ^= entries[e];
+    }
+    for (let i = 0; i < n; i++) {
+      let e = found[i];
+      if (e < 0) continue;
+      if (!this.sameKey(e, i)) {
+        e = this.find(i);
+        found[i] = e;
+        if (e < 0) continue;
+      }
       sink ^= hot[(entries[e + CONN_0] >> 1) << HOT_SHIFT];
       if (entries[e + INFO] & INFO_GENERAL) sink ^= this.touch(e);
     }
     this.sink = sink;
     this.now = this.packets.clock[slots[0]];
-    this.stagedVersion = this.version;
+    this.stagedMade = this.made;
   }
 
   /** Touches what `runGeneral` will look at. */
@@ -336,14 +384,17 @@ export class MicroflowCache {
     return this.staging.hashes[i] !== 0;
   }
 
-  /** Stage 4 for packet `i` of the staged vector. Returns its verdict template, or -1: ask the engine. */
+  /** Stage 5 for packet `i` of the staged vector. Returns its verdict template, or -1: ask the engine. */
   run(i: number, slot: number): number {
-    const e = this.found[i];
-    if (e < 0) return -1;
-    const { entries, partition, staging } = this;
-    if (this.version !== this.stagedVersion) {
-      if (entries[e + HASH] !== staging.hashes[i] || !this.sameKey(e, i)) return -1;
+    let e = this.found[i];
+    if (e < 0) {
+      // Packets before it in the vector may have left an entry.
+      if (this.made === this.stagedMade || this.staging.hashes[i] === 0) return -1;
+      e = this.find(i);
+      if (e < 0) return -1;
+      this.found[i] = e;
     }
+    const { entries, partition, staging } = this;
     const info = entries[e + INFO];
     if (info & INFO_GENERAL) return this.runGeneral(e, info, i, slot);
     const { hot, hotF64 } = partition;
@@ -643,17 +694,14 @@ export class MicroflowCache {
       info |= INFO_GENERAL | INFO_EXTRA;
       info |= (meta ? KNOWN_BY_CREATED | KNOWN_META : KNOWN_BY_CREATED) << (INFO_KNOWN + 2 * j);
     }
-    if (this.nEntries * 2 > this.mask) this.rebuild(false);
-    let e = this.place(i);
+    let e = this.find(i);
     if (e < 0) {
-      // Live entries on all sides.
-      this.rebuild(true);
-      e = this.place(i);
-      if (e < 0) e = (hash & this.mask) << SHIFT;
+      if (this.nEntries === this.room) this.makeRoom();
+      e = this.nEntries++ << SHIFT;
+      enter(this.index, this.bucketMask, hash, e);
     }
+    this.made++;
     const { entries } = this;
-    if (entries[e + HASH] === 0) this.nEntries++;
-    this.version++;
     for (let w = 0; w < STAGED_WORDS; w++) entries[e + w] = keys[k + w];
     entries[e + STEPS] = steps;
     for (let j = 0; j < nConns && j < 2; j++) {
@@ -665,7 +713,7 @@ export class MicroflowCache {
     entries[e + HASH] = hash;
     if (!(info & INFO_EXTRA)) return;
 
-    if (this.extra.length === 0) this.extra = allocateWords((this.mask + 1) << X_SHIFT);
+    if (this.extra.length === 0) this.extra = allocateWords(this.room << X_SHIFT);
     const { extra } = this;
     const x = (e >> SHIFT) << X_SHIFT;
     extra[x + X_N_EDITS] = nEdits;
@@ -689,21 +737,9 @@ export class MicroflowCache {
     }
   }
 
-  /** The entry to overwrite: of the same packet, else a free one, else a dead one, else none: -1. */
-  private place(i: number): number {
-    const { entries, mask } = this;
-    const hash = this.staging.hashes[i];
-    let dead = -1;
-    for (let p = 0; p < PROBES; p++) {
-      const e = ((hash + p) & mask) << SHIFT;
-      if (entries[e + HASH] === 0 || (entries[e + HASH] === hash && this.sameKey(e, i))) return e;
-      if (dead < 0 && !this.alive(entries, e)) dead = e;
-    }
-    return dead;
-  }
-
   /** Whether the entry may serve once more, as far as its first connection tells. */
-  private alive(entries: Int32Array, e: number): boolean {
+  private alive(e: number): boolean {
+    const { entries } = this;
     if ((entries[e + INFO] & INFO_CONNS) === 0) return true;
     const c = (entries[e + CONN_0] >> 1) << HOT_SHIFT;
     const { hot, hotF64 } = this.partition;
@@ -712,56 +748,61 @@ export class MicroflowCache {
   /** Clock of the vector being run, in ms. */
   private now = 0;
 
-  /** Makes room: drops entries whose connection is gone, and doubles the table if most are not or it
-   *  must. */
-  private rebuild(must: boolean): void {
-    const old = this.entries;
-    const oldExtra = this.extra;
+  /** Drops entries whose connection is gone. If that leaves more than two thirds, room is doubled, or the older
+   *  half makes way. */
+  private makeRoom(): void {
+    const { entries, extra, room } = this;
+    const end = this.nEntries << SHIFT;
     let alive = 0;
-    for (let e = 0; e < old.length; e += 1 << SHIFT) if (old[e + HASH] !== 0 && this.alive(old, e)) alive++;
-    const full = this.mask + 1 >= MAX_ENTRIES;
-    if ((must || alive * 3 > this.mask) && !full) this.mask = this.mask * 2 + 1;
-    const { mask } = this;
-    const entries = allocateWords((mask + 1) << SHIFT);
-    const extra = oldExtra.length === 0 ? NO_EXTRA : allocateWords((mask + 1) << X_SHIFT);
-    let n = 0;
-    for (let from = 0; from < old.length; from += 1 << SHIFT) {
-      if (old[from + HASH] === 0 || !this.alive(old, from)) continue;
-      // At the largest size half of the entries make way.
-      if (full && n * 4 > mask) break;
-      for (let p = 0; p < PROBES; p++) {
-        const e = ((old[from + HASH] + p) & mask) << SHIFT;
-        if (entries[e + HASH] !== 0) continue;
-        for (let w = 0; w < 1 << SHIFT; w++) entries[e + w] = old[from + w];
-        if (old[from + INFO] & INFO_EXTRA) {
-          const x = (e >> SHIFT) << X_SHIFT;
-          const y = (from >> SHIFT) << X_SHIFT;
-          for (let w = 0; w < 1 << X_SHIFT; w++) extra[x + w] = oldExtra[y + w];
-        }
-        n++;
-        break;
-      }
+    for (let e = 0; e < end; e += 1 << SHIFT) if (this.alive(e)) alive++;
+    const crowded = alive * 3 > room * 2;
+    let drop = 0;
+    let to = entries;
+    let toExtra = extra;
+    if (crowded && room < MAX_ENTRIES) {
+      this.room = room * 2;
+      to = allocateWords(this.room << SHIFT);
+      if (extra.length > 0) toExtra = allocateWords(this.room << X_SHIFT);
+      this.index = allocateWords(indexWords(this.room));
+      this.bucketMask = (indexWords(this.room) >> BUCKET_SHIFT) - 1;
+    } else {
+      if (crowded) drop = alive - (room >> 1);
+      this.index.fill(0);
     }
-    this.entries = entries;
-    this.extra = extra;
+    let n = 0;
+    for (let from = 0; from < end; from += 1 << SHIFT) {
+      if (!this.alive(from)) continue;
+      if (drop > 0) {
+        drop--;
+        continue;
+      }
+      // At most as far from the start as it was, so in place nothing is lost.
+      const e = n++ << SHIFT;
+      const x = (e >> SHIFT) << X_SHIFT;
+      const y = (from >> SHIFT) << X_SHIFT;
+      for (let w = 0; w < 1 << SHIFT; w++) to[e + w] = entries[from + w];
+      if (to[e + INFO] & INFO_EXTRA) for (let w = 0; w < 1 << X_SHIFT; w++) toExtra[x + w] = extra[y + w];
+      enter(this.index, this.bucketMask, to[e + HASH], e);
+    }
+    this.entries = to;
+    this.extra = toExtra;
     this.nEntries = n;
-    this.version++;
-    // What was staged names entries of the old table.
+    // What was staged names entries by where they were.
     this.found.fill(-1);
   }
 
-  /** First word of the entry of staged packet `i`, or -1. Entries are never removed, so a free one ends the
-   *  search. */
+  /** First word of the entry of staged packet `i`, or -1. */
   private find(i: number): number {
-    const { entries, mask } = this;
+    const { index, bucketMask } = this;
     const hash = this.staging.hashes[i];
-    for (let p = 0; p < PROBES; p++) {
-      const e = ((hash + p) & mask) << SHIFT;
-      const h = entries[e + HASH];
-      if (h === hash && this.sameKey(e, i)) return e;
-      if (h === 0) return -1;
+    for (let bucket = hash & bucketMask; ; bucket = (bucket + 1) & bucketMask) {
+      const b = bucket << BUCKET_SHIFT;
+      for (let p = 0; p < WAYS; p++) {
+        const way = b + (((hash >>> 29) + p) & (WAYS - 1));
+        if (index[way] === 0) return -1;
+        if (index[way] === hash && this.sameKey(index[way + WAYS], i)) return index[way + WAYS];
+      }
     }
-    return -1;
   }
 
   /** Whether entry and staged packet have the same key. */

@@ -188,3 +188,31 @@ for (const [name, flows] of Object.entries(TABLES)) {
     assert.ok(hits * 8 > all, `only ${hits} of ${all} packets were hits`);
   });
 }
+
+test('microflows: thousands of connections that come, stay and go: entries say what the engine says', async () => {
+  const r = new Random(FIRST);
+  const packets: Packet[] = [];
+  // Each generation comes while the one before lives, or when it has ended.
+  for (let generation = 0; generation < 8; generation++) {
+    const n = generation < 4 ? 900 : 1100;
+    for (let round = 0; round < 3; round++) {
+      for (let i = 0; i < n; i++) {
+        const l4 = udp({ sport: 1024 + i, dport: 53 });
+        const l3 =
+          i % 5 === 0
+            ? ipv6({ src: V6(1), dst: V6(20 + generation) }, l4)
+            : ipv4({ src: '10.0.0.1', dst: `10.0.2.${generation}` }, l4);
+        const sec = 1_700_000_000 + (generation < 4 ? generation : 100 * generation);
+        packets.push({ sec, nsec: 0, port: 1, frame: ethernet({}, l3) });
+      }
+    }
+  }
+  for (const name of ['three zones', 'source translation, looked up first']) {
+    const flows = TABLES[name];
+    const want = await run(packets, { flows });
+    const got = await run(packets, { flows, workers: 1, vector: 64 + r.int(64) });
+    assert.equal(difference(want, got), null, name);
+    const hits = got.run.cache.microflow_hits;
+    assert.ok(hits * 4 > packets.length, `only ${hits} of ${packets.length} packets were hits`);
+  }
+});
