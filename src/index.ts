@@ -1,4 +1,7 @@
 /** The library: what the command line is made of. Until 1.0 it may change with any minor version. */
+export { type Analysis, type AnalyzeOptions, analyze } from './analyze/analyze.js';
+export type { Amount, Reconciliation } from './analyze/reconcile.js';
+export type { FailedSource, Ranked, Summary } from './analyze/summary.js';
 export { Verdict, type VerdictSink, type VerdictTemplate } from './coordinator/collector.js';
 export {
   type ControlEvent,
@@ -7,6 +10,7 @@ export {
   outcomeJson,
   parseEvents,
 } from './coordinator/events.js';
+export { ConnectionRecord, connState, type Ending } from './coordinator/records.js';
 export { type PortMap, type ReplayOptions, type ReplayResult, replay } from './coordinator/replay.js';
 export { formatRule } from './openflow/format.js';
 export { type Ordering, orderingOf } from './openflow/order.js';

@@ -5,6 +5,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { MOST_CONNS } from '../coordinator/appctl.js';
 import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
+import { type AnalyzeArguments, analyzeCommand, collectRecordOutput } from './analyze.js';
 import { addBench } from './bench.js';
 import { checkFlows, formatFlows, readText } from './flows.js';
 import { addGenerate } from './generate.js';
@@ -114,6 +115,46 @@ program
   .addHelpText('after', EXAMPLES)
   .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {
     process.exitCode = await replayCommand({ ...options, captures }, version);
+  });
+
+program
+  .command('analyze')
+  .description('connection records of captures: files, folders, patterns, sets that rotate, as one timeline')
+  .argument(
+    '<path...>',
+    'captures as for replay; folders, with all captures below; patterns; - for standard input',
+  )
+  .option(
+    '-o, --out <FILE|FORMAT=FILE>',
+    'records by the ending of the name (.ndjson, .csv, .parquet, .log for Zeek), or ndjson=, csv=, zeek=, parquet=, conntrack= (as conntrack -L), dpctl= (as dump-conntrack -m); - is standard output (repeatable)',
+    collectRecordOutput,
+    [],
+  )
+  .option('--report <FILE>', 'summary, reconciliation and state of each file as JSON')
+  .option(
+    '--sql <QUERY>',
+    'print what DuckDB answers, which knows the records as the table connections (needs @duckdb/node-api)',
+  )
+  .option('--top <N>', 'rows of each table of the summary', wholeNumber(0, 1000), 10)
+  .option('--inside <CIDR,...>', 'these sources arrive on port 1, all others on port 2', parseInside)
+  .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
+  .option(
+    '--flows <FILE>',
+    'flow table as for ovs-ofctl add-flows (default: everything is tracked, in zone 0)',
+  )
+  .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
+  .option('--meters <FILE>', 'meters as for ovs-ofctl add-meter, one a line')
+  .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
+  .option(
+    '--ignore-checksums',
+    'take checksums for right, as in captures of hosts that leave them to the card',
+  )
+  .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
+  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
+  .option('--jitter <SEED>', 'as for replay', wholeNumber(1, 0x7fffffff))
+  .option('--quiet', 'no progress, no summary')
+  .action(async (paths: string[], options: Omit<AnalyzeArguments, 'paths'>) => {
+    process.exitCode = await analyzeCommand({ ...options, paths });
   });
 
 program

@@ -173,7 +173,7 @@ export function loadPipeline(
   args: Pick<
     ReplayArguments,
     'flows' | 'groups' | 'meters' | 'events' | 'in' | 'out' | 'ports' | 'inside' | 'captures'
-  >,
+  > & { builtIn?: string },
 ): {
   pipeline: Pipeline;
   /** Without LOCAL. */
@@ -183,7 +183,7 @@ export function loadPipeline(
   ordering: Ordering;
 } {
   const file = args.flows ?? '<built-in>';
-  const text = args.flows === undefined ? DEFAULT_FLOWS : readText(args.flows);
+  const text = args.flows === undefined ? (args.builtIn ?? DEFAULT_FLOWS) : readText(args.flows);
   const load = (path: string | undefined) =>
     path === undefined ? undefined : { file: path, text: readText(path) };
   const {

@@ -28,6 +28,7 @@ import {
   CONN,
   NAT,
   PARENT,
+  RECORD,
   STATE_CHILD,
   STATE_ENDED,
   STATE_FTP,
@@ -69,6 +70,8 @@ export interface PartitionMemory {
   addr6: SharedArrayBuffer;
   nat: SharedArrayBuffer;
   parent: SharedArrayBuffer;
+  /** RECORD of each slot, if records are asked for. */
+  records: SharedArrayBuffer | null;
   index: SharedArrayBuffer;
   /** Word 0: index level in use. Word 1: 1 once a connection has been translated. Word 2: how often a
    *  connection has got a tuple that an older one had (and has, for all that it can't be found by it). */
@@ -89,6 +92,7 @@ export function allocatePartition(
   capacity: number,
   seed: number,
   timeouts = allocateTimeouts(),
+  withRecords = false,
 ): PartitionMemory {
   // All of them could be translated.
   const levels = levelsFor(2 * capacity);
@@ -99,6 +103,7 @@ export function allocatePartition(
     addr6: allocateShared(capacity * ADDR6.words * 4),
     nat: allocateShared(capacity * NAT.words * 4),
     parent: allocateShared(capacity * PARENT.words * 4),
+    records: withRecords ? allocateShared(capacity * RECORD.words * 4) : null,
     index: allocateShared(buckets * 64),
     ctl: new SharedArrayBuffer(64),
     ended: new SharedArrayBuffer((1 + ENDED_SLOTS) * 4),
@@ -129,6 +134,7 @@ export class Partition {
   readonly addr6: Int32Array;
   readonly nat: Int32Array;
   readonly parent: Int32Array;
+  readonly records: Int32Array | null;
   readonly timeouts: Float64Array;
   readonly seed: number;
   readonly capacity: number;
@@ -153,6 +159,7 @@ export class Partition {
     this.addr6 = new Int32Array(memory.addr6);
     this.nat = new Int32Array(memory.nat);
     this.parent = new Int32Array(memory.parent);
+    this.records = memory.records === null ? null : new Int32Array(memory.records);
     this.timeouts = new Float64Array(memory.timeouts);
     this.index = new Int32Array(memory.index);
     this.ctl = new Int32Array(memory.ctl);
@@ -419,6 +426,11 @@ export class PartitionWriter extends Partition implements WheelOwner {
     return this.find(hash, src, dst, ports, zoneProto, zoneProtoReply, ipv6 ? addr6 : null, now) >= 0;
   }
   private readonly replies = new ConnKey();
+
+  /** Forgets what was recorded of an earlier connection in `slot`. */
+  clearRecord(slot: number): void {
+    this.records?.fill(0, slot << RECORD.shift, (slot + 1) << RECORD.shift);
+  }
 
   /** Told of every removal and its reason (REMOVED_*) while the record still is what it was. */
   onRemove: ((slot: number, reason: number) => void) | null = null;

@@ -48,6 +48,7 @@ import {
 import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
 import { COMMITTED, ENTRY_OF_REMOVAL, Ledger, NO_TUPLE_LEFT, TABLE_FULL, ZONE_FULL } from './ledger.js';
 import { isReserved, MacTable } from './mac-table.js';
+import type { RecordKeeper } from './records.js';
 
 const { IN_PORT, ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, ETH_TYPE, VLAN_0 } = FLOW;
 const { ZONE_PROTO, STATE } = CONN.at;
@@ -86,6 +87,8 @@ export class Coordinator {
   upcalls = 0;
   /** What became of connections and of commits. */
   readonly ledger = new Ledger();
+  /** Takes the records of connections, if they are asked for. */
+  keeper: RecordKeeper | null = null;
 
   constructor(
     partitions: readonly PartitionWriter[],
@@ -104,6 +107,7 @@ export class Coordinator {
         const zone = p.zone(slot);
         this.ledger.count(zone, ENTRY_OF_REMOVAL[reason]);
         this.limits.removed(zone, home, slot);
+        this.keeper?.removed(p, slot, reason);
       };
     });
   }
@@ -176,6 +180,7 @@ export class Coordinator {
     coldF64[(m >> 1) + CREATED_F64] = seq + words[at + COMMIT_NTH] / CREATED_STEP;
     for (let i = 0; i < CONN.words; i++) hot[c + i] = words[record + i];
     partition.createdMs[slot] = clock;
+    partition.clearRecord(slot);
     if (addresses >= 0) {
       const a = slot << ADDR6_SHIFT;
       for (let i = 0; i < ADDR6.words; i++) addr6[a + i] = words[addresses + i];
@@ -260,6 +265,7 @@ export class Coordinator {
     // What has ended by itself counts as expired, however far the sweeper has come.
     this.settle(clock + 1);
     let n = 0;
+    if (this.keeper !== null) this.keeper.flushClock = clock;
     for (const p of this.partitions) {
       for (let slot = 0; slot < p.high; slot++) {
         if (!p.used[slot] || !chosen(p, slot)) continue;

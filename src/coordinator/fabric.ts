@@ -20,6 +20,7 @@ import type { PacketContext } from '../datapath/context.js';
 import { COMMIT_CONN, COMMIT_NAT, type CommitRequest, type ControlPlane } from '../datapath/control.js';
 import { Engine } from '../datapath/engine.js';
 import { FrameChunk, FrameStore } from '../datapath/frames.js';
+import { Recorder, TALLY_WORDS } from '../datapath/recorder.js';
 import {
   FRAGMENT_ANSWER,
   FRAGMENT_HEADER,
@@ -78,8 +79,12 @@ export interface FabricOptions {
   vector?: number;
   /** Packets whose commit is refused are dropped. */
   strict?: boolean;
+  /** ct() takes checksums for right. */
+  ignoreChecksums?: boolean;
   /** Keep what dumpDpFlows needs. */
   dpflows?: boolean;
+  /** Keep records of connections. */
+  records?: boolean;
   /** Key of the tables' hashes. */
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
@@ -157,6 +162,8 @@ export class Fabric implements ControlPlane {
   private readonly strict: boolean;
   private readonly entry: { file: string; data: unknown };
   private readonly stats: Float64Array[] = [];
+  /** Counters of each recorder. */
+  readonly tallies: Float64Array[] = [];
   private readonly links: Link[] = [];
   private readonly inits: ShardInit[] = [];
   private readonly ordered = new Map<number, Ordered>();
@@ -169,6 +176,7 @@ export class Fabric implements ControlPlane {
   private engine: Engine | null = null;
   private ctx: PacketContext | null = null;
   private verdicts = new VerdictTable();
+  private recorder: Recorder | null = null;
   private epoch = 0;
   /** Generation of the tables that caches know of. */
   private generation: number;
@@ -181,7 +189,9 @@ export class Fabric implements ControlPlane {
       maxConns: DEFAULT_MAX_CONNS,
       vector: DEFAULT_VECTOR,
       strict: false,
+      ignoreChecksums: false,
       dpflows: false,
+      records: false,
       seed: (Math.random() * 0x100000000) | 0,
       jitter: 0,
       ...options,
@@ -211,7 +221,7 @@ export class Fabric implements ControlPlane {
     const partitions: PartitionWriter[] = [];
     const timeouts = allocateTimeouts();
     for (let id = 0; id < homes; id++) {
-      const partition = allocatePartition(capacity, o.seed, timeouts);
+      const partition = allocatePartition(capacity, o.seed, timeouts, o.records);
       this.partitions.push(partition);
       const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
       // Inline, nothing is searched for while the coordinator is at work.
@@ -219,6 +229,8 @@ export class Fabric implements ControlPlane {
       partitions.push(new PartitionWriter(partition, epoch));
       const stats = new SharedArrayBuffer(STAT_WORDS * 8);
       this.stats.push(new Float64Array(stats));
+      const tallies = o.records ? new SharedArrayBuffer(TALLY_WORDS * 8) : null;
+      if (tallies !== null) this.tallies.push(new Float64Array(tallies));
       const channel = new MessageChannel();
       const init: ShardInit = {
         id,
@@ -228,6 +240,7 @@ export class Fabric implements ControlPlane {
         partition,
         ctl,
         stats,
+        tallies,
         work: WordRing.allocate(o.slots + 1),
         done: WordRing.allocate(o.slots + 1),
         requests: WordRing.allocate(REQUEST_RING_WORDS),
@@ -236,6 +249,7 @@ export class Fabric implements ControlPlane {
         port: channel.port2,
         vector: o.vector,
         strict: o.strict,
+        ignoreChecksums: o.ignoreChecksums,
         dpflows: o.dpflows,
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
         fault: id === 0 ? (o.fault ?? null) : null,
@@ -263,6 +277,11 @@ export class Fabric implements ControlPlane {
       this.stats[0],
     );
     this.engine.tracker.strict = init.strict;
+    this.engine.tracker.ignoreChecksums = init.ignoreChecksums;
+    if (init.tallies !== null) {
+      const { partition, tracker } = this.engine;
+      this.recorder = new Recorder(partition, this.packets, init.arena, tracker, init.tallies);
+    }
     this.ctx = this.engine.newContext();
   }
 
@@ -614,6 +633,7 @@ export class Fabric implements ControlPlane {
     const known = this.verdicts.size;
     const id = this.verdicts.intern(ctx);
     if (id === known) this.completions!.template(0, id, this.verdicts.template(id));
+    this.recorder?.done(ctx, id, this.verdicts);
     this.packets.verdict[slot] = id;
     this.packets.frameChunk[slot] = ctx.firstChunk;
     this.packets.frameOff[slot] = ctx.firstRecord;

@@ -11,8 +11,7 @@ import { dumpFlows, dumpGroupStats, dumpGroups, flowRemovedText, selectAll } fro
 import { catchAll } from '../openflow/match.js';
 import type { Ordering } from '../openflow/order.js';
 import type { Translator } from '../openflow/translate.js';
-import type { MergedSource } from '../pcap/merge.js';
-import { newMergedRecord } from '../pcap/merge.js';
+import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '../pcap/types.js';
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
@@ -22,6 +21,7 @@ import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from '
 import { type ControlEvent, type EventOutcome, noteJson, runEvent } from './events.js';
 import { Fabric } from './fabric.js';
 import type { Ledger } from './ledger.js';
+import { type ConnectionRecord, RecordKeeper, sumTallies, type Tallies } from './records.js';
 
 /** Packets in flight at most. */
 export const DEFAULT_WINDOW = 16384;
@@ -48,7 +48,7 @@ export interface TraceRequest {
 }
 
 export interface ReplayOptions {
-  source: MergedSource;
+  source: PacketSource;
   arena: PacketArena & { readonly sab: SharedArrayBuffer };
   portMap: PortMap;
   /** Ports of the switch besides LOCAL. */
@@ -62,8 +62,13 @@ export interface ReplayOptions {
   onFlowRemoved?: (line: string) => void;
   /** Told what became of each event. */
   onEvent?: (outcome: EventOutcome) => void;
+  /** ct() takes checksums for right. */
+  ignoreChecksums?: boolean;
   /** Packets whose commit is refused are dropped. */
   strict?: boolean;
+  /** Takes a record of each connection that has ended, and of the others when the input has: in an order that
+   *  does not depend on the number of workers. */
+  onRecord?: (record: ConnectionRecord) => void;
   /** Keep what `ReplayResult.dpflows` needs. */
   dpflows?: boolean;
   sinks?: readonly VerdictSink[];
@@ -81,6 +86,8 @@ export interface ReplayOptions {
   progress?: (packets: number, bytes: number, coordinator: Coordinator) => void;
   /** Aborts the run. */
   signal?: AbortSignal;
+  /** Ends the input where it is; what was read so far is finished. */
+  stop?: AbortSignal;
 }
 
 export interface ReplayResult {
@@ -114,6 +121,8 @@ export interface ReplayResult {
   dumpGroups: () => string;
   /** With the option: makes the lines of dpctl/dump-flows, which depend on how packets were shared out. */
   dpflows: () => string[];
+  /** With `onRecord`: what became of every packet. */
+  tallies: Tallies;
   sharedBytes: number;
   notices: CaptureNotice[];
   /** Why the input ended early: the packets before the damage are in this result. */
@@ -138,6 +147,7 @@ class Run {
   /** Everything to one home, in order. */
   private readonly lockstep: boolean;
   private readonly collector: Collector;
+  private readonly keeper: RecordKeeper | null = null;
   private readonly steering: Steering;
   private readonly segments: Int32Array;
   private readonly view: DataView;
@@ -172,7 +182,9 @@ class Run {
       ...(options.maxConns === undefined ? {} : { maxConns: options.maxConns }),
       capacity: Math.max(0, ...(options.events ?? []).map((e) => e.capacity)),
       strict: options.strict ?? false,
+      ignoreChecksums: options.ignoreChecksums ?? false,
       dpflows: options.dpflows ?? false,
+      records: options.onRecord !== undefined,
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
       ...(options.fault === undefined ? {} : { fault: options.fault }),
@@ -188,6 +200,14 @@ class Run {
       options.translator.pipeline.stats,
       this.fabric.reassembly,
     );
+    if (options.onRecord !== undefined) {
+      const { coordinator } = this.fabric;
+      coordinator.keeper = this.keeper = new RecordKeeper(
+        coordinator.partitions,
+        (clock) => coordinator.settle(clock),
+        options.onRecord,
+      );
+    }
     const { pipeline } = options.translator;
     pipeline.fold = () => this.collector.settle();
     pipeline.onRemoved = (rule, reason, now) => {
@@ -215,7 +235,7 @@ class Run {
         fabric.flush();
         if (fabric.poll()) busy = true;
       }
-      if (collector.drain()) busy = true;
+      if (this.drain()) busy = true;
       if (collector.inFlight === 0 && this.fence()) busy = true;
       if (this.ended && collector.inFlight === 0) break;
       fabric.sweep(SWEEP_SLICE);
@@ -240,17 +260,26 @@ class Run {
     return this.result(seconds);
   }
 
+  /** Emits what is complete and in turn, and gives out the records that are due. False if that was nothing. */
+  private drain(): boolean {
+    const any = this.collector.drain();
+    if (any) this.keeper?.advance(this.collector.head);
+    return any;
+  }
+
   /** Waits for input, the signal to abort, or a worker's failure. */
   private async readable(): Promise<void> {
-    const { source, signal } = this.options;
+    const { source, signal, stop } = this.options;
     signal?.throwIfAborted();
     let wake = () => {};
     const aborted = new Promise<void>((resolve) => {
       wake = resolve;
     });
     signal?.addEventListener('abort', wake, { once: true });
-    await Promise.race([source.readable(), aborted, this.fabric.failed]);
+    stop?.addEventListener('abort', wake, { once: true });
+    if (!stop?.aborted) await Promise.race([source.readable(), aborted, this.fabric.failed]);
     signal?.removeEventListener('abort', wake);
+    stop?.removeEventListener('abort', wake);
   }
 
   /** Reads and dispatches a burst of packets. False if there was none. */
@@ -258,6 +287,7 @@ class Run {
     const { source } = this.options;
     const { collector, fabric } = this;
     this.starved = false;
+    if (this.options.stop?.aborted) this.ended = true;
     let n = 0;
     while (n < READ_BURST && collector.inFlight < fabric.packets.slots && !this.ended) {
       if (!this.holding) {
@@ -288,7 +318,7 @@ class Run {
       this.dispatch();
       n++;
       // Inline, the packet is done: free its slot.
-      if (fabric.workers === 0) collector.drain();
+      if (fabric.workers === 0) this.drain();
     }
     return n > 0;
   }
@@ -308,7 +338,7 @@ class Run {
   }
 
   /** Damage ends the input; what came before it is finished and reported with it. */
-  private read(source: MergedSource): ReadResult {
+  private read(source: PacketSource): ReadResult {
     try {
       return source.next(this.record);
     } catch (error) {
@@ -411,6 +441,7 @@ class Run {
     this.segments[slot] = record.segment;
     const home = this.steer(slot, view, record.off, record.capLen);
     if (collector.inFlight === 0) collector.clock = this.clock;
+    this.keeper?.dispatched(collector.dispatched, this.clock);
     collector.dispatched++;
     fabric.dispatch(slot, home);
   }
@@ -436,6 +467,7 @@ class Run {
     // What ended by the time of the last packet or event is left out, as a lookup at that time would.
     const end = Math.max(this.clock, this.before);
     coordinator.settle(end + 1);
+    this.keeper?.finish(end);
     const { partitions } = coordinator;
     const { pipeline } = fabric;
     collector.settle();
@@ -464,6 +496,7 @@ class Run {
       dumpFlows: () => dumpFlows(pipeline, selectAll(catchAll()), end),
       dumpGroups: () => dumpGroups(pipeline, null) + dumpGroupStats(pipeline, null, end),
       dpflows: () => dumpDpFlows(fabric.megaflows, end),
+      tallies: sumTallies(fabric.tallies),
       sharedBytes: coordinator.sharedBytes(),
       notices: [...options.source.notices],
       damage: this.damage,

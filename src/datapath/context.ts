@@ -120,6 +120,11 @@ export class PacketContext {
   /** The megaflows that its passes found, if the engine keeps them. */
   readonly megaflows: Megaflow[] = [];
 
+  // What the recorder has counted it for: a category, and connections, the first `nSeen` elements.
+  category = 0;
+  readonly seen: number[] = [];
+  nSeen = 0;
+
   // Parking.
   wait = WAIT_NONE;
   /** What the coordinator answered: a slot for a commit. */
@@ -178,6 +183,8 @@ export class PacketContext {
     this.steps = 0;
     this.nSteps = 0;
     this.nEdits = 0;
+    this.category = 0;
+    this.nSeen = 0;
     if (this.megaflows.length > 0) this.megaflows.length = 0;
   }
 

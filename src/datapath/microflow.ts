@@ -43,6 +43,7 @@ import * as traces from './context.js';
 import { applyEdits } from './edit.js';
 import type { FrameStore } from './frames.js';
 import * as frameRecords from './frames.js';
+import type { Recorder } from './recorder.js';
 import * as stagedKeys from './staging.js';
 import { Staging } from './staging.js';
 
@@ -284,6 +285,8 @@ export class MicroflowCache {
   private readonly arenaU8: Uint8Array;
   /** First word of each staged packet's entry, or -1. */
   private readonly found: Int32Array;
+  /** Who keeps records of connections. */
+  recorder: Recorder | null = null;
   /** Keeps the loads of the touching stages alive. */
   sink = 0;
 
@@ -413,7 +416,12 @@ export class MicroflowCache {
     }
     this.count(hot, c, reply, staging.l3Sizes[i]);
     this.packets.frameChunk[slot] = -1;
-    return entries[e + VERDICT];
+    const verdict = entries[e + VERDICT];
+    if (this.recorder !== null) {
+      const { l4s, l4Sizes, l3Sizes } = staging;
+      this.recorder.hit(conn, slot, l4s[i], l4Sizes[i], l3Sizes[i], verdict);
+    }
+    return verdict;
   }
 
   /** `run` for any entry: all connections must agree, so what was changed before one does not is put back. */
@@ -457,7 +465,12 @@ export class MicroflowCache {
     }
     if (info & INFO_EDITED) this.edit(x, i, slot);
     else this.packets.frameChunk[slot] = -1;
-    return entries[e + VERDICT];
+    const verdict = entries[e + VERDICT];
+    if (this.recorder !== null) {
+      const { l4s, l4Sizes, l3Sizes } = staging;
+      this.recorder.hits(conns, n, slot, l4s[i], l4Sizes[i], l3Sizes[i], verdict);
+    }
+    return verdict;
   }
 
   /** Whether the record at word `c` still is the connection of the packet's tuple, and nothing special. */

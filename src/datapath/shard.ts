@@ -33,6 +33,7 @@ import { Engine } from './engine.js';
 import { FrameStore } from './frames.js';
 import { coversMask, MicroflowCache } from './microflow.js';
 import { MAX_PROGRAM_WORDS } from './program.js';
+import { Recorder } from './recorder.js';
 import { STAT } from './stats.js';
 import { VerdictTable } from './verdicts.js';
 
@@ -72,6 +73,8 @@ export interface ShardInit {
   partition: PartitionMemory;
   ctl: SharedArrayBuffer;
   stats: SharedArrayBuffer;
+  /** The recorder's counters; null: no records are kept. */
+  tallies: SharedArrayBuffer | null;
   /** Rings: slots to run; completed slots; requests; answers; verdict templates. */
   work: SharedArrayBuffer;
   done: SharedArrayBuffer;
@@ -83,6 +86,8 @@ export interface ShardInit {
   vector: number;
   /** Packets whose commit is refused are dropped. */
   strict: boolean;
+  /** ct() takes checksums for right. */
+  ignoreChecksums: boolean;
   /** Megaflows count the packets of microflow entries too, and are announced at the end. */
   dpflows: boolean;
   /** Test only: seed of random delays, 0 for none. */
@@ -166,6 +171,8 @@ export class Shard implements ControlPlane {
   /** Microflow hits by verdict template, not yet in the counters. */
   private hits = new Int32Array(64);
   private readonly stats: Float64Array;
+  /** Keeps records of connections, if they are asked for. */
+  private readonly recorder: Recorder | null = null;
   /** With `dpflows`, the megaflows behind microflow entries, by their tags. */
   private behind: Megaflow[][] = [];
 
@@ -219,6 +226,11 @@ export class Shard implements ControlPlane {
       this.stats,
     );
     this.engine.tracker.strict = init.strict;
+    this.engine.tracker.ignoreChecksums = init.ignoreChecksums;
+    if (init.tallies !== null) {
+      this.recorder = new Recorder(partition, this.packets, init.arena, this.engine.tracker, init.tallies);
+      this.microflows.recorder = this.recorder;
+    }
     this.engine.keepsMegaflows = init.dpflows;
     this.slots = new Int32Array(init.vector);
     this.queued = new Int32Array(init.vector);
@@ -379,6 +391,7 @@ export class Shard implements ControlPlane {
         this.hits = grown;
       }
     }
+    this.recorder?.done(ctx, id, verdicts);
     packets.verdict[slot] = id;
     packets.frameChunk[slot] = ctx.firstChunk;
     packets.frameOff[slot] = ctx.firstRecord;

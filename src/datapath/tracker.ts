@@ -98,18 +98,22 @@ const EXPIRES_F64 = EXPIRES >> 1;
 
 const REFUSED = Int32Array.of(OP_END, DROP_COMMIT_REFUSED);
 
-/** Who wants to know what ct() does with a packet (`shardtrack trace`). */
+/** Who wants to know what ct() does with a packet (`shardtrack trace`, recorder.ts). */
 export interface TrackObserver {
   /** Before the OP_CT that ends at ctx.pc. */
-  tracking(ctx: PacketContext): void;
+  tracking?(ctx: PacketContext): void;
   /** After it: `conn` is `slot << 1 | reply` of the packet's connection, or -1. */
   tracked(ctx: PacketContext, conn: number): void;
 }
 
 export class Tracker {
   observer: TrackObserver | null = null;
+  /** Why the last packet that was invalid was (INVALID_*). */
+  invalid = INVALID_NONE;
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */
   checkSequence = true;
+  /** Whether checksums are taken for right. */
+  ignoreChecksums = false;
   /** Whether a packet ends where its commit is refused (`--strict`). */
   strict = false;
   private readonly partition: Partition;
@@ -139,7 +143,7 @@ export class Tracker {
     const zone = program[pc + 2];
     const nat = program[pc + CT_ARG_NAT];
     stats[STAT.CT]++;
-    this.observer?.tracking(ctx);
+    this.observer?.tracking?.(ctx);
     if (flags & CT_FORCE) ctx.foldable = false;
 
     // A packet that the last ct() of this zone found a connection for is not run through it again,
@@ -165,7 +169,16 @@ export class Tracker {
     const invalid =
       ctx.sums === 2
         ? INVALID_L4_CHECKSUM
-        : extractConnKey(ctx.view, ctx.off, layout, key, zone, ctx.sums === 1, partition.seed, ck);
+        : extractConnKey(
+            ctx.view,
+            ctx.off,
+            layout,
+            key,
+            zone,
+            ctx.sums === 1 || this.ignoreChecksums,
+            partition.seed,
+            ck,
+          );
     if (invalid !== INVALID_NONE) {
       if (invalid === INVALID_L4_CHECKSUM) ctx.sums = 2;
       this.reject(ctx, zone, invalid);
@@ -397,6 +410,7 @@ export class Tracker {
 
   private invalidate(key: Int32Array, reason: number): void {
     key[CT_STATE] = CS_INV;
+    this.invalid = reason;
     this.stats[STAT.INVALID_0 + reason]++;
   }
 

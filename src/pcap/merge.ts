@@ -25,7 +25,17 @@ export function newMergedRecord(): MergedRecord {
   return { ...newPacketRecord(), source: 0 };
 }
 
-export class MergedSource {
+/** Packets of one or more captures, in the order in which they are to be replayed. */
+export interface PacketSource {
+  /** The next packet into `packet`. ARENA_FULL and STARVED as in `CaptureReader.next`. */
+  next(packet: MergedRecord): ReadResult;
+  /** Resolves when a STARVED source may have more. */
+  readable(): Promise<void>;
+  readonly notices: readonly CaptureNotice[];
+  close(): void;
+}
+
+export class MergedSource implements PacketSource {
   private readonly readers: readonly CaptureReader[];
   private readonly arena: PacketArena;
   /** The look-ahead packet of each reader. */

@@ -84,6 +84,79 @@ export const PARENT = record(
   'DST6_3',
 );
 
+/** What analysis keeps of a connection beside the tracker's own state, 256 bytes; only there when records are asked
+ *  for. Writer: the coordinator (zeroes it) until the connection is published, then its home worker alone. Pairs of
+ *  words at even places are Float64; a number at the end of a name is the direction (0: original). */
+export const RECORD = record(
+  'FIRST_PACKET', // number of the first packet, from 0
+  'FIRST_PACKET_HI',
+  'LAST_PACKET',
+  'LAST_PACKET_HI',
+  'FRAME_BYTES_0', // on the wire, from the first byte of the Ethernet header on
+  'FRAME_BYTES_0_HI',
+  'FRAME_BYTES_1',
+  'FRAME_BYTES_1_HI',
+  'IP_BYTES_0', //   from the IP header on, without Ethernet padding
+  'IP_BYTES_0_HI',
+  'IP_BYTES_1',
+  'IP_BYTES_1_HI',
+  'PAYLOAD_0', //    behind the transport header
+  'PAYLOAD_0_HI',
+  'PAYLOAD_1',
+  'PAYLOAD_1_HI',
+  'SEQ_BYTES_0', //  TCP: of the stream, repetitions and holes left out
+  'SEQ_BYTES_0_HI',
+  'SEQ_BYTES_1',
+  'SEQ_BYTES_1_HI',
+  'MISSED_0', //     TCP: bytes in holes
+  'MISSED_0_HI',
+  'MISSED_1',
+  'MISSED_1_HI',
+  'PKTS_0',
+  'PKTS_1',
+  'START_SEC', //    time of the first packet …
+  'START_NSEC',
+  'END_SEC', //      … and the latest of any
+  'END_NSEC',
+  'NEXT_0', //       TCP: sequence number behind the furthest byte
+  'NEXT_1',
+  'FLAGS', //        TCP flags of direction 0 in bits 0-7, of 1 in 8-15; RECORD_* above
+  'SYN_SEC', //      time of the last SYN before its answer
+  'SYN_NSEC',
+  'HOLE_LO_0', //    TCP: the latest hole in the stream; empty if both are the same
+  'HOLE_HI_0',
+  'HOLE_LO_1',
+  'HOLE_HI_1',
+  'RETRANS_0',
+  'RETRANS_1',
+  'DISORDER_0',
+  'DISORDER_1',
+  'INVALID', //      packets that were not in the connection's windows
+  'ERRORS', //       ICMP errors about the connection
+  'VLAN', //         TCI of the outer tag in bits 16-31, of the inner in 0-15, each with bit 12 set; 0: none
+  'IN_PORT',
+  'HISTORY_0', //    4 bits an event, in order: RECORD_EVENTS
+  'HISTORY_1', //    the ninth and later; which there are in bits 16-27
+  'DROPS', //        packets that the flow table dropped, why the first was, and at which stat point
+  'DROP_REASON',
+  'DROP_STAT',
+  'SYNACK_NS', //    Float64: ns from SYN to SYN-ACK …
+  'SYNACK_NS_HI',
+  'RTT_NS', //       … and to the ACK of that
+  'RTT_NS_HI',
+  'DROP_PACKET', // number of the first packet that was dropped, from 1
+  'DROP_PACKET_HI',
+);
+
+/** Bits of RECORD.FLAGS: the direction's stream has begun; times in SYNACK_NS and RTT_NS. */
+export const RECORD_STREAM_0 = 1 << 16;
+export const RECORD_STREAM_1 = 1 << 17;
+export const RECORD_SYNACK = 1 << 18;
+export const RECORD_RTT = 1 << 19;
+export const RECORD_SYN = 1 << 20;
+/** Letters of the events in HISTORY, from 1 on: those of Zeek's conn.log, upper case for the original direction. */
+export const RECORD_EVENTS = 'SHADFRshadfr';
+
 /** An index bucket: one cache line. TAG_n is the hash of a tuple, TAG_FREE or TAG_REMOVED; ENTRY_n is
  *  `slot << 1 | reply`, valid only behind a published tag. `reply` is 1 for the entry that a translated
  *  connection has for the tuple of its replies. */

@@ -1,14 +1,17 @@
 /** Replays packets from memory through the real thing: source, dispatcher, workers, collector. */
 import assert from 'node:assert/strict';
+import { ruleNames } from '../../src/analyze/analyze.js';
 import { statsOf } from '../../src/cli/summary.js';
 import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
+import type { ConnectionRecord } from '../../src/coordinator/records.js';
 import { type ReplayResult, replay, type TraceRequest } from '../../src/coordinator/replay.js';
 import { parseGroups } from '../../src/openflow/groups.js';
 import { orderingOf } from '../../src/openflow/order.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import { Pipeline } from '../../src/openflow/tables.js';
 import { Translator } from '../../src/openflow/translate.js';
+import { recordJson } from '../../src/output/records/sinks.js';
 import { SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource } from '../../src/pcap/merge.js';
 import { type CaptureReader, type PacketRecord, ReadResult } from '../../src/pcap/types.js';
@@ -28,6 +31,8 @@ export interface RunOptions {
   /** Lines of an events file. */
   events?: string;
   strict?: boolean;
+  /** Keep records of connections. */
+  records?: boolean;
   trace?: TraceRequest;
   /** See Translator. */
   maxFrozen?: number;
@@ -48,6 +53,8 @@ export interface RunResult {
   table: string[];
   /** Lines as `--events-log` has them. */
   log: string[];
+  /** Lines of connection records, if they were asked for. */
+  records: string[];
   /** `traffic` of `--stats`. */
   traffic: ReturnType<typeof statsOf>['traffic'];
   run: ReturnType<typeof statsOf>['run'];
@@ -167,12 +174,15 @@ export async function runSource(
   ];
   const ordering = orderingOf(lists);
   const log: string[] = [];
+  const records: string[] = [];
+  const pipeline = new Pipeline({ rules, groups, ports });
+  const ruleOf = ruleNames(pipeline);
   const result = await replay({
     source,
     arena,
     portMap: { portOf },
     ports,
-    translator: new Translator(new Pipeline({ rules, groups, ports }), o.maxFrozen),
+    translator: new Translator(pipeline, o.maxFrozen),
     workers,
     ordering,
     events,
@@ -180,6 +190,7 @@ export async function runSource(
     onEvent: (outcome) => log.push(outcomeJson(outcome)),
     ...(o.strict === undefined ? {} : { strict: o.strict }),
     ...(o.trace === undefined ? {} : { trace: o.trace }),
+    ...(o.records ? { onRecord: (r: ConnectionRecord) => records.push(recordJson(r, ruleOf)) } : {}),
     sinks: [recorder],
     // The tables are sized by this; tests hold few connections.
     maxConns: o.maxConns ?? 100_000,
@@ -193,7 +204,7 @@ export async function runSource(
   const { verdicts, frames } = recorder;
   const dump = result.dump();
   const tables = `${result.dumpFlows()}${result.dumpGroups()}`.split('\n');
-  return { verdicts, frames, dump, tables, table: result.dumpJson(), log, traffic, run, result };
+  return { verdicts, frames, dump, tables, table: result.dumpJson(), log, records, traffic, run, result };
 }
 
 export function parseVerdicts(r: RunResult): VerdictLine[] {
@@ -202,7 +213,7 @@ export function parseVerdicts(r: RunResult): VerdictLine[] {
 
 /** First difference of two runs in what must not differ, or null. */
 export function difference(a: RunResult, b: RunResult): string | null {
-  for (const what of ['verdicts', 'frames', 'log', 'dump', 'tables', 'table'] as const) {
+  for (const what of ['verdicts', 'frames', 'log', 'records', 'dump', 'tables', 'table'] as const) {
     const n = Math.max(a[what].length, b[what].length);
     for (let i = 0; i < n; i++) {
       if (a[what][i] !== b[what][i]) return `${what}[${i}]:\n  ${a[what][i]}\n  ${b[what][i]}`;

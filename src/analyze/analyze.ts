@@ -1,0 +1,127 @@
+/** Connection records of captures: the library's `analyze`, and what `shardtrack analyze` runs on. */
+import { availableParallelism } from 'node:os';
+import type { ConnectionRecord } from '../coordinator/records.js';
+import { type PortMap, type ReplayOptions, type ReplayResult, replay } from '../coordinator/replay.js';
+import { formatRule } from '../openflow/format.js';
+import { type Ordering, orderingOf } from '../openflow/order.js';
+import { parseFlows } from '../openflow/parser.js';
+import { TableRule } from '../openflow/rules.js';
+import { Pipeline } from '../openflow/tables.js';
+import { Translator } from '../openflow/translate.js';
+import type { RuleNames } from '../output/records/columns.js';
+import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
+import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.js';
+import { findCaptures } from './inputs.js';
+import { type Reconciliation, reconcile } from './reconcile.js';
+import { Summarizer, type Summary } from './summary.js';
+
+/** Tracks everything and drops nothing. */
+export const TRACK_ALL = 'ip,actions=ct(commit),in_port\nipv6,actions=ct(commit),in_port\n';
+
+/** Segments of the packet arena besides those that readers need to go on. */
+const SPARE_SEGMENTS = 32;
+
+/** A flow table that is ready to run. */
+export interface Tables {
+  pipeline: Pipeline;
+  ordering: Ordering;
+  /** Without LOCAL. */
+  ports: readonly number[];
+}
+
+export interface AnalyzeOptions
+  extends Pick<
+    ReplayOptions,
+    | 'events'
+    | 'maxConns'
+    | 'window'
+    | 'vector'
+    | 'jitter'
+    | 'ignoreChecksums'
+    | 'progress'
+    | 'signal'
+    | 'stop'
+  > {
+  /** Files, folders, patterns; `-` is standard input. */
+  paths: readonly string[];
+  /** A flow table, as text for `ovs-ofctl add-flows`, or ready. Default: every connection is tracked in zone 0. */
+  flows?: string | Tables;
+  /** Which port a packet arrives on. Default: interface k of its capture is port k + 1. */
+  portMap?: PortMap;
+  /** Threads; 0: all on this one. Default: all processors but one. No result depends on it. */
+  workers?: number;
+  /** Takes every record, with a function that gives the text of the rule at its stat point. */
+  onRecord?: (record: ConnectionRecord, ruleOf: RuleNames) => void;
+}
+
+export interface Analysis {
+  /** In the order of the paths. */
+  files: readonly CaptureReport[];
+  /** Files in folders that were no captures. */
+  passedOver: readonly string[];
+  reconciliation: Reconciliation;
+  summary: Summary;
+  result: ReplayResult;
+}
+
+/** Reads captures as one timeline, and gives out a record for each connection. Rejects with FlowSyntaxError for a
+ *  mistake in the table, with Error for a path that names nothing; damaged captures are in `files`. */
+export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
+  const { paths, passedOver } = await findCaptures(options.paths);
+  const { flows } = options;
+  const tables = typeof flows === 'object' ? flows : tablesOf(flows ?? TRACK_ALL);
+  const ruleOf = ruleNames(tables.pipeline);
+  const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
+  const arena = new SegmentArena(segments, DEFAULT_SEGMENT_BYTES);
+  const source = await Timeline.of(paths, arena);
+  const summarizer = new Summarizer(ruleOf);
+  const result = await replay({
+    source,
+    arena,
+    portMap: options.portMap ?? { portOf: (_source, iface) => iface + 1 },
+    ports: tables.ports,
+    translator: new Translator(tables.pipeline),
+    ordering: tables.ordering,
+    workers: options.workers ?? Math.max(1, availableParallelism() - 1),
+    events: options.events,
+    maxConns: options.maxConns,
+    window: options.window,
+    vector: options.vector,
+    jitter: options.jitter,
+    ignoreChecksums: options.ignoreChecksums,
+    progress: options.progress,
+    signal: options.signal,
+    stop: options.stop,
+    onRecord(record) {
+      summarizer.add(record);
+      options.onRecord?.(record, ruleOf);
+    },
+  });
+  const { reports: files } = source;
+  const reconciliation = reconcile(files, result, summarizer.counted);
+  return { files, passedOver, reconciliation, summary: summarizer.summary(), result };
+}
+
+/** The text of the last rule at each stat point. */
+export function ruleNames({ stats }: Pipeline): RuleNames {
+  const names = new Map<number, string | null>();
+  return (stat) => {
+    let name = names.get(stat);
+    if (name === undefined) {
+      const rule = stat < 0 ? undefined : stats.list(stat).findLast((c) => c instanceof TableRule);
+      name = rule === undefined ? null : formatRule(rule as TableRule);
+      names.set(stat, name);
+    }
+    return name;
+  };
+}
+
+function tablesOf(text: string): Tables {
+  const rules = parseFlows(text, '<flows>');
+  const ports = [1];
+  return {
+    pipeline: new Pipeline({ rules, ports }),
+    ordering: orderingOf(rules.map((r) => r.actions)),
+    ports,
+  };
+}

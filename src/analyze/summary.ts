@@ -1,0 +1,194 @@
+/** What an analyst asks first: who talks most, which services, how connections ended, whose handshakes fail, what
+ *  the flow table dropped. In bounded memory: of rankings over hosts and services at most RANKED entries are kept, the
+ *  largest ones (the rest would have to grow beyond them to be missed; `exact` says whether any was let go). */
+import { protocolName } from '../coordinator/dump.js';
+import { type ConnectionRecord, connState } from '../coordinator/records.js';
+import { DROP_REASONS } from '../datapath/program.js';
+import { IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
+import type { Amount } from './reconcile.js';
+
+const RANKED = 1 << 15;
+/** Targets of a source that are told apart. */
+const TARGETS = 256;
+
+export interface Ranked extends Amount {
+  name: string;
+  connections: number;
+}
+
+/** A source whose TCP handshakes failed. */
+export interface FailedSource {
+  src: string;
+  /** Connections that were never opened, and all of its TCP connections. */
+  failed: number;
+  connections: number;
+  /** Different targets and ports of those that failed, up to 256. */
+  hosts: number;
+  ports: number;
+}
+
+export interface Summary {
+  connections: number;
+  /** All by bytes; hosts count what they send and get. */
+  hosts: readonly Ranked[];
+  services: readonly Ranked[];
+  exact: boolean;
+  /** Connections by conn_state, TCP only, and by how they ended. */
+  tcpStates: ReadonlyMap<string, number>;
+  endings: ReadonlyMap<string, number>;
+  protocols: ReadonlyMap<string, number>;
+  failed: readonly FailedSource[];
+  /** Connections with dropped packets, by why the first was and by which rule. */
+  drops: readonly { reason: string; rule: string | null; connections: number; packets: number }[];
+  retransmissions: number;
+  outOfOrder: number;
+}
+
+const FAILED = new Set(['S0', 'REJ', 'RSTOS0', 'RSTRH', 'SH', 'SHR']);
+
+export class Summarizer {
+  /** Totals over all records. */
+  readonly counted = { connections: 0, packets: 0, bytes: 0 };
+  private readonly ruleOf: (stat: number) => string | null;
+  private readonly hosts = new Ranking<Ranked>((r) => r.bytes);
+  private readonly services = new Ranking<Ranked>((r) => r.bytes);
+  private readonly sources = new Ranking<Source>((s) => s.failed);
+  private readonly tcpStates = new Map<string, number>();
+  private readonly endings = new Map<string, number>();
+  private readonly protocols = new Map<string, number>();
+  private readonly drops = new Map<
+    string,
+    { reason: string; rule: string | null; connections: number; packets: number }
+  >();
+  private retransmissions = 0;
+  private outOfOrder = 0;
+
+  constructor(ruleOf: (stat: number) => string | null) {
+    this.ruleOf = ruleOf;
+  }
+
+  add(r: ConnectionRecord): void {
+    const { connection: c } = r;
+    const packets = r.packets[0] + r.packets[1];
+    const bytes = r.frameBytes[0] + r.frameBytes[1];
+    this.counted.connections++;
+    this.counted.packets += packets;
+    this.counted.bytes += bytes;
+    const { src, dst, dport } = c.orig;
+    const name = protocolName(c.proto);
+    credit(this.hosts, src, packets, bytes);
+    if (dst !== src) credit(this.hosts, dst, packets, bytes);
+    const ported = c.proto === IPPROTO_TCP || c.proto === IPPROTO_UDP;
+    credit(this.services, ported ? `${name}/${dport}` : name, packets, bytes);
+    increment(this.endings, r.ending);
+    increment(this.protocols, name);
+    if (c.proto === IPPROTO_TCP) {
+      this.handshake(src, dst, dport ?? 0, connState(r));
+      this.retransmissions += r.retransmissions[0] + r.retransmissions[1];
+      this.outOfOrder += r.outOfOrder[0] + r.outOfOrder[1];
+    }
+    if (r.drops > 0) this.dropped(r);
+  }
+
+  summary(): Summary {
+    const { hosts, services, sources } = this;
+    return {
+      connections: this.counted.connections,
+      hosts: hosts.largest(),
+      services: services.largest(),
+      exact: hosts.exact && services.exact && sources.exact,
+      tcpStates: this.tcpStates,
+      endings: this.endings,
+      protocols: this.protocols,
+      failed: sources
+        .largest()
+        .filter((s) => s.failed > 0)
+        .map((s) => ({ ...s, hosts: s.hosts.size, ports: s.ports.size })),
+      drops: [...this.drops.values()].sort((a, b) => b.packets - a.packets),
+      retransmissions: this.retransmissions,
+      outOfOrder: this.outOfOrder,
+    };
+  }
+
+  private handshake(src: string, dst: string, dport: number, state: string): void {
+    increment(this.tcpStates, state);
+    const source = this.sources.entry(src, () => ({
+      src,
+      failed: 0,
+      connections: 0,
+      hosts: new Set<string>(),
+      ports: new Set<number>(),
+    }));
+    source.connections++;
+    if (!FAILED.has(state)) return;
+    source.failed++;
+    if (source.hosts.size < TARGETS) source.hosts.add(dst);
+    if (source.ports.size < TARGETS) source.ports.add(dport);
+  }
+
+  private dropped(r: ConnectionRecord): void {
+    const reason = DROP_REASONS[r.dropReason] ?? '';
+    const rule = this.ruleOf(r.dropStat);
+    const key = `${reason} ${rule}`;
+    let entry = this.drops.get(key);
+    if (entry === undefined) {
+      entry = { reason, rule, connections: 0, packets: 0 };
+      this.drops.set(key, entry);
+    }
+    entry.connections++;
+    entry.packets += r.drops;
+  }
+}
+
+interface Source {
+  src: string;
+  failed: number;
+  connections: number;
+  hosts: Set<string>;
+  ports: Set<number>;
+}
+
+/** Entries by name; when there are twice as many as are kept, the smaller half goes. */
+class Ranking<T> {
+  exact = true;
+  private entries = new Map<string, T>();
+  private readonly size: (entry: T) => number;
+
+  constructor(size: (entry: T) => number) {
+    this.size = size;
+  }
+
+  entry(name: string, make: () => T): T {
+    let entry = this.entries.get(name);
+    if (entry === undefined) {
+      if (this.entries.size >= 2 * RANKED) this.prune();
+      entry = make();
+      this.entries.set(name, entry);
+    }
+    return entry;
+  }
+
+  largest(): T[] {
+    return this.sorted().map(([, entry]) => entry);
+  }
+
+  private prune(): void {
+    this.exact = false;
+    this.entries = new Map(this.sorted().slice(0, RANKED));
+  }
+
+  private sorted(): [string, T][] {
+    return [...this.entries].sort(([a, x], [b, y]) => this.size(y) - this.size(x) || (a < b ? -1 : 1));
+  }
+}
+
+function credit(ranking: Ranking<Ranked>, name: string, packets: number, bytes: number): void {
+  const entry = ranking.entry(name, () => ({ name, connections: 0, packets: 0, bytes: 0 }));
+  entry.connections++;
+  entry.packets += packets;
+  entry.bytes += bytes;
+}
+
+function increment(map: Map<string, number>, key: string): void {
+  map.set(key, (map.get(key) ?? 0) + 1);
+}

@@ -1,0 +1,152 @@
+/** The columns of a connection record, for every format that has columns: NDJSON, CSV, Parquet. docs/analyze.md says
+ *  what each means. */
+
+import { TCP_STATE_NAMES } from '../../conntrack/tcp.js';
+import { protocolName, type Tuple, tcpOneState } from '../../coordinator/dump.js';
+import { type ConnectionRecord, connState } from '../../coordinator/records.js';
+import { DROP_REASONS } from '../../datapath/program.js';
+import { IPPROTO_TCP } from '../../wire/extract.js';
+
+/** `time`: nanoseconds since 1970 (bigint). `seconds`: a difference. */
+export type ColumnType = 'text' | 'integer' | 'seconds' | 'time';
+
+export interface Column {
+  readonly name: string;
+  readonly type: ColumnType;
+  /** null: it does not apply. */
+  readonly value: (r: ConnectionRecord, rules: RuleNames) => string | number | bigint | null;
+}
+
+/** Text of the rule by which a packet went last, at a stat point. */
+export type RuleNames = (stat: number) => string | null;
+
+const text = (name: string, value: Column['value']): Column => ({ name, type: 'text', value });
+const integer = (name: string, value: Column['value']): Column => ({ name, type: 'integer', value });
+const seconds = (name: string, ns: (r: ConnectionRecord) => number | null): Column => ({
+  name,
+  type: 'seconds',
+  value: (r) => {
+    const n = ns(r);
+    return n === null ? null : n / 1e9;
+  },
+});
+const time = (
+  name: string,
+  sec: (r: ConnectionRecord) => number,
+  nsec: (r: ConnectionRecord) => number,
+): Column => ({
+  name,
+  type: 'time',
+  value: (r) => BigInt(sec(r)) * 1_000_000_000n + BigInt(nsec(r)),
+});
+/** A column for each direction. */
+const both = (name: string, get: (r: ConnectionRecord) => readonly [number, number]): Column[] => [
+  integer(`orig_${name}`, (r) => get(r)[0]),
+  integer(`reply_${name}`, (r) => get(r)[1]),
+];
+/** The same, for TCP only. */
+const bothTcp = (name: string, get: (r: ConnectionRecord) => readonly [number, number]): Column[] => [
+  integer(`orig_${name}`, (r) => (isTcp(r) ? get(r)[0] : null)),
+  integer(`reply_${name}`, (r) => (isTcp(r) ? get(r)[1] : null)),
+];
+const isTcp = (r: ConnectionRecord): boolean => r.connection.proto === IPPROTO_TCP;
+const flags = (r: ConnectionRecord, reply: 0 | 1): string | null =>
+  isTcp(r) ? tcpFlagsText(r.tcpFlags[reply]) : null;
+
+export const COLUMNS: readonly Column[] = [
+  time(
+    'start',
+    (r) => r.startSec,
+    (r) => r.startNsec,
+  ),
+  time(
+    'end',
+    (r) => r.endSec,
+    (r) => r.endNsec,
+  ),
+  seconds('duration', (r) => r.durationNs),
+  text('protocol', (r) => protocolName(r.connection.proto)),
+  integer('ip_version', (r) => (r.connection.ipv6 ? 6 : 4)),
+  text('src', (r) => r.connection.orig.src),
+  integer('sport', (r) => r.connection.orig.sport ?? null),
+  text('dst', (r) => r.connection.orig.dst),
+  integer('dport', (r) => r.connection.orig.dport ?? null),
+  integer('icmp_type', (r) => r.connection.orig.type ?? null),
+  integer('icmp_id', (r) => r.connection.orig.id ?? null),
+  text('nat', (r) => natOf(r)),
+  text('reply_src', (r) => r.connection.reply.src),
+  integer('reply_sport', (r) => r.connection.reply.sport ?? null),
+  text('reply_dst', (r) => r.connection.reply.dst),
+  integer('reply_dport', (r) => r.connection.reply.dport ?? null),
+  integer('zone', (r) => r.connection.zone),
+  integer('mark', (r) => r.connection.mark),
+  text('label', (r) => labelOf(r)),
+  text('state', (r) => stateOf(r)),
+  text('conn_state', (r) => connState(r)),
+  text('ending', (r) => r.ending),
+  text('history', (r) => r.history),
+  ...both('packets', (r) => r.packets),
+  ...both('bytes', (r) => r.ipBytes),
+  ...both('frame_bytes', (r) => r.frameBytes),
+  ...both('payload_bytes', (r) => r.payloadBytes),
+  ...bothTcp('stream_bytes', (r) => r.streamBytes),
+  ...bothTcp('missed_bytes', (r) => r.missedBytes),
+  text('orig_tcp_flags', (r) => flags(r, 0)),
+  text('reply_tcp_flags', (r) => flags(r, 1)),
+  ...bothTcp('retransmissions', (r) => r.retransmissions),
+  ...bothTcp('out_of_order', (r) => r.outOfOrder),
+  seconds('syn_ack_time', (r) => r.synAckNs),
+  seconds('handshake_time', (r) => r.handshakeNs),
+  integer('invalid_packets', (r) => r.invalid),
+  integer('icmp_errors', (r) => r.icmpErrors),
+  text('helper', (r) => r.connection.helper),
+  text('parent', (r) => (r.connection.parent === null ? null : tupleText(r.connection.parent))),
+  integer('vlan', (r) => r.vlan[0] ?? null),
+  integer('inner_vlan', (r) => r.vlan[1] ?? null),
+  integer('in_port', (r) => r.inPort),
+  integer('first_packet', (r) => r.firstPacket),
+  integer('last_packet', (r) => r.lastPacket),
+  text('community_id', (r) => r.communityId),
+  integer('dropped_packets', (r) => r.drops),
+  text('drop_reason', (r) => DROP_REASONS[r.dropReason]),
+  text('drop_rule', (r, rules) => (r.drops === 0 ? null : rules(r.dropStat))),
+];
+
+/** Which end of the connection was translated: src, dst, both; null if neither. */
+export function natOf(r: ConnectionRecord): string | null {
+  const { orig, reply } = r.connection;
+  const src = orig.src !== reply.dst || orig.sport !== reply.dport || orig.id !== reply.id;
+  const dst = orig.dst !== reply.src || orig.dport !== reply.sport;
+  return src && dst ? 'both' : src ? 'src' : dst ? 'dst' : null;
+}
+
+/** The state at the end: for TCP as the kernel would name it, else whether a reply has come. */
+export function stateOf(r: ConnectionRecord): string {
+  if (isTcp(r)) return TCP_STATE_NAMES[tcpOneState(r.connection.state)];
+  return r.packets[1] > 0 ? 'ESTABLISHED' : 'NEW';
+}
+
+/** As tshark writes them, FIN last: "SA", "PAF". */
+export function tcpFlagsText(bits: number): string {
+  return [...'SRPAUECF'].filter((_, i) => bits & FLAG_BITS[i]).join('');
+}
+const FLAG_BITS = [2, 4, 8, 16, 32, 64, 128, 1];
+
+export function tupleText(t: Tuple): string {
+  if (t.id !== undefined) return `${t.src} -> ${t.dst} id ${t.id}`;
+  const end = (host: string, port: number | undefined): string =>
+    `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  return `${end(t.src, t.sport)} -> ${end(t.dst, t.dport)}`;
+}
+
+function labelOf(r: ConnectionRecord): string | null {
+  const hex = [...r.connection.label].map((w) => (w >>> 0).toString(16).padStart(8, '0')).join('');
+  const digits = hex.replace(/^0+/, '');
+  return digits === '' ? null : `0x${digits}`;
+}
+
+/** Seconds with nine digits. */
+export function timeText(ns: bigint): string {
+  const sec = ns / 1_000_000_000n - (ns < 0n && ns % 1_000_000_000n !== 0n ? 1n : 0n);
+  return `${sec}.${String(ns - sec * 1_000_000_000n).padStart(9, '0')}`;
+}

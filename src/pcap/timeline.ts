@@ -1,0 +1,212 @@
+/** Any number of captures as one timeline.
+ *
+ *  The time of each capture's first packet is looked up at the start. A capture is opened when the timeline reaches
+ *  that time, and closed at its end; captures that overlap are merged by time, as `MergedSource` does. So a set that
+ *  rotates has one file open at a time, and a thousand files cost no more memory than those that overlap.
+ *
+ *  A damaged capture gives what it has; the damage is noted with its report, and the others go on. */
+import { MIN_SEGMENT_BYTES, SegmentArena } from './arena.js';
+import type { MergedRecord, PacketSource } from './merge.js';
+import { openCapture } from './open.js';
+import {
+  CaptureError,
+  type CaptureNotice,
+  type CaptureReader,
+  type PacketArena,
+  type PacketRecord,
+  ReadResult,
+} from './types.js';
+import { newPacketRecord } from './window.js';
+
+const { END, PACKET, STARVED } = ReadResult;
+
+/** Captures that may overlap in time. */
+export const MAX_OVERLAPPING = 256;
+
+/** What came out of a capture. */
+export interface CaptureReport {
+  readonly path: string;
+  packets: number;
+  /** Of whole frames on the wire. */
+  bytes: number;
+  /** Packets of which the capture has the beginning only. */
+  cut: number;
+  /** Why it could not be read, or not to its end. */
+  damage: string | null;
+  notices: readonly CaptureNotice[];
+}
+
+interface Entry {
+  /** Index of its report. */
+  source: number;
+  reader: CaptureReader;
+  head: PacketRecord;
+  filled: boolean;
+}
+
+interface Start {
+  source: number;
+  sec: number;
+  nsec: number;
+}
+
+export class Timeline implements PacketSource {
+  /** In the order in which the paths were given. */
+  readonly reports: readonly CaptureReport[];
+  private readonly arena: PacketArena;
+  /** Captures to be opened, the latest first. */
+  private readonly starts: Start[];
+  private readonly open: Entry[] = [];
+  /** What `readable` waits for: a reader, or that the next capture is opened. */
+  private starved: CaptureReader | null = null;
+
+  private constructor(reports: readonly CaptureReport[], starts: Start[], arena: PacketArena) {
+    this.reports = reports;
+    this.starts = starts;
+    this.arena = arena;
+  }
+
+  /** Looks into all captures. `arena` needs `minSegments` for all that overlap. Never rejects for a capture that can't
+   *  be read: its report says so. */
+  static async of(paths: readonly string[], arena: PacketArena): Promise<Timeline> {
+    const reports: CaptureReport[] = paths.map((path) => ({
+      path,
+      packets: 0,
+      bytes: 0,
+      cut: 0,
+      damage: null,
+      notices: [],
+    }));
+    const starts: Start[] = [];
+    for (const [source, report] of reports.entries()) {
+      // Standard input can be read only once, so it comes first.
+      const first = report.path === '-' ? { sec: -Infinity, nsec: 0 } : await firstPacket(report);
+      if (first !== null) starts.push({ source, sec: first.sec, nsec: first.nsec });
+    }
+    starts.sort((a, b) => b.sec - a.sec || b.nsec - a.nsec || b.source - a.source);
+    return new Timeline(reports, starts, arena);
+  }
+
+  next(packet: MergedRecord): ReadResult {
+    for (let i = 0; i < this.open.length; ) {
+      const entry = this.open[i];
+      const state = entry.filled ? PACKET : this.fill(entry);
+      if (state === END) {
+        this.leave(i);
+        continue;
+      }
+      if (state !== PACKET) {
+        this.starved = entry.reader;
+        return state;
+      }
+      i++;
+    }
+    let best: Entry | null = null;
+    for (const entry of this.open) if (best === null || before(entry, best)) best = entry;
+    const due = this.starts.at(-1);
+    if (due !== undefined && (best === null || !later(due, best.head))) {
+      this.starved = null;
+      return STARVED;
+    }
+    if (best === null) return END;
+    const { head, source } = best;
+    packet.off = head.off;
+    packet.capLen = head.capLen;
+    packet.wireLen = head.wireLen;
+    packet.sec = head.sec;
+    packet.nsec = head.nsec;
+    packet.iface = head.iface;
+    packet.segment = head.segment;
+    packet.source = source;
+    best.filled = false;
+    const report = this.reports[source];
+    report.packets++;
+    report.bytes += head.wireLen;
+    if (head.capLen < head.wireLen) report.cut++;
+    return PACKET;
+  }
+
+  async readable(): Promise<void> {
+    if (this.starved !== null) return this.starved.readable();
+    const start = this.starts.pop();
+    if (start === undefined) return;
+    const report = this.reports[start.source];
+    try {
+      if (this.open.length === MAX_OVERLAPPING) {
+        throw new Error(
+          `${MAX_OVERLAPPING} captures overlap in time already; merge some of them first (mergecap)`,
+        );
+      }
+      const reader = await openCapture(report.path, this.arena);
+      this.open.push({ source: start.source, reader, head: newPacketRecord(), filled: false });
+    } catch (error) {
+      report.damage = (error as Error).message;
+    }
+  }
+
+  get notices(): CaptureNotice[] {
+    return this.reports.flatMap((r) => [...r.notices]);
+  }
+
+  close(): void {
+    this.starts.length = 0;
+    while (this.open.length > 0) {
+      const [entry] = this.open;
+      if (entry.filled) this.arena.release(entry.head.segment);
+      this.leave(0);
+    }
+  }
+
+  /** The next packet of a capture into its head; damage ends it. */
+  private fill(entry: Entry): ReadResult {
+    try {
+      const state = entry.reader.next(entry.head);
+      entry.filled = state === PACKET;
+      return state;
+    } catch (error) {
+      if (!(error instanceof CaptureError)) throw error;
+      this.reports[entry.source].damage = error.message;
+      return END;
+    }
+  }
+
+  private leave(i: number): void {
+    const [{ source, reader }] = this.open.splice(i, 1);
+    this.reports[source].notices = reader.notices;
+    reader.close();
+  }
+}
+
+function before(a: Entry, b: Entry): boolean {
+  const x = a.head;
+  const y = b.head;
+  return x.sec !== y.sec ? x.sec < y.sec : x.nsec !== y.nsec ? x.nsec < y.nsec : a.source < b.source;
+}
+
+function later(a: { sec: number; nsec: number }, b: { sec: number; nsec: number }): boolean {
+  return a.sec !== b.sec ? a.sec > b.sec : a.nsec > b.nsec;
+}
+
+/** The first packet of a capture; null, with what is to be said in its report, if there is none. */
+async function firstPacket(report: CaptureReport): Promise<PacketRecord | null> {
+  const arena = new SegmentArena(2, MIN_SEGMENT_BYTES);
+  let reader: CaptureReader | null = null;
+  try {
+    reader = await openCapture(report.path, arena);
+    const packet = newPacketRecord();
+    let state = reader.next(packet);
+    while (state === STARVED) {
+      await reader.readable();
+      state = reader.next(packet);
+    }
+    if (state === PACKET) return packet;
+    report.notices = reader.notices;
+    return null;
+  } catch (error) {
+    if (!(error instanceof CaptureError)) throw error;
+    report.damage = error.message;
+    return null;
+  } finally {
+    reader?.close();
+  }
+}

@@ -1,0 +1,267 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { type Analysis, type AnalyzeOptions, analyze } from '../../../src/analyze/analyze.js';
+import { findCaptures } from '../../../src/analyze/inputs.js';
+import { FlowSyntaxError } from '../../../src/openflow/types.js';
+import { recordJson } from '../../../src/output/records/sinks.js';
+import { data, ethernet, ipv4, type Packet, packet, pcapFile, Random, udp } from '../../support/packets.js';
+import { randomTraffic } from '../../support/random-traffic.js';
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-analyze-'));
+after(() => fs.rmSync(folder, { recursive: true, force: true }));
+let nFolders = 0;
+
+/** A folder with these files. */
+function files(content: Record<string, Uint8Array | string>): string {
+  const at = path.join(folder, String(nFolders++));
+  for (const [name, bytes] of Object.entries(content)) {
+    fs.mkdirSync(path.dirname(path.join(at, name)), { recursive: true });
+    fs.writeFileSync(path.join(at, name), bytes);
+  }
+  return at;
+}
+
+const NANO = { nano: true };
+const SMALL = { maxConns: 100_000 };
+
+async function records(
+  paths: string[],
+  options: Partial<AnalyzeOptions> = {},
+): Promise<{ lines: string[]; analysis: Analysis }> {
+  const lines: string[] = [];
+  const onRecord: AnalyzeOptions['onRecord'] = (r, ruleOf) => lines.push(recordJson(r, ruleOf));
+  const analysis = await analyze({ paths, workers: 0, ...SMALL, ...options, onRecord });
+  return { lines, analysis };
+}
+
+test('analyze: a set that rotates, compressed or not, gives what one capture of it all does', async () => {
+  const packets = randomTraffic(new Random(3), { packets: 600 }).map((p) => ({ ...p, port: 1 }));
+  packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
+  const set: Record<string, Uint8Array> = {};
+  for (let i = 0; i < 12; i++) {
+    const bytes = pcapFile(packets.slice(i * 50, (i + 1) * 50), NANO);
+    set[`x-${i}.pcap${i % 3 === 0 ? '.gz' : ''}`] = i % 3 === 0 ? gzipSync(bytes) : bytes;
+  }
+  const whole = files({ 'all.pcap': pcapFile(packets, NANO) });
+  const want = await records([path.join(whole, 'all.pcap')]);
+  assert.ok(want.lines.length > 20);
+  for (const workers of [0, 2]) {
+    const got = await records([files(set)], { workers });
+    assert.deepEqual(got.lines, want.lines);
+    assert.equal(got.analysis.files.length, 12);
+    assert.deepEqual(got.analysis.reconciliation, want.analysis.reconciliation);
+    assert.deepEqual(got.analysis.summary, want.analysis.summary);
+  }
+});
+
+test('analyze: captures that overlap are merged by time', async () => {
+  const packets = randomTraffic(new Random(4), { packets: 300 }).map((p) => ({ ...p, port: 1 }));
+  // No two at the same time: which comes first would depend on the file.
+  packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
+  const single = packets.map((p, i) => ({ ...p, sec: p.sec + i }));
+  const parts = [0, 1, 2].map((k) =>
+    pcapFile(
+      single.filter((_, i) => i % 3 === k),
+      NANO,
+    ),
+  );
+  const at = files({
+    'a.pcap': parts[0],
+    'b.pcap': parts[1],
+    'c.pcap': parts[2],
+    'all.pcap': pcapFile(single, NANO),
+  });
+  const got = await records([path.join(at, '[abc].pcap')]);
+  assert.deepEqual(got.lines, (await records([path.join(at, 'all.pcap')])).lines);
+});
+
+test('analyze: damaged and cut captures are reported, the rest goes on', async () => {
+  const make = (sport: number, n: number): Packet[] =>
+    Array.from({ length: n }, (_, i) =>
+      packet(
+        10 * sport + i,
+        1,
+        ethernet({}, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp({ sport, data: data(99) }))),
+      ),
+    );
+  const broken = Buffer.from(pcapFile(make(2, 5)));
+  broken.writeUInt32LE(0x7fffffff, 24 + 2 * (16 + 141) + 8);
+  const at = files({
+    'whole.pcap': pcapFile(make(1, 5)),
+    'broken.pcap': broken,
+    'cut.pcap': pcapFile(make(3, 5)).subarray(0, -10),
+    'short.pcap': pcapFile(make(4, 5), { snaplen: 60 }),
+    'nothing.pcap': Buffer.from('d4c3b2a1', 'hex'),
+    'notes.txt': 'no capture',
+    'empty.pcap': pcapFile([]),
+  });
+  const { lines, analysis } = await records([at]);
+  const report = Object.fromEntries(analysis.files.map((f) => [path.basename(f.path), f]));
+  assert.deepEqual(
+    analysis.passedOver.map((p) => path.basename(p)),
+    ['notes.txt'],
+  );
+  assert.match(report['broken.pcap'].damage ?? '', /broken\.pcap: byte \d+: .*keep its first/);
+  assert.match(report['nothing.pcap'].damage ?? '', /the pcap file header has 24 bytes/);
+  assert.equal(report['whole.pcap'].damage, null);
+  assert.match(report['cut.pcap'].notices[0].message, /cut off in mid-record/);
+  const counts = (what: 'packets' | 'cut'): Record<string, number> =>
+    Object.fromEntries(Object.entries(report).map(([name, f]) => [name, f[what]]));
+  assert.deepEqual(counts('packets'), {
+    'whole.pcap': 5,
+    'broken.pcap': 2,
+    'cut.pcap': 4,
+    'short.pcap': 5,
+    'nothing.pcap': 0,
+    'empty.pcap': 0,
+  });
+  assert.equal(report['short.pcap'].cut, 5);
+  assert.equal(report['whole.pcap'].cut, 0);
+  assert.equal(lines.length, 3);
+  assert.deepEqual(
+    analysis.reconciliation.rows.map((r) => [r.name, r.packets, r.bytes]),
+    [
+      ['in connections', 11, 11 * 141],
+      ['invalid: truncated', 5, 5 * 141],
+    ],
+  );
+  assert.deepEqual(analysis.reconciliation.captured, { packets: 16, bytes: 16 * 141 });
+});
+
+test('analyze: records come as connections end, in an order that workers do not change', async () => {
+  // Three marks of 65,536 packets, a connection every 30 packets, each of which lives for a few seconds.
+  const frames = Array.from({ length: 3000 }, (_, i) =>
+    ethernet({}, ipv4({ src: `10.1.${i >> 8}.${i & 255}`, dst: '10.0.0.2' }, udp({ data: data(2) }))),
+  );
+  const packets = Array.from({ length: 200_000 }, (_, i) =>
+    packet(i / 100, 1, frames[Math.floor(i / 30) % frames.length]),
+  );
+  const parts = Array.from({ length: 100 }, (_, i) => pcapFile(packets.slice(i * 2000, (i + 1) * 2000)));
+  const bytes = Buffer.concat(parts.map((part, i) => (i === 0 ? part : part.subarray(24))));
+  const at = path.join(files({ 'many.pcap': bytes }), 'many.pcap');
+  const want: string[] = [];
+  const early: number[] = [];
+  let seen = 0;
+  await analyze({
+    paths: [at],
+    workers: 0,
+    ...SMALL,
+    onRecord(r, ruleOf) {
+      want.push(recordJson(r, ruleOf));
+      if (r.lastPacket < 60_000 && r.ending === 'timeout') early.push(seen);
+    },
+    progress: (n) => {
+      seen = n;
+    },
+  });
+  assert.equal(want.length, Math.ceil(200_000 / 30));
+  assert.ok(early.length > 1500 && early.every((n) => n < 140_000), 'records wait for the end of the input');
+  for (const jitter of [undefined, 7]) {
+    const { lines } = await records([at], { workers: 2, jitter });
+    assert.deepEqual(lines, want);
+  }
+});
+
+test('analyze: checksums are verified unless told otherwise', async () => {
+  const wrong = ethernet({}, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp({ spoil: 1 })));
+  const at = files({ 'a.pcap': pcapFile([packet(1, 1, wrong), packet(2, 1, wrong)]) });
+  assert.equal((await records([at])).lines.length, 0);
+  for (const workers of [0, 1]) {
+    const { lines, analysis } = await records([at], { ignoreChecksums: true, workers });
+    assert.equal(lines.length, 1);
+    assert.deepEqual(
+      analysis.reconciliation.rows.map((r) => [r.name, r.packets]),
+      [['in connections', 2]],
+    );
+  }
+});
+
+test('analyze: a stop ends the input, and what was read is whole', async () => {
+  const frame = ethernet({}, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp()));
+  const at = files({
+    'a.pcap': pcapFile(Array.from({ length: 50_000 }, (_, i) => packet(i / 1000, 1, frame))),
+  });
+  const stop = new AbortController();
+  stop.abort();
+  const { analysis } = await records([at], { stop: stop.signal });
+  assert.equal(analysis.reconciliation.captured.packets, analysis.result.packets);
+  assert.ok(analysis.result.packets < 50_000);
+});
+
+test('analyze: drops by rule, hosts, services, failed handshakes', async () => {
+  const scan = Array.from({ length: 40 }, (_, i) =>
+    packet(
+      i,
+      1,
+      ethernet(
+        {},
+        {
+          ...ipv4({ src: '10.0.0.66', dst: `10.0.1.${i}` }, { proto: 6, bytes: synTo(22 + (i % 2)) }),
+        },
+      ),
+    ),
+  );
+  const at = files({ 'a.pcap': pcapFile(scan) });
+  const { analysis } = await records([at], {
+    flows: 'tcp,tp_dst=22,actions=ct(commit)\ntcp,actions=ct(commit),in_port',
+  });
+  const { summary } = analysis;
+  assert.deepEqual(summary.failed, [{ src: '10.0.0.66', failed: 40, connections: 40, hosts: 40, ports: 2 }]);
+  assert.deepEqual(Object.fromEntries(summary.tcpStates), { S0: 40 });
+  assert.deepEqual(
+    summary.services.map((s) => [s.name, s.connections]),
+    [
+      ['tcp/22', 20],
+      ['tcp/23', 20],
+    ],
+  );
+  assert.deepEqual(summary.hosts[0], { name: '10.0.0.66', connections: 40, packets: 40, bytes: 40 * 54 });
+  assert.equal(summary.drops.length, 1);
+  const [drop] = summary.drops;
+  assert.deepEqual([drop.connections, drop.packets], [20, 20]);
+  assert.match(drop.rule ?? '', /tcp,tp_dst=22 actions=ct\(commit\)/);
+  await assert.rejects(records([at], { flows: 'nonsense' }), FlowSyntaxError);
+});
+
+/** A SYN, composed by hand: `ipv4` asks with its pseudo header. */
+function synTo(dport: number): (pseudo: (length: number) => Uint8Array) => Uint8Array {
+  return (pseudo) => {
+    const bytes = Buffer.alloc(20);
+    bytes.writeUInt16BE(40000, 0);
+    bytes.writeUInt16BE(dport, 2);
+    bytes[12] = 0x50;
+    bytes[13] = 2;
+    bytes.writeUInt16BE(1000, 14);
+    let sum = 0;
+    const all = Buffer.concat([pseudo(20), bytes]);
+    for (let i = 0; i < all.length; i += 2) sum += all.readUInt16BE(i);
+    while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+    bytes.writeUInt16BE(~sum & 0xffff, 16);
+    return bytes;
+  };
+}
+
+test('inputs: files once each, folders below, names in the order that people count in, and what is not there', async () => {
+  const capture = pcapFile([]);
+  const at = files({
+    'x-10.pcap': capture,
+    'x-9.pcap': capture,
+    'sub/.hidden.cap': capture,
+    'readme.md': '#',
+  });
+  const names = async (...args: string[]): Promise<string[]> =>
+    (await findCaptures(args.map((a) => (a === '-' ? a : path.join(at, a))))).paths.map((p) =>
+      path.relative(at, p),
+    );
+  assert.deepEqual(await names('.'), ['sub/.hidden.cap', 'x-9.pcap', 'x-10.pcap']);
+  assert.deepEqual(await names('x-*.pcap'), ['x-9.pcap', 'x-10.pcap']);
+  assert.deepEqual(await names('x-10.pcap', 'x-10.pcap', 'readme.md'), ['x-10.pcap', 'readme.md']);
+  assert.deepEqual((await findCaptures(['-'])).paths, ['-']);
+  await assert.rejects(names('gone.pcap'), /gone\.pcap: no such file or folder/);
+  await assert.rejects(names('y-*.pcap'), /no file matches the pattern/);
+  await assert.rejects(findCaptures([files({ 'a.txt': 'x' })]), /no capture is in the folder/);
+});
