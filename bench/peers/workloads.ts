@@ -67,6 +67,12 @@ export const WORKLOADS: readonly Workload[] = [
     frames: () => mixed({ captures: REAL.map(fixture), packets: PACKETS, copies: 32, maxFrame: 1514 }),
   },
   {
+    name: 'zones-100000',
+    what: 'three zones deep, 100,000 UDP connections',
+    flows: table('zones.txt'),
+    frames: () => udp({ ...flows, connections: 100_000 }),
+  },
+  {
     name: 'snat-100000',
     what: 'SNAT over 8 addresses, 100,000 UDP connections',
     flows: table('snat.txt'),
