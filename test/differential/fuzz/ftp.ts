@@ -306,5 +306,6 @@ export const ftpFuzzer: Fuzzer = {
       }
       if (once(r, 15)) s.cmd('dpctl/dump-conntrack', '-m');
     }
+    s.cmd('dpctl/dump-conntrack-exp');
   },
 };
