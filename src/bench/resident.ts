@@ -19,6 +19,8 @@ const BURST = 1024;
 /** Records that the sweeper looks at per turn. */
 const SWEEP_SLICE = 1024;
 const IDLE_MS = 1;
+/** Key of the tables' hashes: the same collisions in every process. */
+const TABLE_SEED = 0x5eed;
 
 /** What this thread does; names of the `stages` of results. */
 export const MAIN_STAGES = ['dispatch', 'coordinate', 'collect', 'sweep', 'wait'] as const;
@@ -73,6 +75,7 @@ export class Resident {
       arena: loaded.arena,
       ports,
       translator: new Translator(pipeline),
+      seed: TABLE_SEED,
       ...(o.vector === undefined ? {} : { vector: o.vector }),
       ...(o.worker === undefined ? {} : { worker: o.worker }),
     });

@@ -7,6 +7,7 @@ import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
 import { type AnalyzeArguments, analyzeCommand, collectRecordOutput } from './analyze.js';
 import { addBench } from './bench.js';
+import { addCompare } from './compare.js';
 import { checkFlows, formatFlows, readText } from './flows.js';
 import { addGenerate } from './generate.js';
 import {
@@ -86,6 +87,7 @@ program
   .option('--controller <FILE>', 'what went to the controller, as pcap')
   .option('--comments', 'give packets in FILE.pcapng their verdict as a comment')
   .option('--verdicts <FILE>', 'NDJSON, one line a packet')
+  .option('--frame-hashes', 'in --verdicts, a hash of every frame that was sent')
   .option(
     '--conntrack <FILE>',
     'the connection table at the end: as dpctl/dump-conntrack -m, or in FILE.ndjson or .json as a line of JSON each',
@@ -185,6 +187,7 @@ program
 
 addGenerate(program);
 addBench(program, version);
+addCompare(program);
 
 const flows = program.command('flows').description('work on flow tables without packets');
 flows

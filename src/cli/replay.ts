@@ -30,6 +30,7 @@ export interface ReplayArguments {
   events?: string;
   eventsLog?: string;
   verdicts?: string;
+  frameHashes?: boolean;
   controller?: string;
   conntrack?: string;
   dumpFlows?: string;
@@ -245,7 +246,7 @@ export function portMap(args: Pick<ReplayArguments, 'captures' | 'in' | 'inside'
 }
 
 function openSinks(args: ReplayArguments, ports: readonly number[], sinks: FileSink[]): void {
-  if (args.verdicts !== undefined) sinks.push(new NdjsonSink(args.verdicts));
+  if (args.verdicts !== undefined) sinks.push(new NdjsonSink(args.verdicts, args.frameHashes));
   if (args.controller !== undefined) sinks.push(new PortSink(OFPP_CONTROLLER, args.controller));
   for (const { port, path } of args.out) {
     if (port === null) sinks.push(new PcapngSink(path, [...ports, OFPP_LOCAL], args.comments ?? false));

@@ -1,10 +1,14 @@
 /** Where verdicts go: NDJSON, captures per port, one pcapng with an interface per port. Every file has a
  *  temporary name until `finish`. */
+import { createHash } from 'node:crypto';
 import { OFPP_CONTROLLER, OFPP_LOCAL } from '../classifier/flow-key.js';
 import type { Verdict, VerdictSink } from '../coordinator/collector.js';
 import { OutputFile } from '../pcap/output-file.js';
 import { PcapWriter } from '../pcap/pcap-writer.js';
 import { PcapngWriter } from '../pcap/pcapng-writer.js';
+
+/** Digits of a frame's hash that are written. */
+const HASH_DIGITS = 16;
 
 /** A sink with files behind it. */
 export interface FileSink extends VerdictSink {
@@ -15,20 +19,23 @@ export interface FileSink extends VerdictSink {
   abort(): void;
 }
 
-/** One line a packet, in input order. */
+/** One line a packet, in input order; on demand with a hash of every frame that was sent, in the order of `out` and
+ *  then of controllers. */
 export class NdjsonSink implements FileSink {
   readonly path: string;
   private readonly out: OutputFile;
+  private readonly hashes: boolean;
 
-  constructor(path: string) {
+  constructor(path: string, hashes = false) {
     this.path = path;
+    this.hashes = hashes;
     this.out = new OutputFile(path);
   }
 
   verdict(v: Verdict): void {
     const nsec = String(v.nsec).padStart(9, '0');
     this.out.writeText(
-      `{"packet":${v.packet},"ts":"${v.sec}.${nsec}","in_port":${v.inPort},${v.template.json}}\n`,
+      `{"packet":${v.packet},"ts":"${v.sec}.${nsec}","in_port":${v.inPort},${v.template.json}${this.hashes ? frameHashes(v) : ''}}\n`,
     );
   }
 
@@ -39,6 +46,16 @@ export class NdjsonSink implements FileSink {
   abort(): void {
     this.out.abort();
   }
+}
+
+/** As a further member of the line. */
+function frameHashes(v: Verdict): string {
+  const { frames, controller } = v.template;
+  const hashes = [...frames, ...controller].map((f) => {
+    const bytes = v.frameBytes[f].subarray(v.frameOff[f], v.frameOff[f] + v.frameLen[f]);
+    return createHash('sha1').update(bytes).digest('hex').slice(0, HASH_DIGITS);
+  });
+  return `,"frames":${JSON.stringify(hashes)}`;
 }
 
 /** What one port sent, or the controller got, as nanosecond pcap. */

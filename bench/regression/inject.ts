@@ -1,0 +1,51 @@
+/** Copies a built installation and makes a part of it slower on purpose: after each call of a method it spins for a
+ *  share of the time that the call took. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+/** Where: module and class of the method, below dist/src. */
+export const PLACES = {
+  worker: { module: 'datapath/shard.js', class: 'Shard', method: 'runVector' },
+  dispatcher: { module: 'bench/resident.js', class: 'Resident', method: 'turn' },
+  collector: { module: 'coordinator/collector.js', class: 'Collector', method: 'drain' },
+  coordinator: { module: 'coordinator/coordinator.js', class: 'Coordinator', method: 'commit' },
+} as const;
+export type Place = keyof typeof PLACES;
+
+/** Returns the folder of the copy; `percent` 0 is a copy without change. */
+export function inject(folder: string, place: Place, percent: number): string {
+  const copy = path.join(folder, `${place}-${percent}`);
+  fs.mkdirSync(copy, { recursive: true });
+  for (const name of ['dist/src', 'dist/workers', 'package.json']) {
+    fs.cpSync(path.join(root, name), path.join(copy, name), { recursive: true });
+  }
+  const modules = path.join(copy, 'node_modules');
+  if (!fs.existsSync(modules)) fs.symlinkSync(fs.realpathSync(path.join(root, 'node_modules')), modules);
+  if (percent === 0) return copy;
+  const { module, class: owner, method } = PLACES[place];
+  const file = path.join(copy, 'dist/src', module);
+  fs.appendFileSync(file, slowDown(owner, method, percent / 100));
+  return copy;
+}
+
+function slowDown(owner: string, method: string, share: number): string {
+  return `
+{
+  const original = ${owner}.prototype.${method};
+  if (typeof original !== 'function') throw new Error('inject: there is no ${owner}.${method}');
+  let depth = 0;
+  ${owner}.prototype.${method} = function (...args) {
+    const began = performance.now();
+    depth++;
+    const result = original.apply(this, args);
+    const now = performance.now();
+    // What calls itself is slowed down once.
+    if (--depth === 0) for (const end = now + (now - began) * ${share}; performance.now() < end; );
+    return result;
+  };
+}
+`;
+}

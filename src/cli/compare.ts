@@ -1,0 +1,242 @@
+/** `shardtrack compare`. */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type BenchSpec, madeSpec } from '../bench/spec.js';
+import { type Comparison, comparisonMarkdown, comparisonText } from '../compare/report.js';
+import { compareResults } from '../compare/results.js';
+import { openSide, parseSide, type Side } from '../compare/sides.js';
+import { compareStored, readResults } from '../compare/stored.js';
+import { compareTimes, type TimingVerdict } from '../compare/timing.js';
+import { tablesFor } from '../generate/tables.js';
+import { SERVER_PORT, traffic } from '../generate/traffic.js';
+import { writeCapture } from '../generate/write.js';
+import { OutputFile } from '../pcap/output-file.js';
+import { type BenchArguments, benchOptions } from './bench.js';
+import { changedWorkload } from './generate.js';
+import { UsageError, wholeNumber } from './options.js';
+import { InterruptedError, workersOf } from './replay.js';
+
+export interface CompareArguments extends BenchArguments {
+  workload: string;
+  only?: 'results' | 'time';
+  tolerance: number;
+  notice: number;
+  budget: number;
+  pairs: number;
+  slice: number;
+  slices: number;
+  warmupMs: number;
+  explain: number;
+  exitSlower: number;
+  exitUnknown: number;
+  exitDifferent: number;
+}
+
+/** Until the compiler has done most of its work. */
+const WARMUP_MS = 1200;
+/** Packets of a made workload, unless told otherwise: both sides prepare them in every pair. */
+const PACKETS = 30_000;
+
+/** What both sides replay. */
+interface Input {
+  spec: BenchSpec;
+  captures: string[];
+  /** Arguments of `replay` and `trace`. */
+  args: string[];
+  flows?: string;
+  untraceable: boolean;
+  what: string;
+}
+
+/** Runs the command; resolves to the exit code. Throws UsageError for exit code 2, anything else for 1. */
+export async function compareCommand(
+  baseText: string,
+  candidateText: string,
+  o: CompareArguments,
+): Promise<number> {
+  if (o.notice <= o.tolerance) {
+    throw new UsageError(`--notice ${o.notice} must be more than --tolerance ${o.tolerance}`);
+  }
+  const names = [baseText, candidateText].map((text) => usage(() => parseSide(text)));
+  const limits = { tolerance: o.tolerance / 100, notice: o.notice / 100 };
+  const comparison: Comparison = {
+    format: 'shardtrack-compare',
+    version: 1,
+    base: baseText,
+    candidate: candidateText,
+    what: 'stored results',
+    results: null,
+    timing: null,
+    stored: null,
+  };
+  if (names.every((name) => name.kind === 'result')) {
+    const [base, candidate] = names.map((name) => usage(() => readResults(name.value)));
+    comparison.stored = compareStored(base, candidate, limits);
+    return finish(comparison, comparison.stored.verdict, o);
+  }
+  const say = (text: string) => {
+    if (!o.quiet) process.stderr.write(`${text}\n`);
+  };
+  const [base, candidate] = names.map((name) => usage(() => openSide(name, say)));
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-compare-'));
+  const abort = new AbortController();
+  const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  let verdict: TimingVerdict | null = null;
+  try {
+    const input = await inputOf(o, folder, [base, candidate]);
+    comparison.what = input.what;
+    if (o.only !== 'time') {
+      const { captures, args, flows, untraceable } = input;
+      comparison.results = await compareResults({
+        base,
+        candidate,
+        captures,
+        args,
+        flows,
+        untraceable,
+        explain: o.explain,
+      });
+    }
+    if (o.only !== 'results') {
+      comparison.timing = await compareTimes({
+        base,
+        candidate,
+        baseSpec: specOf(base, input),
+        candidateSpec: specOf(candidate, input),
+        ...limits,
+        budgetSeconds: o.budget,
+        mostPairs: o.pairs,
+        sliceMs: o.slice,
+        slices: o.slices,
+        warmupMs: o.warmupMs,
+        signal: abort.signal,
+        progress: (pairs, { time }) =>
+          say(`pair ${pairs}${time === undefined ? '' : `: ${((time.ratio - 1) * 100).toFixed(1)} %`}`),
+      });
+      verdict = comparison.timing.verdict;
+    }
+    return finish(comparison, verdict, o);
+  } catch (error) {
+    throw abort.signal.aborted ? abort.signal.reason : error;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Mistakes of the user. */
+function usage<T>(run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+async function inputOf(o: CompareArguments, folder: string, sides: readonly Side[]): Promise<Input> {
+  const workers = workersOf(o);
+  const { flows, groups, meters, vector } = o;
+  const paths = [...o.capture, ...o.in.map((i) => i.path)];
+  const ports = [...new Set([...o.ports, SERVER_PORT])];
+  const args = ['--workers', `${workers}`, '--ports', ports.join(',')];
+  for (const { port, path: file } of o.in) args.push('--in', `${port}=${file}`);
+  if (o.inside !== undefined) args.push('--inside', o.inside);
+  if (groups !== undefined) args.push('--groups', groups);
+  if (meters !== undefined) args.push('--meters', meters);
+  const untraceable = meters !== undefined;
+  const common = { flows, groups, meters, workers, vector, name: 'comparison' };
+  if (paths.length > 0 || sides.every((side) => side.capture !== undefined)) {
+    const replayed = { captures: o.capture, in: o.in, inside: o.inside, ports };
+    const spec = { ...common, made: null, replayed };
+    return { spec, captures: o.capture, args, flows, untraceable, what: paths.join(', ') };
+  }
+  const workload = changedWorkload(o.workload, { ...o, packets: o.packets ?? PACKETS });
+  const capture = path.join(folder, 'workload.pcapng');
+  const table = path.join(folder, 'flows.txt');
+  if (o.only !== 'time') {
+    await writeCapture(capture, traffic(workload.traffic), {
+      format: 'pcapng',
+      rate: workload.rate,
+      ports: SERVER_PORT,
+    });
+    fs.writeFileSync(table, tablesFor(workload.traffic, workload.table));
+  }
+  const spec = { ...common, made: madeSpec(workload), replayed: null };
+  return {
+    spec,
+    captures: [capture],
+    args,
+    flows: flows ?? table,
+    untraceable,
+    what: `workload ${o.workload}`,
+  };
+}
+
+/** The input with what the side has of its own. */
+function specOf(side: Side, { spec }: Input): BenchSpec {
+  const own = { ...spec, flows: side.flows ?? spec.flows };
+  if (side.capture === undefined) return own;
+  const before = spec.replayed ?? { in: [], ports: [] };
+  return { ...own, made: null, replayed: { ...before, in: [], captures: [side.capture] } };
+}
+
+/** Writes the report; returns the exit code. */
+function finish(c: Comparison, verdict: TimingVerdict | null, o: CompareArguments): number {
+  if (o.json !== undefined) writeTo(o.json, `${JSON.stringify(c, null, 2)}\n`);
+  if (o.markdown !== undefined) writeTo(o.markdown, comparisonMarkdown(c));
+  if (!o.quiet && o.json !== '-' && o.markdown !== '-') process.stdout.write(comparisonText(c));
+  if (verdict === 'slower') return o.exitSlower;
+  const { results } = c;
+  if (results !== null && results.packets.different + results.connections.different > 0)
+    return o.exitDifferent;
+  return verdict === "can't tell" ? o.exitUnknown : 0;
+}
+
+function writeTo(file: string, text: string): void {
+  const out = new OutputFile(file);
+  out.writeText(text);
+  out.finish();
+}
+
+function percentage(text: string): number {
+  const n = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
+  if (n >= 0 && n <= 100) return n;
+  throw new InvalidArgumentError('expected percent, such as 1 or 2.5.');
+}
+
+/** Adds the command to the program. */
+export function addCompare(program: Command): void {
+  const command = program
+    .command('compare')
+    .description(
+      'compare what two installations, commits, Node binaries, flow tables or captures do, and how fast',
+    )
+    .argument('<base>', 'a folder, commit, Node binary, flow table, capture or stored result; or KIND:VALUE')
+    .argument('<candidate>', 'what is compared with it')
+    .option('--workload <NAME>', 'what both replay, without captures', 'tcp');
+  const code = wholeNumber(0, 125);
+  benchOptions(command)
+    .addOption(new Option('--only <PART>', 'what to compare').choices(['results', 'time']))
+    .option('--tolerance <PERCENT>', 'a slow-down by more is one', percentage, 1)
+    .option('--notice <PERCENT>', 'a slow-down by less does not matter', percentage, 5)
+    .option('--budget <S>', 'time for the comparison of times, at most', wholeNumber(1, 86400), 80)
+    .option('--pairs <N>', 'pairs of processes, at most', wholeNumber(2, 1000), 40)
+    .option('--slice <MS>', 'length of a slice', wholeNumber(1, 1000), 10)
+    .option('--slices <N>', 'slices of each side in a pair', wholeNumber(4, 10_000), 24)
+    .option('--warmup-ms <MS>', 'processor time before, in every process', wholeNumber(0, 60_000), WARMUP_MS)
+    .option('--explain <N>', 'groups of packets whose first is explained', wholeNumber(0, 1000), 10)
+    .option('--exit-slower <CODE>', 'exit code', code, 1)
+    .option('--exit-unknown <CODE>', "exit code of can't tell", code, 2)
+    .option('--exit-different <CODE>', 'exit code of other results, unless slower', code, 3)
+    .option('--json <FILE>', 'the comparison as JSON')
+    .option('--markdown <FILE>', 'the comparison as Markdown')
+    .option('--quiet', 'no report, no progress')
+    .action(async (base: string, candidate: string, o: CompareArguments) => {
+      process.exitCode = await compareCommand(base, candidate, o);
+    });
+}

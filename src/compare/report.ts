@@ -1,0 +1,161 @@
+/** A comparison as people read it, in a terminal or as Markdown. */
+import Table from 'cli-table3';
+import { markdownTable } from 'markdown-table';
+import type { ResultsComparison } from './results.js';
+import type { StoredComparison } from './stored.js';
+import type { Ratio, TimingComparison } from './timing.js';
+
+export interface Comparison {
+  format: 'shardtrack-compare';
+  version: 1;
+  base: string;
+  candidate: string;
+  /** What was replayed. */
+  what: string;
+  results: ResultsComparison | null;
+  timing: TimingComparison | null;
+  stored: StoredComparison | null;
+}
+
+const TITLES: Record<string, string> = {
+  time: 'time by the clock',
+  main: 'processor time, main thread',
+  others: 'processor time, workers',
+  cpu: 'processor time',
+};
+/** Groups and causes that are shown; JSON has all. */
+const SHOWN = 20;
+
+interface Writer {
+  heading(text: string): string;
+  table(head: string[], rows: string[][]): string;
+  line(text: string): string;
+}
+
+const terminal: Writer = {
+  heading: (text) => `\n${text}\n`,
+  table(head, rows) {
+    const table = new Table({ head, style: { head: [], border: [], compact: true } });
+    table.push(...rows);
+    return `${table.toString()}\n`;
+  },
+  line: (text) => `${text}\n`,
+};
+
+const markdown: Writer = {
+  heading: (text) => `\n### ${text}\n\n`,
+  table: (head, rows) => `${markdownTable([head, ...rows.map((row) => row.map(escaped))])}\n\n`,
+  line: (text) => `${text}\n\n`,
+};
+
+const escaped = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
+const count = (n: number) => n.toLocaleString('en-US');
+const percent = (ratio: number) => `${ratio >= 1 ? '+' : '−'}${Math.abs((ratio - 1) * 100).toFixed(2)} %`;
+const interval = ({ low, high }: Ratio) =>
+  high === Number.POSITIVE_INFINITY ? 'unknown' : `${percent(low)} to ${percent(high)}`;
+
+export const comparisonText = (c: Comparison) => report(c, terminal);
+export const comparisonMarkdown = (c: Comparison) =>
+  `## Shardtrack: ${c.base} → ${c.candidate}\n\n${report(c, markdown)}`;
+
+function report(c: Comparison, w: Writer): string {
+  const parts = [w.line(`base: ${c.base}; candidate: ${c.candidate}; ${c.what}`)];
+  if (c.results !== null) parts.push(resultsReport(c.results, w));
+  if (c.timing !== null) parts.push(timingReport(c.timing, w));
+  if (c.stored !== null) parts.push(storedReport(c.stored, w));
+  return parts.join('');
+}
+
+function resultsReport({ packets, causes, connections }: ResultsComparison, w: Writer): string {
+  const parts = [w.heading('Verdicts and bytes')];
+  if (packets.different === 0) {
+    parts.push(w.line(`the same for all ${count(packets.base)} packets`));
+  } else {
+    parts.push(
+      w.line(
+        `${count(packets.different)} of ${count(Math.max(packets.base, packets.candidate))} packets differ, for ${count(causes.length)} cause${causes.length === 1 ? '' : 's'}`,
+      ),
+    );
+    for (const [i, cause] of causes.slice(0, SHOWN).entries()) {
+      const why =
+        cause.base === null
+          ? 'not explained'
+          : `${cause.consequence ? 'a consequence of earlier packets; ' : ''}base: ${cause.base} — candidate: ${cause.candidate}`;
+      parts.push(w.line(`${i + 1}. ${count(cause.packets)} packets; ${why}`));
+      const rows = cause.groups
+        .slice(0, SHOWN)
+        .map((g) => [
+          count(g.packets),
+          g.base,
+          g.candidate,
+          `${g.first.packet} (${g.first.ts}, port ${g.first.inPort})`,
+        ]);
+      parts.push(w.table(['packets', 'base', 'candidate', 'first packet'], rows));
+    }
+    if (causes.length > SHOWN) parts.push(w.line(`and ${causes.length - SHOWN} more causes; --json has all`));
+  }
+  parts.push(w.heading('Connections at the end'));
+  if (connections.different === 0) {
+    parts.push(w.line(`all ${count(connections.base)} are the same`));
+    return parts.join('');
+  }
+  parts.push(
+    w.line(
+      `${count(connections.base)} and ${count(connections.candidate)}; ${count(connections.different)} differ`,
+    ),
+  );
+  const rows = connections.groups
+    .slice(0, SHOWN)
+    .map((g) => [
+      count(g.connections),
+      g.difference,
+      `${g.first.packet}`,
+      tupleOf((g.first.base ?? g.first.candidate) as string),
+    ]);
+  parts.push(w.table(['connections', 'difference', 'first made by packet', 'which'], rows));
+  return parts.join('');
+}
+
+function tupleOf(line: string): string {
+  const { protocol, zone, orig } = JSON.parse(line) as {
+    protocol: string;
+    zone: number;
+    orig: Record<string, unknown>;
+  };
+  const ports = orig.sport === undefined ? `id ${orig.id}` : `${orig.sport} → ${orig.dport}`;
+  return `${protocol}, zone ${zone}, ${orig.src} → ${orig.dst}, ${ports}`;
+}
+
+function timingReport(t: TimingComparison, w: Writer): string {
+  const rows = Object.entries(t.ratios).map(([name, r]) => [TITLES[name], percent(r.ratio), interval(r)]);
+  const counters = Object.keys(t.counts.base)
+    .filter((name) => t.counts.base[name] !== t.counts.candidate[name])
+    .filter((name) => !['parked', 'vectors'].includes(name))
+    .map((name) => [name, ...[t.counts.base, t.counts.candidate].map((c) => (c[name] * 1e6).toFixed(0))]);
+  const parts = [
+    w.heading(`Time: ${t.verdict}`),
+    w.line(
+      `${t.pairs} pairs of processes, ${t.seconds.toFixed(0)} s; ${t.workers.base} and ${t.workers.candidate} workers`,
+    ),
+    w.table(['candidate by base', 'difference', '99.5 % interval'], rows),
+  ];
+  if (counters.length > 0) parts.push(w.table(['per million packets', 'base', 'candidate'], counters));
+  return parts.join('');
+}
+
+function storedReport(s: StoredComparison, w: Writer): string {
+  const rows = s.workloads.flatMap((load) =>
+    Object.entries(load.ratios).map(([name, r]) => [
+      load.name,
+      TITLES[name],
+      percent(r.ratio),
+      interval(r),
+      load.verdict,
+    ]),
+  );
+  return [
+    w.heading(`Stored results: ${s.verdict}`),
+    w.table(['workload', 'candidate by base', 'difference', '99 % interval', 'verdict'], rows),
+    ...s.remarks.map((r) => w.line(`note: ${r}`)),
+  ].join('');
+}

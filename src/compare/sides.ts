@@ -1,0 +1,141 @@
+/** What is compared: two installations, commits, Node binaries, flow tables or captures. */
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const KINDS = ['install', 'git', 'node', 'flows', 'capture', 'result'] as const;
+export type Kind = (typeof KINDS)[number];
+
+/** What one side is asked to be; all else is the same for both. */
+export interface SideName {
+  kind: Kind;
+  /** Folder, commit, or file. */
+  value: string;
+}
+
+/** One side, ready to run. */
+export interface Side {
+  /** As the user named it. */
+  label: string;
+  /** Root of the installation. */
+  root: string;
+  /** Node binary. */
+  node: string;
+  /** Instead of the common flow table or capture. */
+  flows?: string;
+  capture?: string;
+}
+
+const ownRoot = fileURLToPath(new URL('../../../', import.meta.url));
+/** Commits that were built, by hash, so that a second comparison need not. */
+const BUILDS = path.join(os.tmpdir(), `shardtrack-builds-${os.userInfo().username}`);
+
+/** Entry points of an installation. */
+export const cliOf = (side: Side) => path.join(side.root, 'dist/src/cli/main.js');
+export const childOf = (side: Side) => path.join(side.root, 'dist/src/bench/child.js');
+
+/** `KIND:VALUE`, or a value that tells its kind: a folder, a capture, a stored result, a Node binary, a flow table, or
+ *  else a commit of this checkout. Throws Error saying what was expected. */
+export function parseSide(text: string): SideName {
+  const [, named, rest] = new RegExp(`^(${KINDS.join('|')}):(.+)$`, 's').exec(text) ?? [];
+  if (named !== undefined) {
+    if (named !== 'git' && !fs.existsSync(rest)) throw new Error(`${rest}: there is no such file or folder`);
+    return { kind: named as Kind, value: rest };
+  }
+  const stat = fs.statSync(text, { throwIfNoEntry: false });
+  if (stat?.isDirectory()) return { kind: 'install', value: text };
+  if (stat !== undefined) {
+    if (/\.json$/i.test(text)) return { kind: 'result', value: text };
+    if (/\.(pcap|pcapng|ntar|cap)(\.\w+)?$/i.test(text)) return { kind: 'capture', value: text };
+    if (/^node(js)?[\w.-]*$/.test(path.basename(text)) && (stat.mode & 0o111) !== 0) {
+      return { kind: 'node', value: text };
+    }
+    return { kind: 'flows', value: text };
+  }
+  if (commitOf(text) !== null) return { kind: 'git', value: text };
+  throw new Error(
+    `"${text}" is no file, no folder and no commit of ${ownRoot}; expected one of these, or KIND:VALUE with a kind of ${KINDS.join(', ')}`,
+  );
+}
+
+function git(...args: string[]): string {
+  return execFileSync('git', ['-C', ownRoot, ...args], { stdio: ['ignore', 'pipe', 'ignore'] })
+    .toString()
+    .trim();
+}
+
+function commitOf(ref: string): string | null {
+  if (ref.startsWith('-')) return null;
+  try {
+    return git('rev-parse', '--verify', '--quiet', `${ref}^{commit}`);
+  } catch {
+    return null;
+  }
+}
+
+/** Makes a side ready: builds commits, looks for entry points. Throws Error. */
+export function openSide({ kind, value }: SideName, say: (text: string) => void): Side {
+  const side: Side = { label: value, root: ownRoot, node: process.execPath };
+  switch (kind) {
+    case 'install':
+      side.root = path.resolve(value);
+      break;
+    case 'git':
+      side.root = build(value, say);
+      break;
+    case 'node':
+      side.node = path.resolve(value);
+      break;
+    case 'flows':
+      side.flows = path.resolve(value);
+      break;
+    case 'capture':
+      side.capture = path.resolve(value);
+      break;
+    case 'result':
+      throw new Error(`${value}: a stored result can be compared with a stored result only`);
+  }
+  if (!fs.existsSync(cliOf(side))) {
+    throw new Error(
+      `${side.root}: there is no dist/src/cli/main.js; expected a built installation of Shardtrack`,
+    );
+  }
+  return side;
+}
+
+/** Checks a commit out beside this one and builds it; returns its folder. */
+function build(ref: string, say: (text: string) => void): string {
+  const commit = commitOf(ref);
+  if (commit === null) throw new Error(`"${ref}" is no commit of ${ownRoot}`);
+  const folder = path.join(BUILDS, commit);
+  if (fs.existsSync(path.join(folder, '.built'))) return folder;
+  say(`building ${ref} (${commit.slice(0, 10)}) in ${folder}`);
+  fs.rmSync(folder, { recursive: true, force: true });
+  fs.mkdirSync(folder, { recursive: true });
+  const run = (command: string, args: string[]) => {
+    try {
+      execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    } catch (error) {
+      const { stdout, stderr } = error as { stdout?: Buffer; stderr?: Buffer };
+      throw new Error(
+        `${ref}: ${command} ${args.join(' ')} failed in ${folder}:\n${stdout ?? ''}${stderr ?? ''}`,
+      );
+    }
+  };
+  const archive = path.join(folder, 'commit.tar');
+  git('archive', '--format=tar', '-o', archive, commit);
+  run('tar', ['-xf', archive]);
+  fs.rmSync(archive);
+  // What is installed here serves if it is what the commit asks for.
+  const lock = (root: string) => fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8');
+  if (lock(folder) === lock(ownRoot)) {
+    fs.symlinkSync(fs.realpathSync(path.join(ownRoot, 'node_modules')), path.join(folder, 'node_modules'));
+  } else {
+    run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+  }
+  run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.product.json']);
+  fs.writeFileSync(path.join(folder, '.built'), '');
+  return folder;
+}
