@@ -50,7 +50,12 @@ const markdown: Writer = {
 
 const escaped = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
 const count = (n: number) => n.toLocaleString('en-US');
-const percent = (ratio: number) => `${ratio >= 1 ? '+' : '−'}${Math.abs((ratio - 1) * 100).toFixed(2)} %`;
+/** No ratio beyond this is worth its digits. */
+const MUCH = 10;
+const percent = (ratio: number) =>
+  ratio > MUCH
+    ? `more than ${MUCH} times`
+    : `${ratio >= 1 ? '+' : '−'}${Math.abs((ratio - 1) * 100).toFixed(2)} %`;
 const interval = ({ low, high }: Ratio) =>
   high === Number.POSITIVE_INFINITY ? 'unknown' : `${percent(low)} to ${percent(high)}`;
 
@@ -129,8 +134,8 @@ function tupleOf(line: string): string {
 function timingReport(t: TimingComparison, w: Writer): string {
   const rows = Object.entries(t.ratios).map(([name, r]) => [TITLES[name], percent(r.ratio), interval(r)]);
   const counters = Object.keys(t.counts.base)
-    .filter((name) => t.counts.base[name] !== t.counts.candidate[name])
     .filter((name) => !['parked', 'vectors'].includes(name))
+    .filter((name) => differ(t.counts.base[name], t.counts.candidate[name]))
     .map((name) => [name, ...[t.counts.base, t.counts.candidate].map((c) => (c[name] * 1e6).toFixed(0))]);
   const parts = [
     w.heading(`Time: ${t.verdict}`),
@@ -141,6 +146,11 @@ function timingReport(t: TimingComparison, w: Writer): string {
   ];
   if (counters.length > 0) parts.push(w.table(['per million packets', 'base', 'candidate'], counters));
   return parts.join('');
+}
+
+/** By more than a hundredth: which cache answers depends on the schedule too, a little. */
+function differ(a: number, b: number): boolean {
+  return Math.abs(a - b) > 0.01 * Math.max(a, b);
 }
 
 function storedReport(s: StoredComparison, w: Writer): string {
