@@ -35,50 +35,65 @@ export class ConnectionRecord {
   readonly ending: Ending;
   private readonly words: Int32Array;
   private readonly f64: Float64Array;
-  /** CONN's key and ADDR6. */
-  private readonly key: Int32Array;
+  /** First word of its RECORD in `words`. */
+  private readonly base: number;
+  /** Addresses of the original tuple in words, CONN's ports and type. */
+  private readonly addresses: readonly number[];
+  private readonly ports: number;
+  private readonly zoneProto: number;
 
-  constructor(partition: PartitionWriter, slot: number, ending: Ending) {
+  /** `words` and `f64` are over one memory, and have the RECORD of the connection in `slot` from word `base` on. */
+  constructor(
+    partition: PartitionWriter,
+    slot: number,
+    ending: Ending,
+    words: Int32Array,
+    f64: Float64Array,
+    base: number,
+  ) {
     this.connection = connection(partition, slot);
     this.ending = ending;
-    this.words = partition.records!.slice(slot << SHIFT, (slot + 1) << SHIFT);
-    this.f64 = new Float64Array(this.words.buffer);
+    this.words = words;
+    this.f64 = f64;
+    this.base = base;
     const c = slot << CONN.shift;
     const a = slot << ADDR6.shift;
-    this.key = new Int32Array(4 + ADDR6.words);
-    this.key.set(partition.hot.subarray(c, c + 4));
-    if (this.connection.ipv6) this.key.set(partition.addr6.subarray(a, a + ADDR6.words), 4);
+    const { hot, addr6 } = partition;
+    this.addresses = this.connection.ipv6
+      ? Array.from(addr6.subarray(a, a + ADDR6.words))
+      : [hot[c + CONN.at.SRC], hot[c + CONN.at.DST]];
+    this.ports = partition.hot[c + CONN.at.PORTS];
+    this.zoneProto = partition.hot[c + CONN.at.ZONE_PROTO];
   }
 
   get startSec(): number {
-    return this.words[R.START_SEC];
+    return this.words[this.base + R.START_SEC];
   }
   get startNsec(): number {
-    return this.words[R.START_NSEC];
+    return this.words[this.base + R.START_NSEC];
   }
   get endSec(): number {
-    return this.words[R.END_SEC];
+    return this.words[this.base + R.END_SEC];
   }
   get endNsec(): number {
-    return this.words[R.END_NSEC];
+    return this.words[this.base + R.END_NSEC];
   }
 
   /** From the first packet to the latest, in ns. */
   get durationNs(): number {
-    const { words } = this;
-    return (words[R.END_SEC] - words[R.START_SEC]) * 1e9 + (words[R.END_NSEC] - words[R.START_NSEC]);
+    return (this.endSec - this.startSec) * 1e9 + (this.endNsec - this.startNsec);
   }
 
   /** Numbers of its first and last packet, from 1. */
   get firstPacket(): number {
-    return this.f64[R.FIRST_PACKET >> 1] + 1;
+    return this.f64[(this.base + R.FIRST_PACKET) >> 1] + 1;
   }
   get lastPacket(): number {
-    return this.f64[R.LAST_PACKET >> 1] + 1;
+    return this.f64[(this.base + R.LAST_PACKET) >> 1] + 1;
   }
 
   get packets(): Both<number> {
-    return [this.words[R.PKTS_0] >>> 0, this.words[R.PKTS_1] >>> 0];
+    return [this.words[this.base + R.PKTS_0] >>> 0, this.words[this.base + R.PKTS_1] >>> 0];
   }
   /** Of whole frames on the wire; from the IP header on; behind the transport header. */
   get frameBytes(): Both<number> {
@@ -99,47 +114,47 @@ export class ConnectionRecord {
   }
   /** All TCP flags seen, as in the header. */
   get tcpFlags(): Both<number> {
-    const flags = this.words[R.FLAGS];
+    const flags = this.words[this.base + R.FLAGS];
     return [flags & 0xff, (flags >>> 8) & 0xff];
   }
   get retransmissions(): Both<number> {
-    return [this.words[R.RETRANS_0], this.words[R.RETRANS_1]];
+    return [this.words[this.base + R.RETRANS_0], this.words[this.base + R.RETRANS_1]];
   }
   get outOfOrder(): Both<number> {
-    return [this.words[R.DISORDER_0], this.words[R.DISORDER_1]];
+    return [this.words[this.base + R.DISORDER_0], this.words[this.base + R.DISORDER_1]];
   }
 
   /** From the last SYN to the SYN-ACK, and to the ACK of that, in ns. */
   get synAckNs(): number | null {
-    return this.words[R.FLAGS] & RECORD_SYNACK ? this.f64[R.SYNACK_NS >> 1] : null;
+    return this.words[this.base + R.FLAGS] & RECORD_SYNACK ? this.f64[(this.base + R.SYNACK_NS) >> 1] : null;
   }
   get handshakeNs(): number | null {
-    return this.words[R.FLAGS] & RECORD_RTT ? this.f64[R.RTT_NS >> 1] : null;
+    return this.words[this.base + R.FLAGS] & RECORD_RTT ? this.f64[(this.base + R.RTT_NS) >> 1] : null;
   }
 
   /** Packets with its tuple that its windows or states do not allow; not in `packets`. */
   get invalid(): number {
-    return this.words[R.INVALID];
+    return this.words[this.base + R.INVALID];
   }
   /** ICMP errors about it; not in `packets`. */
   get icmpErrors(): number {
-    return this.words[R.ERRORS];
+    return this.words[this.base + R.ERRORS];
   }
 
   /** VLAN ids of its first packet, outer first. */
   get vlan(): number[] {
-    const tags = this.words[R.VLAN];
+    const tags = this.words[this.base + R.VLAN];
     return [tags >>> 16, tags & 0xffff].filter((tci) => tci & 0x1000).map((tci) => tci & 0xfff);
   }
   get inPort(): number {
-    return this.words[R.IN_PORT];
+    return this.words[this.base + R.IN_PORT];
   }
 
   /** First occurrences in order, in the letters of Zeek: S, H (SYN-ACK), A (bare ACK), D (data), F, R; small for
    *  replies. */
   get history(): string {
     let text = '';
-    for (const word of [this.words[R.HISTORY_0], this.words[R.HISTORY_1] & 0xffff]) {
+    for (const word of [this.words[this.base + R.HISTORY_0], this.words[this.base + R.HISTORY_1] & 0xffff]) {
       for (let left = word; left !== 0; left >>>= 4) text += RECORD_EVENTS[(left & 15) - 1];
     }
     return text;
@@ -148,27 +163,25 @@ export class ConnectionRecord {
   /** Its packets that the flow table dropped; why the first of them was (index into DROP_REASONS), and at which stat
    *  point, or -1. */
   get drops(): number {
-    return this.words[R.DROPS];
+    return this.words[this.base + R.DROPS];
   }
   get dropReason(): number {
-    return this.words[R.DROP_REASON];
+    return this.words[this.base + R.DROP_REASON];
   }
   get dropStat(): number {
-    return this.words[R.DROP_STAT] - 1;
+    return this.words[this.base + R.DROP_STAT] - 1;
   }
 
   /** Community ID of the original tuple, version 1, seed 0 (github.com/corelight/community-id-spec). */
   get communityId(): string {
-    const { key } = this;
     const { proto, ipv6 } = this.connection;
+    const { addresses } = this;
     const size = ipv6 ? 16 : 4;
     const ends = Buffer.alloc(2 * size);
-    if (ipv6) for (let i = 0; i < 8; i++) ends.writeInt32BE(key[4 + i], 4 * i);
-    else {
-      ends.writeInt32BE(key[0], 0);
-      ends.writeInt32BE(key[1], 4);
-    }
-    const ports = communityPorts(proto, ipv6, key[2], key[3]);
+    addresses.forEach((word, i) => {
+      ends.writeInt32BE(word, 4 * i);
+    });
+    const ports = communityPorts(proto, ipv6, this.ports, this.zoneProto);
     const src = ends.subarray(0, size);
     const dst = ends.subarray(size);
     const order = Buffer.compare(src, dst) || (ports === null ? 0 : ports[0] - ports[1]);
@@ -185,7 +198,8 @@ export class ConnectionRecord {
   }
 
   private both(word: number): Both<number> {
-    return [this.f64[word >> 1], this.f64[(word >> 1) + 1]];
+    const at = (this.base + word) >> 1;
+    return [this.f64[at], this.f64[at + 1]];
   }
 }
 
@@ -275,6 +289,9 @@ interface Waiting {
   record: ConnectionRecord;
 }
 
+/** Records that share a copy of their RECORDs. */
+const SHARED_COPY = 256;
+
 export class RecordKeeper {
   private readonly partitions: readonly PartitionWriter[];
   private readonly give: (record: ConnectionRecord) => void;
@@ -283,6 +300,9 @@ export class RecordKeeper {
   /** Marks that have been dispatched and not reached: packet numbers and clocks. */
   private readonly marks: { packet: number; clock: number }[] = [];
   private nextMark = MARK_PACKETS;
+  private copies = new Int32Array(0);
+  private copiesF64 = new Float64Array(0);
+  private nCopied = SHARED_COPY;
   /** The mark after which the next one is worth a look at all connections. */
   private quietUntil = 0;
   /** Clock in ms of the flush under way. */
@@ -302,7 +322,16 @@ export class RecordKeeper {
   /** The connection in `slot` is about to be removed, for this reason (REMOVED_*). */
   removed(partition: PartitionWriter, slot: number, reason: number): void {
     const end = reason === REMOVED_FLUSHED ? this.flushClock : partition.expires(slot);
-    this.waiting.push({ end, record: new ConnectionRecord(partition, slot, ENDINGS[reason]) });
+    if (this.nCopied === SHARED_COPY) {
+      this.copies = new Int32Array(SHARED_COPY << SHIFT);
+      this.copiesF64 = new Float64Array(this.copies.buffer);
+      this.nCopied = 0;
+    }
+    const { copies, copiesF64 } = this;
+    const base = this.nCopied++ << SHIFT;
+    copies.set(partition.records!.subarray(slot << SHIFT, (slot + 1) << SHIFT), base);
+    const record = new ConnectionRecord(partition, slot, ENDINGS[reason], copies, copiesF64, base);
+    this.waiting.push({ end, record });
   }
 
   /** Packet number `packet` has been dispatched at `clock`. */
@@ -323,15 +352,25 @@ export class RecordKeeper {
     }
   }
 
-  /** The input has ended at `clock`, and all that had ended by then has been removed. */
-  finish(clock: number): void {
+  /** The input has ended, and all that had ended by then has been removed. */
+  finish(): void {
+    const last = this.waiting.map(({ record }) => ({
+      created: record.connection.created,
+      make: () => record,
+    }));
     for (const p of this.partitions) {
+      const words = p.records!;
+      const f64 = new Float64Array(words.buffer, words.byteOffset, words.length >> 1);
       for (let slot = 0; slot < p.high; slot++) {
         if (p.used[slot] === 0) continue;
-        this.waiting.push({ end: clock, record: new ConnectionRecord(p, slot, 'open') });
+        // Nothing changes any more: no copy is needed.
+        const make = () => new ConnectionRecord(p, slot, 'open', words, f64, slot << SHIFT);
+        last.push({ created: p.created(slot), make });
       }
     }
-    this.flush(Number.POSITIVE_INFINITY);
+    this.waiting = [];
+    last.sort((a, b) => a.created - b.created);
+    for (const { make } of last) this.give(make());
   }
 
   /** Gives out what had ended before `clock`. */

@@ -467,7 +467,7 @@ class Run {
     // What ended by the time of the last packet or event is left out, as a lookup at that time would.
     const end = Math.max(this.clock, this.before);
     coordinator.settle(end + 1);
-    this.keeper?.finish(end);
+    this.keeper?.finish();
     const { partitions } = coordinator;
     const { pipeline } = fabric;
     collector.settle();

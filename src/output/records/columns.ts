@@ -8,7 +8,8 @@ import { DROP_REASONS } from '../../datapath/program.js';
 import { IPPROTO_TCP } from '../../wire/extract.js';
 
 /** `time`: nanoseconds since 1970 (bigint). `seconds`: a difference. */
-export type ColumnType = 'text' | 'integer' | 'seconds' | 'time';
+/** `small`: an integer below 2^31. */
+export type ColumnType = 'text' | 'integer' | 'small' | 'seconds' | 'time';
 
 export interface Column {
   readonly name: string;
@@ -22,6 +23,7 @@ export type RuleNames = (stat: number) => string | null;
 
 const text = (name: string, value: Column['value']): Column => ({ name, type: 'text', value });
 const integer = (name: string, value: Column['value']): Column => ({ name, type: 'integer', value });
+const small = (name: string, value: Column['value']): Column => ({ name, type: 'small', value });
 const seconds = (name: string, ns: (r: ConnectionRecord) => number | null): Column => ({
   name,
   type: 'seconds',
@@ -66,19 +68,19 @@ export const COLUMNS: readonly Column[] = [
   ),
   seconds('duration', (r) => r.durationNs),
   text('protocol', (r) => protocolName(r.connection.proto)),
-  integer('ip_version', (r) => (r.connection.ipv6 ? 6 : 4)),
+  small('ip_version', (r) => (r.connection.ipv6 ? 6 : 4)),
   text('src', (r) => r.connection.orig.src),
-  integer('sport', (r) => r.connection.orig.sport ?? null),
+  small('sport', (r) => r.connection.orig.sport ?? null),
   text('dst', (r) => r.connection.orig.dst),
-  integer('dport', (r) => r.connection.orig.dport ?? null),
-  integer('icmp_type', (r) => r.connection.orig.type ?? null),
-  integer('icmp_id', (r) => r.connection.orig.id ?? null),
+  small('dport', (r) => r.connection.orig.dport ?? null),
+  small('icmp_type', (r) => r.connection.orig.type ?? null),
+  small('icmp_id', (r) => r.connection.orig.id ?? null),
   text('nat', (r) => natOf(r)),
   text('reply_src', (r) => r.connection.reply.src),
-  integer('reply_sport', (r) => r.connection.reply.sport ?? null),
+  small('reply_sport', (r) => r.connection.reply.sport ?? null),
   text('reply_dst', (r) => r.connection.reply.dst),
-  integer('reply_dport', (r) => r.connection.reply.dport ?? null),
-  integer('zone', (r) => r.connection.zone),
+  small('reply_dport', (r) => r.connection.reply.dport ?? null),
+  small('zone', (r) => r.connection.zone),
   integer('mark', (r) => r.connection.mark),
   text('label', (r) => labelOf(r)),
   text('state', (r) => stateOf(r)),
@@ -101,9 +103,9 @@ export const COLUMNS: readonly Column[] = [
   integer('icmp_errors', (r) => r.icmpErrors),
   text('helper', (r) => r.connection.helper),
   text('parent', (r) => (r.connection.parent === null ? null : tupleText(r.connection.parent))),
-  integer('vlan', (r) => r.vlan[0] ?? null),
-  integer('inner_vlan', (r) => r.vlan[1] ?? null),
-  integer('in_port', (r) => r.inPort),
+  small('vlan', (r) => r.vlan[0] ?? null),
+  small('inner_vlan', (r) => r.vlan[1] ?? null),
+  small('in_port', (r) => r.inPort),
   integer('first_packet', (r) => r.firstPacket),
   integer('last_packet', (r) => r.lastPacket),
   text('community_id', (r) => r.communityId),

@@ -8,7 +8,7 @@ import { COLUMNS, type Column, type RuleNames } from './columns.js';
 import type { RecordSink } from './sinks.js';
 
 /** Records in a row group. */
-const ROWS = 1 << 16;
+const ROWS = 1 << 15;
 
 export class ParquetRecords implements RecordSink {
   readonly path: string;
@@ -62,6 +62,8 @@ function element({ name, type }: Column): SchemaElement {
       return { ...optional, type: 'BYTE_ARRAY', converted_type: 'UTF8' };
     case 'integer':
       return { ...optional, type: 'INT64' };
+    case 'small':
+      return { ...optional, type: 'INT32' };
     case 'seconds':
       return { ...optional, type: 'DOUBLE' };
     case 'time':
