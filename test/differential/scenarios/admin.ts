@@ -260,6 +260,62 @@ export const adminScenarios: readonly Scenario[] = [
     },
   },
   {
+    name: 'admin-zones',
+    about:
+      'zones 0 to 65535 from a register and from an address: limits, timeout policies and flushes in the first, the last and between',
+    flows: `# Port 1: the zone is the low half of the source address. Port 2: of the destination, by a register.
+table=0,priority=100,in_port=1,ip,actions=ct(commit,zone=NXM_OF_IP_SRC[0..15],table=1)
+table=0,priority=100,in_port=2,ip,actions=move:NXM_OF_IP_DST[0..15]->NXM_NX_REG5[8..23],ct(zone=NXM_NX_REG5[8..23],table=1)
+table=1,actions=${SHOW},output:4
+`,
+    play: (s) => {
+      const zones = [0, 1, 255, 256, 32767, 32768, 65279, 65534, 65535];
+      const client = (zone: number) => `10.1.${zone >> 8}.${zone & 255}`;
+      const all = (port: number) => {
+        for (const zone of zones) s.pkt(1, udp(ends(client(zone), port, S, 53)), `zone ${zone}`);
+      };
+      const answers = (port: number) => {
+        for (const zone of zones) s.pkt(2, udp(ends(S, 53, client(zone), port)), `answer in zone ${zone}`);
+      };
+      s.cmd('dpctl/ct-set-limits', 'default=3', 'zone=65535,limit=1', 'zone=0,limit=2', 'zone=65534,limit=0');
+      s.vsctl('add-zone-tp', 'dummy', 'zone=65535', 'udp_first=5', 'udp_multiple=9');
+      s.vsctl('add-zone-tp', 'dummy', 'zone=0', 'udp_first=6').vsctl(
+        'add-zone-tp',
+        'dummy',
+        'zone=32768',
+        'udp_single=7',
+      );
+      all(1);
+      s.table();
+      all(2);
+      answers(1);
+      answers(2);
+      limits(s, '0', '65535', '65534', '32768', '7');
+      limits(s);
+      s.vsctl('list-zone-tp', 'dummy');
+      for (const zone of zones) s.cmd('dpctl/dump-conntrack', '-m', '-s', `zone=${zone}`);
+      s.cmd('dpctl/ct-stats-show', '-m', 'zone=65535').cmd('dpctl/ct-stats-show', 'zone=32768');
+      flush(s, 'zone=65535');
+      flush(
+        s,
+        'zone=32768',
+        'ct_nw_src=10.1.128.0,ct_nw_dst=10.1.1.2,ct_nw_proto=17,ct_tp_src=2,ct_tp_dst=53',
+      );
+      all(3);
+      limits(s, '65535', '0', '256');
+      s.cmd('dpctl/ct-del-limits', 'default', 'zone=65535,0,65534').vsctl(
+        'del-zone-tp',
+        'dummy',
+        'zone=65535',
+      );
+      all(4);
+      s.table();
+      limits(s, '65535', '0', '256');
+      flush(s, 'zone=0');
+      s.cmd('dpctl/flush-conntrack').cmd('dpctl/ct-get-nconns').table();
+    },
+  },
+  {
     name: 'admin-flush',
     about: 'flushes by zone, mark, label, part of a tuple, and the whole of one, from both sides',
     flows: MARKED,
