@@ -15,7 +15,7 @@ export const FLOODS = ['syn', 'udp', 'ack', 'collide', 'reopen', 'fragments'] as
  *
  *  - `syn`, `udp`: what opens a connection; `ack`: what looks like the middle of one
  *  - `collide`: SYNs whose tuples have the same sum and the same exclusive or, for hashes that add or fold ends
- *  - `reopen`: SYN and RST in turn from 4096 addresses, so that connections end and come again
+ *  - `reopen`: SYN and RST in turn from 512 addresses, so that connections end and come again
  *  - `fragments`: first fragments of datagrams that nothing more comes of */
 export type Flood = (typeof FLOODS)[number];
 
@@ -48,7 +48,7 @@ const CLIENTS = 0x0a000000; //    10.0.0.0
 const STRANGERS = 0x40000000; //  64.0.0.0/2
 const CLIENT_PORT = 20000;
 const FRAGMENT_BYTES = 1314; //   1300 of IP: more than the least that OVS takes
-const REOPENING = 4096;
+const REOPENING = 512;
 const IPV4 = 14;
 const L4 = 34;
 const TCP_SYN = 0x02;

@@ -1,0 +1,91 @@
+/** The traffic of bench:flood: as real as it claims, the same every time; and the point of it in small. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FLOODS, type FloodOptions, FloodReader, PORT_STRANGERS } from '../../../bench/flood/traffic.js';
+import { SegmentArena } from '../../../src/pcap/arena.js';
+import { MergedSource, newMergedRecord } from '../../../src/pcap/merge.js';
+import { ReadResult } from '../../../src/pcap/types.js';
+import { hex } from '../../support/packets.js';
+import { parseVerdicts, type RunOptions, runSource } from '../../support/run.js';
+
+const BASE: FloodOptions = {
+  flood: 'syn',
+  packets: 3000,
+  silent: false,
+  rate: 1000,
+  real: 20,
+  realRate: 20,
+};
+const FLOWS = `ip,ct_state=-trk,actions=ct(zone=1,table=1)
+table=1,ip,ct_state=+new,actions=ct(commit,zone=1),output:2
+table=1,ip,ct_state=+est,actions=output:4\n`;
+
+function replay(o: FloodOptions, options: Partial<RunOptions>) {
+  const arena = new SegmentArena(8);
+  const source = new MergedSource([new FloodReader(o, arena)], arena);
+  return runSource(source, arena, (_source, iface) => iface, { flows: FLOWS, ...options });
+}
+
+/** Every frame, in hex. */
+function frames(o: FloodOptions): string[] {
+  const arena = new SegmentArena(8);
+  const reader = new FloodReader(o, arena);
+  const record = newMergedRecord();
+  const found: string[] = [];
+  while (reader.next(record) === ReadResult.PACKET) {
+    found.push(
+      `${record.sec}.${record.nsec} ${hex(arena.u8.subarray(record.off, record.off + record.capLen))}`,
+    );
+    arena.release(record.segment);
+  }
+  reader.close();
+  return found;
+}
+
+for (const flood of FLOODS) {
+  test(`flood ${flood}: strangers open connections, or fragments wait; real ones talk, each within its own`, async () => {
+    const r = await replay({ ...BASE, flood }, {});
+    const verdicts = parseVerdicts(r);
+    const real = verdicts.filter((v) => v.in_port !== PORT_STRANGERS);
+    const strangers = verdicts.length - real.length;
+    assert.equal(strangers, BASE.packets);
+    const opening = real.filter((v) => v.ct[0].state === '+new+trk').length;
+    // Of a TCP connection the SYN is new, and so is what comes before the answer.
+    assert.equal(opening, BASE.real);
+    assert.ok(real.slice(3 * BASE.real).every((v) => v.ct[0].state.includes('+est') && v.out[0] === 4));
+    const { ct } = r.traffic;
+    if (flood === 'fragments') assert.equal(ct.fragments_held, 1000);
+    // One source port in 65,536 of collide is 0, which is nobody's.
+    else assert.ok(ct.invalid <= 1, `${ct.invalid} invalid`);
+    assert.equal(ct.evicted > 0, flood === 'reopen');
+    if (flood === 'syn' || flood === 'udp' || flood === 'ack') {
+      assert.equal(ct.commits, BASE.real + BASE.packets, 'every stranger is another one');
+    }
+  });
+}
+
+test('flood: the same frames at the same times every time; silent, only the real ones', () => {
+  const all = frames(BASE);
+  assert.deepEqual(frames(BASE), all);
+  assert.equal(new Set(all).size, all.length);
+  const silent = frames({ ...BASE, silent: true });
+  assert.equal(silent.length, all.length - BASE.packets);
+  const there = new Set(all);
+  assert.ok(silent.every((frame) => there.has(frame)));
+});
+
+test('flood: no real packet fares worse beside strangers, at no limit and with any number of workers', async () => {
+  const FEW = { ...BASE, packets: 600, rate: 300 };
+  const limit = '{"t": 0, "appctl": ["dpctl/ct-set-limits", "zone=1,limit=25"]}';
+  for (const options of [{}, { maxConns: 25 }, { events: limit }]) {
+    const want = parseVerdicts(await replay({ ...FEW, silent: true }, options));
+    for (const workers of [0, 1, 2]) {
+      const r = await replay(FEW, { ...options, workers });
+      const got = parseVerdicts(r).filter((v) => v.in_port !== PORT_STRANGERS);
+      const verdict = ({ ts, ct, out, reason }: (typeof got)[number]) => ({ ts, ct, out, reason });
+      assert.deepEqual(got.map(verdict), want.map(verdict), `${workers} workers, ${JSON.stringify(options)}`);
+      const full = options.maxConns !== undefined || options.events !== undefined;
+      assert.equal(r.traffic.ct.refused, full ? FEW.packets - 5 : 0);
+    }
+  }
+});
