@@ -163,7 +163,7 @@ export const RECORD_EVENTS = 'SHADFRshadfr';
 export const BUCKET_SHIFT = 4;
 export const BUCKET_WAYS = 8;
 export const TAG_FREE = 0;
-/** An emptied way of a bucket that was once full: searches go on past it. */
+/** An emptied way that searches still go past: one behind it is in use, or an entry did not fit into the bucket. */
 export const TAG_REMOVED = 1;
 
 /** Bits of CONN.STATE above the protocol's. */
