@@ -8,13 +8,16 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import { Command } from 'commander';
+import { needsFences } from '../../src/bench/resident.js';
 import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } from '../../src/cli/options.js';
 import { loadPipeline, portMap } from '../../src/cli/replay.js';
 import { Collector } from '../../src/coordinator/collector.js';
 import { Fabric } from '../../src/coordinator/fabric.js';
+import type { Homes } from '../../src/coordinator/homes.js';
 import { COMMITTED } from '../../src/coordinator/ledger.js';
 import { DEFAULT_WINDOW } from '../../src/coordinator/replay.js';
 import { STAT } from '../../src/datapath/stats.js';
+import type { Ordering } from '../../src/openflow/order.js';
 import { Translator } from '../../src/openflow/translate.js';
 import { minSegments, SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource, newMergedRecord } from '../../src/pcap/merge.js';
@@ -105,8 +108,10 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     out: [],
   });
   const workers = ordering.mode === 'inline' ? 0 : args.workers;
+  const steered = ordering.mode === 'steered' && !needsFences(loaded, ordering);
   const fabric = new Fabric({
     workers,
+    steered,
     slots: n,
     arena: loaded.arena,
     ports,
@@ -117,15 +122,17 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     fabric.packets,
     loaded.arena,
     workers,
-    () => {},
+    (done) => fabric.homes?.collected(done),
     [],
     pipeline.stats,
     fabric.reassembly,
   );
-  const homes = prepare(fabric, loaded, workers, ordering.mode !== 'parallel');
+  const { packets } = fabric;
+  const { homes, answers } = prepare(fabric, loaded, workers, ordering, steered);
+  // In steered mode what is in HASH changes.
+  const hashes = packets.hash.slice();
   fabric.start(collector);
 
-  const { packets } = fabric;
   const most = Math.min(n, IN_FLIGHT);
   let slot = 0;
   let seq = 0;
@@ -138,6 +145,11 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     packets.seq[slot] = seq++;
     packets.clock[slot] += span;
     if (collector.inFlight === 0) collector.clock = packets.clock[slot];
+  };
+  const { homes: steering } = fabric;
+  const steer = (by: Homes) => {
+    const home = by.steer(slot, hashes[slot]);
+    return by.isFirst && answers[slot] !== 0 ? by.keep(slot) : home;
   };
   const turn = () => {
     fabric.sweep(SWEEP_SLICE);
@@ -156,7 +168,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     while (room-- > 0) {
       stamp();
       collector.dispatched++;
-      fabric.dispatch(slot, homes[slot]);
+      fabric.dispatch(slot, steering === null ? homes[slot] : steer(steering));
       if (++slot === n) slot = 0;
     }
     fabric.flush();
@@ -209,6 +221,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     capture_packets: n,
     workers,
     connections,
+    moved: fabric.homes?.nMoved ?? 0,
     upcalls: coordinator.upcalls,
     commits: coordinator.ledger.total(COMMITTED),
     microflow_hits: total[STAT.MICROFLOW_HITS] - before.stats[STAT.MICROFLOW_HITS],
@@ -233,15 +246,24 @@ async function main(captures: string[], args: Arguments): Promise<void> {
   process.stdout.write(`${report.mpps.toPrecision(4)} Mpps\n`);
 }
 
-/** Fills the descriptor rows; returns each packet's home. */
-function prepare(fabric: Fabric, loaded: Loaded, workers: number, lockstep: boolean): Uint8Array {
+/** Fills the descriptor rows; returns each packet's home, and whether it may be an answer. */
+function prepare(
+  fabric: Fabric,
+  loaded: Loaded,
+  workers: number,
+  ordering: Ordering,
+  steered: boolean,
+): { homes: Uint8Array; answers: Uint8Array } {
   const { packets } = fabric;
+  const lockstep = ordering.mode !== 'parallel' && !steered;
   const steering = new Steering(
     new Toeplitz(DEFAULT_RSS_KEY),
     defaultIndirection(lockstep ? 1 : Math.max(1, workers)),
   );
   const view = new DataView(loaded.arena);
   const homes = new Uint8Array(loaded.n);
+  const answers = new Uint8Array(loaded.n);
+  steering.targets = ordering.targets;
   let clock = 0;
   for (let i = 0; i < loaded.n; i++) {
     const ms = (loaded.sec[i] - loaded.sec[0]) * 1000 + Math.floor((loaded.nsec[i] - loaded.nsec[0]) / 1e6);
@@ -255,8 +277,9 @@ function prepare(fabric: Fabric, loaded: Loaded, workers: number, lockstep: bool
     steering.locate(view, loaded.off[i], loaded.len[i]);
     packets.hash[i] = lockstep ? 0 : steering.hash;
     homes[i] = steering.home;
+    answers[i] = steering.mayAnswer(view) ? 1 : 0;
   }
-  return homes;
+  return { homes, answers };
 }
 
 const program = new Command('bench:replay')

@@ -5,9 +5,11 @@
  *  counted, and written nowhere. What a packet's home is has been computed before. */
 import { Collector } from '../coordinator/collector.js';
 import { Fabric } from '../coordinator/fabric.js';
+import type { Homes } from '../coordinator/homes.js';
 import { COMMITTED, EXPIRED } from '../coordinator/ledger.js';
 import { DEFAULT_WINDOW } from '../coordinator/replay.js';
 import { STAT } from '../datapath/stats.js';
+import type { Ordering } from '../openflow/order.js';
 import { Translator } from '../openflow/translate.js';
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
@@ -61,6 +63,9 @@ export class Resident {
   /** Milliseconds spent in each of MAIN_STAGES. Inline, all counts as dispatch. */
   readonly stages = new Float64Array(MAIN_STAGES.length);
   private readonly homes: Uint8Array;
+  /** In steered mode: what each packet's HASH comes from, and whether it may be an answer. */
+  private readonly hashes: Int32Array;
+  private readonly answers: Uint8Array;
   private readonly most: number;
   private readonly span: number;
   private slot = 0;
@@ -69,8 +74,10 @@ export class Resident {
   constructor({ loaded, pipeline, ports, ordering }: Prepared, o: ResidentOptions) {
     this.n = loaded.n;
     this.workers = ordering.mode === 'inline' ? 0 : o.workers;
+    const steered = ordering.mode === 'steered' && !needsFences(loaded, ordering);
     this.fabric = new Fabric({
       workers: this.workers,
+      steered,
       slots: loaded.n,
       arena: loaded.arena,
       ports,
@@ -84,12 +91,15 @@ export class Resident {
       packets,
       loaded.arena,
       this.workers,
-      () => {},
+      (slot) => this.fabric.homes?.collected(slot),
       [],
       pipeline.stats,
       reassembly,
     );
-    this.homes = this.fill(loaded, ordering.mode !== 'parallel');
+    this.answers = new Uint8Array(loaded.n);
+    this.homes = this.fill(loaded, ordering, steered || ordering.mode === 'parallel');
+    // In steered mode what is in HASH changes.
+    this.hashes = packets.hash.slice();
     this.most = Math.min(loaded.n, DEFAULT_WINDOW);
     // A slot's clock counts on from round to round.
     this.span = loaded.clockMs[loaded.n - 1] + 1;
@@ -97,7 +107,8 @@ export class Resident {
   }
 
   /** Fills the descriptor rows; returns each packet's home. */
-  private fill(loaded: Loaded, lockstep: boolean): Uint8Array {
+  private fill(loaded: Loaded, ordering: Ordering, shares: boolean): Uint8Array {
+    const lockstep = !shares;
     const { packets } = this.fabric;
     const homes = new Uint8Array(loaded.n);
     const steering = new Steering(
@@ -105,6 +116,7 @@ export class Resident {
       defaultIndirection(lockstep ? 1 : Math.max(1, this.workers)),
     );
     const view = new DataView(loaded.arena);
+    steering.targets = ordering.targets;
     for (let i = 0; i < loaded.n; i++) {
       packets.clock[i] = loaded.clockMs[i];
       packets.off[i] = loaded.off[i];
@@ -113,6 +125,7 @@ export class Resident {
       steering.locate(view, loaded.off[i], loaded.len[i]);
       packets.hash[i] = lockstep ? 0 : steering.hash;
       homes[i] = steering.home;
+      this.answers[i] = steering.mayAnswer(view) ? 1 : 0;
     }
     return homes;
   }
@@ -176,8 +189,14 @@ export class Resident {
     packets.clock[slot] += this.span;
     if (collector.inFlight === 0) collector.clock = packets.clock[slot];
     collector.dispatched++;
-    fabric.dispatch(slot, this.homes[slot]);
+    fabric.dispatch(slot, fabric.homes === null ? this.homes[slot] : this.steer(fabric.homes));
     this.slot = slot + 1 === this.n ? 0 : slot + 1;
+  }
+
+  private steer(homes: Homes): number {
+    const { slot } = this;
+    const home = homes.steer(slot, this.hashes[slot]);
+    return homes.isFirst && this.answers[slot] !== 0 ? homes.keep(slot) : home;
   }
 
   counts(): Counts {
@@ -209,4 +228,19 @@ export class Resident {
   async stop(): Promise<void> {
     await this.fabric.stop();
   }
+}
+
+/** Whether some packets would have to be alone in flight in steered mode: a benchmark goes on without a pause. */
+export function needsFences(
+  loaded: Pick<Loaded, 'arena' | 'off' | 'len' | 'n'>,
+  ordering: Ordering,
+): boolean {
+  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(1));
+  const view = new DataView(loaded.arena);
+  for (let i = 0; i < loaded.n; i++) {
+    const [off, len] = [loaded.off[i], loaded.len[i]];
+    if (steering.mayBeFragment(view, off, len) || steering.losesId(view, off, len, ordering.movesPorts))
+      return true;
+  }
+  return false;
 }

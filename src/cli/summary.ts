@@ -74,6 +74,7 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
         upcalls: result.upcalls,
       },
       parked: total[STAT.PARKED],
+      moved: result.moved,
       by_worker: byWorker.map((s) => ({
         packets: s[STAT.PACKETS],
         share: result.packets === 0 ? 0 : s[STAT.PACKETS] / result.packets,

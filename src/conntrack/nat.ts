@@ -9,7 +9,7 @@ import { IPPROTO_ICMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/ex
 import { hashAdd, hashFinish, swap32 } from '../wire/hash.js';
 import { fold6, tupleHash } from './hash.js';
 import { replyZoneProto } from './key.js';
-import type { Partition } from './partition.js';
+import type { PartitionWriter } from './partition.js';
 
 const { SRC, DST, PORTS, ZONE_PROTO } = CONN.at;
 const NAT_SHIFT = NAT.shift;
@@ -56,18 +56,19 @@ export class Binder {
   readonly addr6 = new Int32Array(8);
 
   // The connection under way.
-  private partition!: Partition;
+  private partition!: PartitionWriter;
   private ipv6 = false;
   private zoneProto = 0;
   private replyZoneProto = 0;
   private now = 0;
+  private seq = 0;
   private state = 0;
   private readonly address = new Int32Array(4);
 
   /** Chooses for the connection whose record is at word `c` of `words` (IPv6 addresses at `a`, or -1) what
    *  the ask at `ask` wants. `seq` is the packet that commits it. False if there is no tuple left. */
   choose(
-    partition: Partition,
+    partition: PartitionWriter,
     words: Int32Array,
     c: number,
     a: number,
@@ -76,6 +77,7 @@ export class Binder {
     now: number,
   ): boolean {
     this.begin(partition, words, c, a, now);
+    this.seq = seq;
     const flags = words[ask];
     const ports = words[ask + ASK_PORTS];
     const zoneProto = words[c + ZONE_PROTO];
@@ -120,7 +122,14 @@ export class Binder {
 
   /** Takes the address that a helper has promised, in ask words `address`, as the reply's source (end 0) or
    *  destination (end 1). */
-  promise(words: Int32Array, c: number, a: number, end: number, address: number, partition: Partition): void {
+  promise(
+    words: Int32Array,
+    c: number,
+    a: number,
+    end: number,
+    address: number,
+    partition: PartitionWriter,
+  ): void {
     this.begin(partition, words, c, a, 0);
     for (let i = 0; i < 4; i++) this.address[i] = words[address + i];
     this.setAddress(end);
@@ -138,7 +147,7 @@ export class Binder {
   }
 
   /** The reply tuple of a connection that is not translated. */
-  private begin(partition: Partition, words: Int32Array, c: number, a: number, now: number): void {
+  private begin(partition: PartitionWriter, words: Int32Array, c: number, a: number, now: number): void {
     const ports = words[c + PORTS];
     this.partition = partition;
     this.now = now;
@@ -192,9 +201,10 @@ export class Binder {
 
   private isFree(): boolean {
     const { partition, src, dst, ports, zoneProto } = this;
+    const { replyZoneProto, now, seq } = this;
     const hash = tupleHash(partition.seed, src, dst, ports, zoneProto);
     const addr6 = this.ipv6 ? this.addr6 : null;
-    return partition.find(hash, src, dst, ports, this.replyZoneProto, zoneProto, addr6, this.now) < 0;
+    return !partition.isTaken(hash, src, dst, ports, replyZoneProto, zoneProto, addr6, now, seq);
   }
 
   /** Tries ports from `port` on, then `min` to `max` round, in the reply's port that `mask` covers. Leaves

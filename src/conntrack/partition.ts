@@ -77,12 +77,15 @@ export interface PartitionMemory {
    *  connection has got a tuple that an older one had (and has, for all that it can't be found by it). */
   ctl: SharedArrayBuffer;
   /** Connections that packets have ended. Word 0: how many, modulo 2^32; then the slots of the last ENDED_SLOTS.
-   *  Written by the home worker. */
+   *  Written by the home worker; if several share the partition each has its own. */
   ended: SharedArrayBuffer;
   /** What helpers have expected (expected.ts). */
   expected: SharedArrayBuffer;
   /** Timeout policies (timeouts.ts), the same for all partitions. */
   timeouts: SharedArrayBuffer;
+  /** If several workers share the partition: by slot, which packet (Float64 SEQ) ended the connection at its own
+   *  time; else empty. */
+  endedBy: SharedArrayBuffer;
   capacity: number;
   seed: number;
 }
@@ -93,6 +96,7 @@ export function allocatePartition(
   seed: number,
   timeouts = allocateTimeouts(),
   withRecords = false,
+  shared = false,
 ): PartitionMemory {
   // All of them could be translated.
   const levels = levelsFor(2 * capacity);
@@ -106,12 +110,18 @@ export function allocatePartition(
     records: withRecords ? allocateShared(capacity * RECORD.words * 4) : null,
     index: allocateShared(buckets * 64),
     ctl: new SharedArrayBuffer(64),
-    ended: new SharedArrayBuffer((1 + ENDED_SLOTS) * 4),
+    ended: allocateEnded(),
     expected: allocateExpected(),
     timeouts,
+    endedBy: new SharedArrayBuffer(shared ? capacity * 8 : 0),
     capacity,
     seed,
   };
+}
+
+/** Memory for PartitionMemory.ended. */
+export function allocateEnded(): SharedArrayBuffer {
+  return new SharedArrayBuffer((1 + ENDED_SLOTS) * 4);
 }
 
 function levelsFor(entries: number): number {
@@ -136,6 +146,8 @@ export class Partition {
   readonly parent: Int32Array;
   readonly records: Int32Array | null;
   readonly timeouts: Float64Array;
+  /** Written by whoever ends a connection; empty unless the partition is shared. */
+  readonly endedBy: Float64Array;
   readonly seed: number;
   readonly capacity: number;
   protected readonly ctl: Int32Array;
@@ -161,6 +173,7 @@ export class Partition {
     this.parent = new Int32Array(memory.parent);
     this.records = memory.records === null ? null : new Int32Array(memory.records);
     this.timeouts = new Float64Array(memory.timeouts);
+    this.endedBy = new Float64Array(memory.endedBy);
     this.index = new Int32Array(memory.index);
     this.ctl = new Int32Array(memory.ctl);
     this.endedSlots = new Int32Array(memory.ended);
@@ -244,7 +257,13 @@ export class Partition {
   }
 
   /** Whether this is the tuple of the replies of the translated connection in `slot`. */
-  private isReply(slot: number, src: number, dst: number, ports: number, addr6: Int32Array | null): boolean {
+  protected isReply(
+    slot: number,
+    src: number,
+    dst: number,
+    ports: number,
+    addr6: Int32Array | null,
+  ): boolean {
     const { nat } = this;
     const n = slot << NAT_SHIFT;
     if (nat[n + REPLY_SRC] !== src || nat[n + REPLY_DST] !== dst || nat[n + REPLY_PORTS] !== ports) {
@@ -309,10 +328,11 @@ export class Partition {
     key.hash = tupleHash(this.seed, key.src, key.dst, key.ports, key.zoneProto);
   }
 
-  /** A packet at `now` ends the connection: nothing finds it any more. */
-  end(slot: number, now: number): void {
-    const { hot, endedSlots } = this;
+  /** Packet `seq` at `now` ends the connection: nothing finds it any more. */
+  end(slot: number, now: number, seq = 0): void {
+    const { hot, endedSlots, endedBy } = this;
     const c = slot << HOT_SHIFT;
+    if (endedBy.length > 0) endedBy[slot] = seq;
     hot[c + STATE] |= ENDED;
     this.hotF64[(c >> 1) + EXPIRES_F64] = now;
     const n = endedSlots[0];
@@ -326,7 +346,7 @@ export class Partition {
   }
 
   /** Whether the record's addresses are the packet's, which start at word `from` (0) or cross (4). */
-  private sameAddr6(slot: number, packet: Int32Array, from: number): boolean {
+  protected sameAddr6(slot: number, packet: Int32Array, from: number): boolean {
     const a = slot << ADDR6_SHIFT;
     for (let i = 0; i < 8; i++) {
       if (this.addr6[a + i] !== packet[i ^ from]) return false;
@@ -367,24 +387,28 @@ export class PartitionWriter extends Partition implements WheelOwner {
   private shortest = SHORTEST_TIMEOUT_MS;
   /** Whether all connections are watched closely. */
   private watchesAll = false;
-  private seenEnded = 0;
+  /** What workers have told of connections that packets have ended, and how much of it has been read. */
+  private readonly endedLogs: { slots: Int32Array; seen: number }[] = [{ slots: this.endedSlots, seen: 0 }];
   private readonly free: number[] = [];
   /** Removed slots that a search may still hold, in order of removal, and the epochs of that. */
   private readonly limbo: number[] = [];
   private readonly limboEpochs: number[] = [];
   private limboHead = 0;
   private readonly epochOf: () => number;
+  private readonly grace: number;
   /** By bucket of the level in use: entries that were put further on because it was full. */
   private passed: Int32Array;
 
-  /** `epochOf` reads how many vectors the worker has finished. */
-  constructor(memory: PartitionMemory, epochOf: () => number) {
+  /** `epochOf` reads how many vectors the worker has finished, or of several workers at least that many; a
+   *  removed slot is reused when it has moved on by `grace`. */
+  constructor(memory: PartitionMemory, epochOf: () => number, grace = 1) {
     super(memory);
     this.used = new Uint8Array(memory.capacity);
     this.createdMs = new Float64Array(memory.capacity);
     this.wheel = new Wheel(memory.capacity);
     this.epochOf = epochOf;
     this.passed = new Int32Array(this.mask + 1);
+    this.grace = grace;
   }
 
   /** A slot to fill, or -1 if all are in use. */
@@ -395,8 +419,9 @@ export class PartitionWriter extends Partition implements WheelOwner {
     return this.drainLimbo() ? this.free.pop()! : -1;
   }
 
-  /** Publishes the filled record in `slot`; with `watched`, its end is to be noticed as soon as it comes. */
-  publish(slot: number, watched = false): void {
+  /** Publishes the filled record in `slot`; with `watched`, its end is to be noticed as soon as it comes; with
+   *  `whole` false all but the tuple of its replies, which `publishReply` does. */
+  publish(slot: number, watched = false, whole = true): void {
     const translated = (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) !== 0;
     if (translated && !this.translates) {
       this.translates = true;
@@ -409,8 +434,108 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.count++;
     this.entries += translated ? 2 : 1;
     this.place(this.hashOf(slot), slot << 1, true);
-    if (translated) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
+    if (!translated) return;
+    if (whole) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
+    else this.withhold(slot, this.replyHashOf(slot));
   }
+
+  /** Slots by the hash of a reply tuple that is chosen, but not yet to be found by workers. */
+  private readonly withheld = new Map<number, number[]>();
+  /** Slots that were removed meanwhile. */
+  private readonly gone = new Set<number>();
+
+  private withhold(slot: number, hash: number): void {
+    const slots = this.withheld.get(hash);
+    if (slots === undefined) this.withheld.set(hash, [slot]);
+    else slots.push(slot);
+  }
+
+  /** No longer withholds the slot; false if it was not withheld. */
+  private unwithhold(slot: number): boolean {
+    if (this.withheld.size === 0) return false;
+    const hash = this.replyHashOf(slot);
+    const slots = this.withheld.get(hash);
+    const at = slots?.indexOf(slot) ?? -1;
+    if (at < 0) return false;
+    slots!.splice(at, 1);
+    if (slots!.length === 0) this.withheld.delete(hash);
+    return true;
+  }
+
+  /** The tuple of the replies may be found from now on. */
+  publishReply(slot: number): void {
+    if (this.unwithhold(slot)) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
+    else if (this.gone.delete(slot)) this.retire(slot);
+  }
+
+  /** Whether a connection that is live for packet `seq` at `now` has this tuple: `find`, and what workers don't
+   *  find: tuples that are withheld, and connections that a later packet has ended at the same time. */
+  isTaken(
+    hash: number,
+    src: number,
+    dst: number,
+    ports: number,
+    zoneProto: number,
+    zoneProtoReply: number,
+    addr6: Int32Array | null,
+    now: number,
+    seq: number,
+  ): boolean {
+    if (this.find(hash, src, dst, ports, zoneProto, zoneProtoReply, addr6, now) >= 0) return true;
+    const { endedBy, hot, hotF64, index, base, mask } = this;
+    if (endedBy.length === 0) return false;
+    for (const slot of this.withheld.get(hash) ?? []) {
+      const c = slot << HOT_SHIFT;
+      if (hotF64[(c >> 1) + EXPIRES_F64] <= now || hot[c + ZONE_PROTO] !== zoneProtoReply) continue;
+      if (this.isReply(slot, src, dst, ports, addr6)) return true;
+    }
+    const tag = tagOf(hash);
+    for (let bucket = hash & mask; ; bucket = (bucket + 1) & mask) {
+      const b = base + (bucket << BUCKET_SHIFT);
+      for (let way = 0; way < BUCKET_WAYS; way++) {
+        if (index[b + way] === TAG_FREE) return false;
+        if (index[b + way] !== tag) continue;
+        const entry = index[b + BUCKET_WAYS + way];
+        const slot = entry >>> 1;
+        if (hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] !== now || endedBy[slot] <= seq) continue;
+        if (this.matches(entry, src, dst, ports, zoneProto, zoneProtoReply, addr6)) return true;
+      }
+    }
+  }
+
+  /** Whether an entry is for this tuple: of either direction if the connection is not translated. */
+  private matches(
+    entry: number,
+    src: number,
+    dst: number,
+    ports: number,
+    zoneProto: number,
+    zoneProtoReply: number,
+    addr6: Int32Array | null,
+  ): boolean {
+    const { hot } = this;
+    const slot = entry >>> 1;
+    const c = slot << HOT_SHIFT;
+    if (entry & 1)
+      return hot[c + ZONE_PROTO] === zoneProtoReply && this.isReply(slot, src, dst, ports, addr6);
+    if (
+      hot[c + SRC] === src &&
+      hot[c + DST] === dst &&
+      hot[c + PORTS] === ports &&
+      hot[c + ZONE_PROTO] === zoneProto &&
+      (addr6 === null || this.sameAddr6(slot, addr6, 0))
+    )
+      return true;
+    return (
+      hot[c + SRC] === dst &&
+      hot[c + DST] === src &&
+      hot[c + PORTS] === ((ports << 16) | (ports >>> 16)) &&
+      hot[c + ZONE_PROTO] === zoneProtoReply &&
+      !(hot[c + STATE] & TRANSLATED) &&
+      (addr6 === null || this.sameAddr6(slot, addr6, 4))
+    );
+  }
+
   /** Ways in use. */
   private entries = 0;
 
@@ -440,13 +565,20 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.onRemove?.(slot, reason);
     const translated = (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) !== 0;
     this.unplace(this.hashOf(slot), slot << 1);
-    if (translated) this.unplace(this.replyHashOf(slot), (slot << 1) | 1);
+    const withheld = translated && this.unwithhold(slot);
+    if (translated && !withheld) this.unplace(this.replyHashOf(slot), (slot << 1) | 1);
     // Flow-cache entries that still name the slot find it expired.
     this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = 0;
     this.used[slot] = 0;
     this.wheel.take(slot);
     this.count--;
     this.entries -= translated ? 2 : 1;
+    // Somebody still waits to hear of it: then `publishReply` sets it free.
+    if (withheld) this.gone.add(slot);
+    else this.retire(slot);
+  }
+
+  private retire(slot: number): void {
     this.limbo.push(slot);
     this.limboEpochs.push(this.epochOf());
     if (this.limbo.length - this.limboHead >= 64) this.drainLimbo();
@@ -524,24 +656,32 @@ export class PartitionWriter extends Partition implements WheelOwner {
 
   private lookAgain(clock: number): void {
     for (let slot = 0; slot < this.high; slot++) {
-      if (this.used[slot] !== 0) this.wheel.put(slot, this.nextLook(slot, clock));
+      if (this.used[slot] === 0) continue;
+      // The wheel may have been at this time already: it would not look at what has ended before.
+      const due = this.due(slot, clock);
+      if (due >= 0) this.wheel.put(slot, due);
     }
+  }
+
+  /** There is another worker, which has `ended` of its own. */
+  share(ended: SharedArrayBuffer): void {
+    this.endedLogs.push({ slots: new Int32Array(ended), seen: 0 });
   }
 
   /** Takes note of connections that packets have ended. */
   private readEnded(): void {
-    const { endedSlots } = this;
-    const n = Atomics.load(endedSlots, 0);
-    if (n === this.seenEnded) return;
-    if (((n - this.seenEnded) | 0) > ENDED_SLOTS / 2) {
-      // Some may be overwritten by now.
-      for (let slot = 0; slot < this.high; slot++) this.noteEnded(slot);
-    } else {
-      for (let i = this.seenEnded; i !== n; i = (i + 1) | 0) {
-        this.noteEnded(endedSlots[1 + (i & (ENDED_SLOTS - 1))]);
+    for (const log of this.endedLogs) {
+      const { slots, seen } = log;
+      const n = Atomics.load(slots, 0);
+      if (n === seen) continue;
+      if (((n - seen) | 0) > ENDED_SLOTS / 2) {
+        // Some may be overwritten by now.
+        for (let slot = 0; slot < this.high; slot++) this.noteEnded(slot);
+      } else {
+        for (let i = seen; i !== n; i = (i + 1) | 0) this.noteEnded(slots[1 + (i & (ENDED_SLOTS - 1))]);
       }
+      log.seen = n;
     }
-    this.seenEnded = n;
   }
 
   /** The slot may be another connection's by now. */
@@ -632,9 +772,9 @@ export class PartitionWriter extends Partition implements WheelOwner {
     for (let slot = 0; slot < this.high; slot++) {
       if (!this.used[slot]) continue;
       this.place(this.hashOf(slot), slot << 1, false);
-      if (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) {
-        this.place(this.replyHashOf(slot), (slot << 1) | 1, false);
-      }
+      if (!(this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED)) continue;
+      const hash = this.replyHashOf(slot);
+      if (!this.withheld.get(hash)?.includes(slot)) this.place(hash, (slot << 1) | 1, false);
     }
     Atomics.store(this.ctl, 0, next);
   }
@@ -643,7 +783,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
     const epoch = this.epochOf();
     const { limbo, limboEpochs, free } = this;
     let head = this.limboHead;
-    while (head < limbo.length && limboEpochs[head] !== epoch) free.push(limbo[head++]);
+    while (head < limbo.length && ((epoch - limboEpochs[head]) | 0) >= this.grace) free.push(limbo[head++]);
     if (head === limbo.length) {
       limbo.length = limboEpochs.length = head = 0;
     } else if (head > LIMBO_SLACK) {

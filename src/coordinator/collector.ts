@@ -141,6 +141,10 @@ export class Collector implements Completions {
     return this.turnSeq;
   }
 
+  isDone(slot: number): boolean {
+    return this.done[slot] !== 0;
+  }
+
   answered(slot: number, cts: number): void {
     this.settled[slot] = 1;
     this.settledCts[slot] = cts;

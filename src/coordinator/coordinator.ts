@@ -108,9 +108,15 @@ export class Coordinator {
         this.ledger.count(zone, ENTRY_OF_REMOVAL[reason]);
         this.limits.removed(zone, home, slot);
         this.keeper?.removed(p, slot, reason);
+        this.onRemoved?.(slot);
       };
     });
   }
+
+  /** Told of every connection before it can be found; says whether the tuple of its replies may be. */
+  onMade: ((slot: number) => boolean) | null = null;
+  /** Told of every connection that is removed. */
+  onRemoved: ((slot: number) => void) | null = null;
 
   get connections(): number {
     let n = 0;
@@ -201,7 +207,8 @@ export class Coordinator {
       for (let i = 0; i < PARENT.words; i++) parent[p + i] = words[child + CHILD_PARENT + i];
     }
     partition.noteUse(slot);
-    partition.publish(slot, this.limits.added(zone, home, slot));
+    const watched = this.limits.added(zone, home, slot);
+    partition.publish(slot, watched, this.onMade === null || this.onMade(slot));
     this.ledger.count(zone, COMMITTED);
     return slot;
   }

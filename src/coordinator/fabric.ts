@@ -10,6 +10,7 @@ import { KEY_WORDS } from '../classifier/flow-key.js';
 import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
 import { Arrival, FRAGMENT_HELD, Reassembly } from '../conntrack/ipf.js';
 import {
+  allocateEnded,
   allocatePartition,
   Partition,
   type PartitionMemory,
@@ -25,9 +26,12 @@ import {
   FRAGMENT_ANSWER,
   FRAGMENT_HEADER,
   MAX_PARKED,
+  MSG_ADOPT,
   MSG_COMMIT,
   MSG_FRAGMENT,
   MSG_NORMAL,
+  MSG_SURRENDER,
+  MSG_TURN,
   MSG_UPCALL,
   ORDERED_HEADER,
   REQUEST_RING_WORDS,
@@ -40,6 +44,9 @@ import { VerdictTable } from '../datapath/verdicts.js';
 import type { Pipeline } from '../openflow/tables.js';
 import type { Translator } from '../openflow/translate.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
+import { Directory } from '../rss/directory.js';
+import { TupleHash } from '../rss/steer.js';
+import { defaultIndirection } from '../rss/toeplitz.js';
 import {
   CONN,
   CTL_ASLEEP,
@@ -56,6 +63,7 @@ import {
 import { PacketColumns } from '../shm/packets.js';
 import { Coordinator } from './coordinator.js';
 import { explain } from './explain.js';
+import { type Ask, Homes } from './homes.js';
 
 /** Packets that a worker takes from its ring at a time. */
 export const DEFAULT_VECTOR = 256;
@@ -64,10 +72,13 @@ export const DEFAULT_MAX_CONNS = 3_000_000;
 const REPLY_RING_WORDS = 1 << 18;
 const TEMPLATE_RING_WORDS = 1 << 18;
 const DISPATCH_BATCH = 128;
+const NONE: readonly number[] = [];
 
 export interface FabricOptions {
   /** 0: everything on this thread. */
   workers: number;
+  /** One partition for all workers, and homes that connections change (homes.ts). */
+  steered?: boolean;
   /** Packets in flight at most: rows of the descriptor columns. */
   slots: number;
   arena: SharedArrayBuffer;
@@ -106,6 +117,8 @@ export interface Completions {
   answered(slot: number, cts: number): void;
   /** Packets in flight. */
   readonly inFlight: number;
+  /** Whether the packet in `slot` is complete. */
+  isDone(slot: number): boolean;
   template(worker: number, id: number, words: Int32Array): void;
   chunk(worker: number, id: number, chunk: FrameChunk): void;
   complete(worker: number, slots: Int32Array, n: number): void;
@@ -145,6 +158,10 @@ export class Fabric implements ControlPlane {
   readonly coordinator: Coordinator;
   readonly pipeline: Pipeline;
   private readonly translator: Translator;
+  /** In steered mode: where packets go. */
+  readonly homes: Homes | null = null;
+  /** Window slot of the packet whose commit is being answered. */
+  private committing = 0;
   /** Fragments that wait in ct(). */
   readonly reassembly = new Reassembly();
   private readonly arrival: Arrival;
@@ -195,6 +212,7 @@ export class Fabric implements ControlPlane {
       seed: (Math.random() * 0x100000000) | 0,
       jitter: 0,
       ...options,
+      steered: options.steered === true && options.workers > 0,
     };
     this.workers = o.workers;
     this.pipeline = o.translator.pipeline;
@@ -221,12 +239,23 @@ export class Fabric implements ControlPlane {
     const partitions: PartitionWriter[] = [];
     const timeouts = allocateTimeouts();
     for (let id = 0; id < homes; id++) {
-      const partition = allocatePartition(capacity, o.seed, timeouts, o.records);
-      this.partitions.push(partition);
-      const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
-      // Inline, nothing is searched for while the coordinator is at work.
-      const epoch = o.workers === 0 ? () => ++this.epoch : () => Atomics.load(this.ctl, epochAt);
-      partitions.push(new PartitionWriter(partition, epoch));
+      let partition = this.partitions[0];
+      if (!o.steered) {
+        partition = allocatePartition(capacity, o.seed, timeouts, o.records);
+        const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
+        // Inline, nothing is searched for while the coordinator is at work.
+        const epoch = o.workers === 0 ? () => ++this.epoch : () => Atomics.load(this.ctl, epochAt);
+        this.partitions.push(partition);
+        partitions.push(new PartitionWriter(partition, epoch));
+      } else if (id === 0) {
+        partition = allocatePartition(capacity, o.seed, timeouts, false, true);
+        this.partitions.push(partition);
+        // All workers have finished a vector between two steps of this epoch.
+        partitions.push(new PartitionWriter(partition, () => this.commonEpoch(), 2));
+      } else {
+        partition = { ...partition, ended: allocateEnded() };
+        partitions[0].share(partition.ended);
+      }
       const stats = new SharedArrayBuffer(STAT_WORDS * 8);
       this.stats.push(new Float64Array(stats));
       const tallies = o.records ? new SharedArrayBuffer(TALLY_WORDS * 8) : null;
@@ -250,6 +279,7 @@ export class Fabric implements ControlPlane {
         vector: o.vector,
         strict: o.strict,
         ignoreChecksums: o.ignoreChecksums,
+        steered: o.steered,
         dpflows: o.dpflows,
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
         fault: id === 0 ? (o.fault ?? null) : null,
@@ -263,7 +293,37 @@ export class Fabric implements ControlPlane {
       this.links.push(new Link(init, channel.port1));
     }
     this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns);
+    if (!o.steered) return;
+    this.finished = new Int32Array(o.workers).fill(-1);
+    const { coordinator, packets } = this;
+    this.homes = new Homes(
+      packets,
+      new Directory(o.slots, o.seed),
+      new TupleHash(),
+      defaultIndirection(o.workers),
+      capacity,
+      (slot) => this.completions!.isDone(slot),
+    );
+    const { homes: steering } = this;
+    coordinator.onMade = (slot) => steering.made(partitions[0], slot, this.committing);
+    coordinator.onRemoved = (slot) => steering.removed(slot);
   }
+
+  /** Moves on when every worker has finished a vector, or sleeps, since it last did. */
+  private commonEpoch(): number {
+    const { ctl, finished } = this;
+    for (let id = 0; id < this.workers; id++) {
+      const line = (2 * id + 2) * CTL_LINE;
+      const now = Atomics.load(ctl, line + CTL_EPOCH);
+      if (now === finished[id] && Atomics.load(ctl, line + CTL_ASLEEP) === 0) return this.epoch;
+    }
+    for (let id = 0; id < this.workers; id++) {
+      finished[id] = Atomics.load(ctl, (2 * id + 2) * CTL_LINE + CTL_EPOCH);
+    }
+    return ++this.epoch;
+  }
+  /** Vectors that each worker had finished then. */
+  private finished = new Int32Array(0);
 
   private startInline(init: ShardInit): void {
     const frames = new FrameStore((id, sab) => this.completions!.chunk(0, id, new FrameChunk(sab)));
@@ -304,8 +364,9 @@ export class Fabric implements ControlPlane {
     );
   }
 
-  /** Hands the packet in `slot` to its home. Its row must be complete. */
+  /** Hands the packet in `slot` to its home; to none at -1. Its row must be complete. */
   dispatch(slot: number, home: number): void {
+    if (home < 0) return;
     if (this.workers === 0) {
       this.runInline(slot);
       return;
@@ -351,7 +412,8 @@ export class Fabric implements ControlPlane {
       if (this.serve(worker)) any = true;
       if (this.take(worker)) any = true;
     }
-    if (this.ordered.size > 0 && this.serveOrdered()) any = true;
+    if ((this.ordered.size > 0 || this.homes?.moving || this.homes?.keeping) && this.serveOrdered())
+      any = true;
     return any;
   }
 
@@ -418,10 +480,20 @@ export class Fabric implements ControlPlane {
       replies.words.set(program, at + 2 * KEY_WORDS);
       return;
     }
+    if (type === MSG_SURRENDER) {
+      this.homes!.surrendered(token, words.subarray(payload, m + words[m]));
+      return;
+    }
     const slot = words[payload];
     const seq = packets.seq[slot];
     const completions = this.completions!;
-    if (!inTurn && seq !== completions.turn()) {
+    if (this.homes !== null) {
+      // In steered mode all of it depends on order.
+      if (!inTurn) {
+        this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
+        return;
+      }
+    } else if (!inTurn && seq !== completions.turn()) {
       // What a connection is translated to depends on those before it.
       const request = payload + ORDERED_HEADER;
       const translates = type === MSG_COMMIT && (words[request] & COMMIT_NAT) !== 0;
@@ -434,9 +506,20 @@ export class Fabric implements ControlPlane {
     if (type === MSG_COMMIT) {
       const at = payload + ORDERED_HEADER;
       // In turn, no packet before this one looks a connection up any more.
-      const got = coordinator.commit(worker, words, at, seq, packets.clock[slot]);
-      const r = replies.begin(MSG_COMMIT, token, 1);
-      replies.words[r] = got;
+      this.committing = slot;
+      const home = this.homes === null ? worker : 0;
+      const got = coordinator.commit(home, words, at, seq, packets.clock[slot]);
+      if (this.homes?.mustMove) {
+        this.homes.begin(worker, token, this.callBack);
+      } else {
+        const rows = this.homes?.takeArriving() ?? NONE;
+        if (rows.length > 0) this.flushFor(worker);
+        const r = replies.begin(MSG_COMMIT, token, 1 + rows.length);
+        replies.words[r] = got;
+        replies.words.set(rows, r + 1);
+      }
+    } else if (type === MSG_TURN) {
+      replies.begin(MSG_TURN, token, 0);
     } else if (type === MSG_FRAGMENT) {
       if (this.answerFragment(worker, words, m) !== FRAGMENT_HELD) return;
     } else {
@@ -467,7 +550,9 @@ export class Fabric implements ControlPlane {
     arrival.len = words[payload + 5];
     readLayout(words, payload + 6, arrival.layout);
     const key = payload + ORDERED_HEADER + FRAGMENT_HEADER;
-    arrival.packet(words.subarray(key, key + KEY_WORDS), words[payload + 2], packets.hash[slot]);
+    // In steered mode any worker may have the datagram: it alone is in flight.
+    const hash = this.homes === null ? packets.hash[slot] : 0;
+    arrival.packet(words.subarray(key, key + KEY_WORDS), words[payload + 2], hash);
     arrival.home = worker;
     const answer = this.arrive(packets.clock[slot]);
     const { completed } = reassembly;
@@ -506,17 +591,69 @@ export class Fabric implements ControlPlane {
     for (;;) {
       const seq = completions.turn();
       const request = ordered.get(seq);
-      if (request === undefined) break;
+      if (request === undefined) {
+        if (this.homes?.keeping && this.letGo(seq % this.packets.slots)) any = true;
+        break;
+      }
+      if (this.homes?.isCalledBack(seq % this.packets.slots)) break;
       any = true;
       ordered.delete(seq);
       this.answer(request.worker, request.words, 0, true);
     }
+    if (this.homes !== null && this.finishMoves()) any = true;
     if (any) {
       this.links.forEach((link, worker) => {
         if (!link.replies.pending) return;
         link.replies.flush();
         this.wake(worker);
       });
+    }
+    return any;
+  }
+
+  /** Before a worker is told of packets, it finds in its ring all that were dispatched before. */
+  private flushFor(worker: number): void {
+    const link = this.links[worker];
+    if (link.nBatch > 0) this.flushLink(link, worker);
+  }
+
+  /** Asks a worker for packets that are to go elsewhere. */
+  private readonly callBack: Ask = (worker, move, hash, rows) => {
+    this.flushFor(worker);
+    const { replies } = this.links[worker];
+    const r = replies.begin(MSG_SURRENDER, move.id, 1 + rows.length);
+    replies.words[r] = hash;
+    replies.words.set(rows, r + 1);
+  };
+
+  /** The packet in `slot` has its turn: if it is kept, it goes to its home, with others that are kept. */
+  private letGo(slot: number): boolean {
+    const homes = this.homes as Homes;
+    const rows = homes.letGo(slot);
+    if (rows === null) return false;
+    const home = homes.homeOf(this.packets.hash[slot]);
+    this.flushFor(home);
+    const { replies } = this.links[home];
+    const r = replies.begin(MSG_ADOPT, 0, rows.length);
+    replies.words.set(rows, r);
+    return true;
+  }
+
+  /** Answers the commits whose packets from elsewhere have come. */
+  private finishMoves(): boolean {
+    const homes = this.homes as Homes;
+    const [partition] = this.coordinator.partitions;
+    let any = false;
+    for (let move = homes.finished(); move !== null; move = homes.finished()) {
+      any = true;
+      partition.publishReply(move.slot);
+      this.flushFor(move.worker);
+      for (const row of move.rows) this.ordered.delete(this.packets.seq[row]);
+      const { replies } = this.links[move.worker];
+      const r = replies.begin(MSG_COMMIT, move.token, 1 + move.rows.length);
+      replies.words[r] = move.slot;
+      replies.words.set(move.rows, r + 1);
+      homes.goOn(this.callBack);
     }
     return any;
   }
@@ -611,7 +748,7 @@ export class Fabric implements ControlPlane {
       coordinator,
       pipeline,
       home,
-      partition: this.partitions[home],
+      partition: this.partitions[this.homes === null ? home : 0],
       packets,
       slot,
       arena,
@@ -682,6 +819,15 @@ export class Fabric implements ControlPlane {
   }
 
   // ---- test only ----
+
+  /** Whether guesses may be made in earnest; else `coin` makes them. */
+  get guesses(): boolean {
+    return this.random === 0;
+  }
+
+  coin(): boolean {
+    return this.next() % 2 === 0;
+  }
 
   private next(): number {
     this.random = (Math.imul(this.random, 1103515245) + 12345) | 0 || 1;

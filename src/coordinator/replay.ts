@@ -106,6 +106,8 @@ export interface ReplayResult {
   /** Counters of all workers together (STAT) and of each. */
   counters: { total: Float64Array; byWorker: Float64Array[] };
   upcalls: number;
+  /** In steered mode: packets that changed their home while they were in flight. */
+  moved: number;
   /** What became of commits and connections up to the last packet or event. */
   ledger: Ledger;
   /** Live connections at the end, and by zone. */
@@ -146,6 +148,9 @@ class Run {
   private readonly options: ReplayOptions;
   /** Everything to one home, in order. */
   private readonly lockstep: boolean;
+  private readonly steered: boolean;
+  /** The packet dispatched last is one that is alone in flight, in steered mode. */
+  private alone = false;
   private readonly collector: Collector;
   private readonly keeper: RecordKeeper | null = null;
   private readonly steering: Steering;
@@ -169,12 +174,16 @@ class Run {
 
   constructor(options: ReplayOptions) {
     this.options = options;
-    this.lockstep = options.ordering.mode !== 'parallel';
+    const { mode } = options.ordering;
+    // Records of connections count packets as they are run, and what has been run may have to be forgotten.
+    this.steered = mode === 'steered' && options.workers > 0 && options.onRecord === undefined;
+    this.lockstep = mode !== 'parallel' && !this.steered;
     const workers = options.ordering.mode === 'inline' ? 0 : options.workers;
     const slots = options.window ?? DEFAULT_WINDOW;
     const { arena } = options;
     this.fabric = new Fabric({
       workers,
+      steered: this.steered,
       slots,
       arena: arena.sab,
       translator: options.translator,
@@ -195,7 +204,10 @@ class Run {
       this.fabric.packets,
       arena.sab,
       workers,
-      (slot) => arena.release(this.segments[slot]),
+      (slot) => {
+        arena.release(this.segments[slot]);
+        this.fabric.homes?.collected(slot);
+      },
       options.sinks ?? [],
       options.translator.pipeline.stats,
       this.fabric.reassembly,
@@ -218,9 +230,10 @@ class Run {
       };
       options.onFlowRemoved?.(noteJson(time, 'flow_removed', flowRemovedText(rule, reason, now)));
     };
-    const homes = this.lockstep ? 1 : Math.max(1, workers);
+    const homes = this.lockstep || this.steered ? 1 : Math.max(1, workers);
     this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
-    this.steering.reassembles = !this.lockstep && options.ordering.tracks;
+    this.steering.reassembles = mode === 'parallel' && options.ordering.tracks;
+    this.steering.targets = options.ordering.targets;
     this.events = options.events ?? [];
   }
 
@@ -327,6 +340,17 @@ class Run {
    *  are done: then the fragments that are held tell. */
   private isSteered(): boolean {
     const { steering, record, collector, fabric, clock } = this;
+    if (this.steered) {
+      // A fragment may complete the datagram of a connection elsewhere, and a query whose id is not moved as its
+      // connection says meets another connection: they run while nothing else does.
+      const { off, capLen } = record;
+      const alone =
+        steering.mayBeFragment(this.view, off, capLen) ||
+        steering.losesId(this.view, off, capLen, this.options.ordering.movesPorts);
+      this.holding = (alone || this.alone) && collector.inFlight > 0;
+      if (!this.holding) this.alone = alone;
+      return !this.holding;
+    }
     if (!steering.reassembles) return true;
     const datagram = steering.doubt(this.view, record.off, record.capLen);
     if (datagram === '') return true;
@@ -417,7 +441,8 @@ class Run {
     packets.seq[slot] = collector.dispatched;
     packets.clock[slot] = Math.max(this.clock, this.before);
     packets.inPort[slot] = inPort;
-    return fabric.explain(slot, this.steer(slot, new DataView(arena), 0, frame.length), arena);
+    const home = this.steered ? 0 : this.steer(slot, new DataView(arena), 0, frame.length);
+    return fabric.explain(slot, home, arena);
   }
 
   private dispatch(): void {
@@ -457,6 +482,12 @@ class Run {
     // Inline, the hash matters to fragments alone.
     if (workers === 0 && !(steering.reassembles && steering.mayBeFragment(view, off, len))) return 0;
     steering.locate(view, off, len);
+    const { homes } = fabric;
+    if (homes !== null) {
+      const home = homes.steer(slot, steering.hash);
+      if (!homes.isFirst) return home;
+      return (fabric.guesses ? steering.mayAnswer(view) : fabric.coin()) ? homes.keep(slot) : home;
+    }
     packets.hash[slot] = steering.hash;
     return workers === 0 ? 0 : steering.home;
   }
@@ -482,6 +513,7 @@ class Run {
       controller: collector.controller,
       counters: fabric.counters(),
       upcalls: coordinator.upcalls,
+      moved: fabric.homes?.nMoved ?? 0,
       ledger: coordinator.ledger,
       connections: coordinator.connections,
       connectionsOf: coordinator.byZone(),

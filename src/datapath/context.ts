@@ -5,6 +5,8 @@ import * as flowKey from '../classifier/flow-key.js';
 import type { Megaflow } from '../classifier/megaflow.js';
 import type { Expectation } from '../conntrack/expectations.js';
 import type { Fragment } from '../conntrack/ipf.js';
+import type { Partition } from '../conntrack/partition.js';
+import { COLD, CONN } from '../shm/layouts.js';
 import { FrameLayout } from '../wire/extract.js';
 import type { Datagram } from './fragments.js';
 import * as opcodes from './program.js';
@@ -20,6 +22,8 @@ export const WAIT_UPCALL = 1;
 export const WAIT_COMMIT = 2;
 export const WAIT_NORMAL = 3;
 export const WAIT_FRAGMENT = 4;
+/** It has its verdict, unless an earlier packet opens the connection that it found none of. */
+export const WAIT_TURN = 5;
 
 /** The packet as it was when a clone of it was recirculated. */
 class Saved {
@@ -38,6 +42,7 @@ class Saved {
 }
 
 const EMPTY = new Int32Array(1);
+const KEPT_WORDS = 1 + CONN.words + COLD.words;
 
 /** What the state machine of a connection said to a packet: still new, established, a reply. */
 export const STEP_NEW = 1;
@@ -53,6 +58,8 @@ export class PacketContext {
   slot = 0;
   /** Tracker clock in ms. */
   now = 0;
+  /** Packet number. */
+  seq = 0;
   /** Flow key: headers as of the start of the pass, conntrack metadata as of now. */
   readonly key = new Int32Array(KEY_WORDS);
   readonly layout = new FrameLayout();
@@ -124,6 +131,17 @@ export class PacketContext {
   category = 0;
   readonly seen: number[] = [];
   nSeen = 0;
+  // What it takes to forget that the packet was here.
+  /** A ct() found no connection, or ended it: what came of that stands if it holds in the packet's turn. */
+  missed = false;
+  /** Something was answered in its turn: nothing that was found out since can change. */
+  inTurn = false;
+  /** Counters that it went into: the first `nCounted` elements. */
+  readonly counted: number[] = [];
+  nCounted = 0;
+  /** Records of connections as they were before the packet, KEPT_WORDS each: slot, hot, cold. */
+  kept = EMPTY;
+  nKept = 0;
 
   // Parking.
   wait = WAIT_NONE;
@@ -185,6 +203,10 @@ export class PacketContext {
     this.nEdits = 0;
     this.category = 0;
     this.nSeen = 0;
+    this.missed = false;
+    this.inTurn = false;
+    this.nCounted = 0;
+    this.nKept = 0;
     if (this.megaflows.length > 0) this.megaflows.length = 0;
   }
 
@@ -205,6 +227,46 @@ export class PacketContext {
   edited(word: number): void {
     if (this.nEdits === MAX_EDIT_WORDS) this.foldable = false;
     else this.edits[this.nEdits++] = word;
+  }
+
+  /** Counts the packet, or something that it does. */
+  count(stats: Float64Array, counter: number): void {
+    stats[counter]++;
+    this.counted[this.nCounted++] = counter;
+  }
+
+  /** Keeps the record of a connection that the packet is about to change. */
+  keep(partition: Partition, slot: number): void {
+    const { nKept } = this;
+    for (let i = 0; i < nKept; i++) if (this.kept[i * KEPT_WORDS] === slot) return;
+    if ((nKept + 1) * KEPT_WORDS > this.kept.length) {
+      const grown = new Int32Array((nKept + 1) * 2 * KEPT_WORDS);
+      grown.set(this.kept);
+      this.kept = grown;
+    }
+    const { kept } = this;
+    const { hot, cold } = partition;
+    let at = nKept * KEPT_WORDS;
+    kept[at++] = slot;
+    const c = slot << CONN.shift;
+    for (let i = 0; i < CONN.words; i++) kept[at++] = hot[c + i];
+    const m = slot << COLD.shift;
+    for (let i = 0; i < COLD.words; i++) kept[at++] = cold[m + i];
+    this.nKept++;
+  }
+
+  /** Gives connections what `keep` has kept. */
+  restore(partition: Partition): void {
+    const { kept } = this;
+    const { hot, cold } = partition;
+    for (let i = 0; i < this.nKept; i++) {
+      let at = i * KEPT_WORDS;
+      const slot = kept[at++];
+      hot.set(kept.subarray(at, at + CONN.words), slot << CONN.shift);
+      at += CONN.words;
+      cold.set(kept.subarray(at, at + COLD.words), slot << COLD.shift);
+    }
+    this.nKept = 0;
   }
 
   /** Remembers the packet, to go on with after its clone. */

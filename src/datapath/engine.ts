@@ -67,6 +67,7 @@ export class Engine {
   private readonly control: ControlPlane;
   readonly tracker: Tracker;
   private readonly editor: FrameEditor;
+  private readonly frames: FrameStore;
   private readonly fragments: Fragments;
   private readonly arenaU8: Uint8Array;
   private readonly arenaView: DataView;
@@ -85,6 +86,7 @@ export class Engine {
     this.partition = partition;
     this.megaflows = megaflows;
     this.control = control;
+    this.frames = frames;
     this.editor = new FrameEditor(frames, arena);
     this.tracker = new Tracker(partition, control, this.editor, stats);
     this.fragments = new Fragments(control, this.tracker, this.editor, stats);
@@ -108,8 +110,19 @@ export class Engine {
     const len = packets.capLen[slot];
     ctx.begin(slot, this.arenaView, this.arenaU8, packets.off[slot], len, packets.clock[slot]);
     ctx.key[IN_PORT] = packets.inPort[slot];
+    ctx.seq = packets.seq[slot];
     stats[STAT.PACKETS]++;
     stats[STAT.BYTES] += len;
+  }
+
+  /** Makes as if a packet that waits had never been taken up: it goes to another home. */
+  forget(ctx: PacketContext): void {
+    const { stats } = this;
+    ctx.restore(this.partition);
+    stats[STAT.PACKETS]--;
+    stats[STAT.BYTES] -= this.packets.capLen[ctx.slot];
+    for (let i = 0; i < ctx.nCounted; i++) stats[ctx.counted[i]]--;
+    if (ctx.nFrames > 0) this.frames.release(ctx.firstChunk, ctx.firstRecord);
   }
 
   /** Runs the packet on. True when it has its verdict; false when it waits (`ctx.wait` says for what). */
@@ -294,7 +307,7 @@ export class Engine {
 
   private output(ctx: PacketContext, port: number): void {
     if (ctx.nOuts === 2 * MAX_OUTPUTS) {
-      this.stats[STAT.OUTPUTS_CUT]++;
+      ctx.count(this.stats, STAT.OUTPUTS_CUT);
       return;
     }
     if (ctx.cut > 0) {

@@ -69,6 +69,16 @@ export class FrameStore {
   chunk = -1;
   record = 0;
 
+  /** Gives back the frames of a packet, of which this is the first, before they are published. */
+  release(chunk: number, record: number): void {
+    for (let id = chunk, at = record; id >= 0; ) {
+      const frames = this.chunks[id];
+      id = frames.words[(at >> 2) + FRAME_NEXT_CHUNK];
+      at = frames.words[(at >> 2) + FRAME_NEXT_OFF];
+      frames.release();
+    }
+  }
+
   /** Goes on to a chunk whose frames have all come back, or to a new one. */
   private turn(bytes: number): void {
     for (let id = 0; id < this.chunks.length; id++) {

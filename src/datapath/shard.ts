@@ -27,7 +27,7 @@ import {
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
 import { FrameLayout } from '../wire/extract.js';
-import { type PacketContext, WAIT_NORMAL } from './context.js';
+import { type PacketContext, WAIT_NONE, WAIT_NORMAL, WAIT_TURN, WAIT_UPCALL } from './context.js';
 import { type CommitRequest, type ControlPlane, MAX_COMMIT_WORDS, PENDING } from './control.js';
 import { Engine } from './engine.js';
 import { FrameStore } from './frames.js';
@@ -37,7 +37,8 @@ import { Recorder } from './recorder.js';
 import { STAT } from './stats.js';
 import { VerdictTable } from './verdicts.js';
 
-/** Request: `slot, last request?`, a CommitRequest's words. Answer: `slot`, NO_ENTRY or NO_TUPLE. */
+/** Request: `slot, last request?`, a CommitRequest's words. Answer: `slot`, NO_ENTRY or NO_TUPLE; then, in
+ *  steered mode, window slots of packets that have come from elsewhere to this one's queue, in input order. */
 export const MSG_COMMIT = 1;
 /** Request: key. Answer: key, mask, program. */
 export const MSG_UPCALL = 2;
@@ -49,6 +50,13 @@ export const MSG_NORMAL = 3;
 export const MSG_FRAGMENT = 5;
 /** To the collector: the token is the number, the payload the template. */
 export const MSG_TEMPLATE = 4;
+/** Request: `slot, last request?`: the packet has its verdict, and waits for its turn. No payload in the answer. */
+export const MSG_TURN = 6;
+/** From the coordinator: HASH, window slots of packets with it that are to go elsewhere, in input order. Request
+ *  that answers it, with the same token: those of them that have not been run. */
+export const MSG_SURRENDER = 7;
+/** From the coordinator: window slots of packets that are to be run, in input order; none with their HASH is here. */
+export const MSG_ADOPT = 8;
 
 /** Words that requests which may depend on order begin with: slot, and whether the packet makes no other: 0
  *  if it may, else 1 + the number of ct() that it will have been through. */
@@ -88,6 +96,9 @@ export interface ShardInit {
   strict: boolean;
   /** ct() takes checksums for right. */
   ignoreChecksums: boolean;
+  /** The partition is shared with other workers, and packets may be called back (docs/architecture.md, "Steered
+   *  mode"). */
+  steered: boolean;
   /** Megaflows count the packets of microflow entries too, and are announced at the end. */
   dpflows: boolean;
   /** Test only: seed of random delays, 0 for none. */
@@ -108,11 +119,20 @@ export interface Chain {
   head: number;
   /** Whether packets of the same hash must wait behind it. */
   holds: boolean;
+  /** The packet went elsewhere while it waited for a translation. */
+  forgotten: boolean;
 }
 
-/** Whether the packets of its connection may go past a packet that waits: it will only be sent. */
+/** Whether the packets of its connection may go past a packet that waits: it will only be sent. If it may have to
+ *  be forgotten, it must not have changed anything. */
 function passable(ctx: PacketContext): boolean {
-  return ctx.wait === WAIT_NORMAL && ctx.isLastRequest;
+  const sent = ctx.wait === WAIT_TURN || (ctx.wait === WAIT_NORMAL && ctx.isLastRequest);
+  return sent && (isFinal(ctx) || ctx.nKept === 0);
+}
+
+/** Whether what the packet found out about connections can't change any more. */
+function isFinal(ctx: PacketContext): boolean {
+  return !ctx.missed || ctx.inTurn;
 }
 
 export function writeLayout(words: Int32Array, at: number, layout: FrameLayout): void {
@@ -144,6 +164,123 @@ function readFragments(words: Int32Array, at: number, end: number): Fragment[] {
     if (len > 0) at += (len + 3) >> 2;
   }
   return fragments;
+}
+
+/** What a worker takes its packets from in steered mode: its ring, from which packets may have been called back,
+ *  and packets that were called back from elsewhere; together in input order. */
+class SteeredInput {
+  /** By window slot: token + 1 of the context that waits with the packet. */
+  readonly parked: Int32Array;
+  private readonly ring: WordRing;
+  private readonly seq: Float64Array;
+  private readonly hash: Int32Array;
+  /** Taken out of the ring, and not yet taken from here: `ahead[at..n)`; and whether the ring was empty then. */
+  private readonly ahead: Int32Array;
+  private n = 0;
+  private at = 0;
+  private dry = false;
+  /** From elsewhere. */
+  private adopted: number[] = [];
+  /** 1 for window slots to be skipped when they come out of the ring, and how many there are. */
+  private readonly called: Uint8Array;
+  private nCalled = 0;
+  /** No packet that was taken from here has a higher number. */
+  private last = -1;
+
+  constructor(ring: WordRing, packets: PacketColumns, vector: number) {
+    this.ring = ring;
+    this.seq = packets.seq;
+    this.hash = packets.hash;
+    this.ahead = new Int32Array(vector);
+    this.parked = new Int32Array(packets.slots);
+    this.called = new Uint8Array(packets.slots);
+  }
+
+  /** Takes packets out of the ring, before replies are looked at: what must come before them is in these, if it
+   *  is not here yet. */
+  fill(): void {
+    if (this.at < this.n) return;
+    this.n = this.ring.pop(this.ahead, this.ahead.length);
+    this.at = 0;
+    this.dry = this.n === 0;
+  }
+
+  /** Takes up to `most` packets to `slots`. */
+  take(slots: Int32Array, most: number): number {
+    const { seq, ahead, adopted, called } = this;
+    let n = 0;
+    let nAdopted = 0;
+    while (n < most) {
+      const own = this.at < this.n ? ahead[this.at] : -1;
+      if (own >= 0 && this.nCalled > 0 && called[own] !== 0) {
+        called[own] = 0;
+        this.nCalled--;
+        this.at++;
+        continue;
+      }
+      const other = nAdopted < adopted.length ? adopted[nAdopted] : -1;
+      // Without any of its own, there may be some in the ring that come before.
+      if (other >= 0 && (own < 0 ? this.dry : seq[other] < seq[own])) {
+        slots[n++] = other;
+        nAdopted++;
+      } else if (own >= 0) {
+        slots[n++] = own;
+        this.at++;
+      } else {
+        break;
+      }
+    }
+    if (nAdopted > 0) adopted.splice(0, nAdopted);
+    if (n > 0) this.last = Math.max(this.last, seq[slots[n - 1]]);
+    return n;
+  }
+
+  /** Takes over packets from elsewhere. */
+  add(rows: Int32Array): void {
+    const { adopted } = this;
+    for (const row of rows) adopted.push(row);
+    adopted.sort(this.inOrder);
+    this.dry = false;
+  }
+
+  /** Takes over packets from elsewhere, in input order, that belong behind the packet of `chain`. */
+  adopt(chain: Chain, rows: Int32Array): void {
+    const { seq, hash, last, adopted } = this;
+    const { queue } = chain;
+    if (seq[rows[0]] > last) {
+      // What comes out of the ring meets them in `take`.
+      this.add(rows);
+      return;
+    }
+    // What has come out of the ring behind them is in the queue. So must be what has not been taken yet, if it
+    // comes before that.
+    queue.splice(0, chain.head);
+    chain.head = 0;
+    let kept = 0;
+    for (const row of adopted) {
+      if (hash[row] === chain.hash && seq[row] < last) queue.push(row);
+      else adopted[kept++] = row;
+    }
+    adopted.length = kept;
+    for (const row of rows) (seq[row] < last ? queue : adopted).push(row);
+    queue.sort(this.inOrder);
+    adopted.sort(this.inOrder);
+    this.dry = false;
+  }
+  private readonly inOrder = (a: number, b: number) => this.seq[a] - this.seq[b];
+
+  /** A packet that is called back and does not wait. False if it has been run, or is in a queue. */
+  drop(row: number): boolean {
+    const at = this.adopted.indexOf(row);
+    if (at >= 0) {
+      this.adopted.splice(at, 1);
+      return true;
+    }
+    if (this.seq[row] <= this.last) return false;
+    this.called[row] = 1;
+    this.nCalled++;
+    return true;
+  }
 }
 
 /** Elements that a queue may have left behind before it moves up. */
@@ -198,6 +335,7 @@ export class Shard implements ControlPlane {
   private upcallPending = false;
   /** Generation of the tables that the caches are of. */
   private generation = 0;
+  private readonly input: SteeredInput | null;
   private random: number;
 
   constructor(init: ShardInit) {
@@ -231,6 +369,8 @@ export class Shard implements ControlPlane {
       this.recorder = new Recorder(partition, this.packets, init.arena, this.engine.tracker, init.tallies);
       this.microflows.recorder = this.recorder;
     }
+    this.engine.tracker.keeps = init.steered;
+    this.input = init.steered ? new SteeredInput(this.work, this.packets, init.vector) : null;
     this.engine.keepsMegaflows = init.dpflows;
     this.slots = new Int32Array(init.vector);
     this.queued = new Int32Array(init.vector);
@@ -272,13 +412,15 @@ export class Shard implements ControlPlane {
     // Before anything is searched for: records that only an outgrown index still lists are reused from
     // this epoch on. And after the replies: they may name records that only the grown index has.
     engine.partition.refresh();
+    this.input?.fill();
     const answered = this.takeReplies();
     engine.partition.refresh();
     engine.tracker.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
     this.microflows.checkSequence = engine.tracker.checkSequence;
     let n = 0;
     if (this.nParked < MAX_PARKED) {
-      n = this.work.pop(this.slots, Math.min(this.slots.length, this.allowance()));
+      const most = Math.min(this.slots.length, this.allowance());
+      n = this.input === null ? this.work.pop(this.slots, most) : this.input.take(this.slots, most);
       this.revalidate();
       if (n > 0) this.runVector(this.slots, n);
     }
@@ -347,7 +489,7 @@ export class Shard implements ControlPlane {
     const { engine, ctx } = this;
     engine.begin(ctx, slot);
     if (this.microflows.verified(i)) ctx.sums = 1;
-    if (!engine.run(ctx)) {
+    if (!engine.run(ctx) || !this.isDone(ctx)) {
       this.park(ctx, this.packets.hash[slot]);
       return;
     }
@@ -406,6 +548,8 @@ export class Shard implements ControlPlane {
     const chain = this.chains[ctx.token] as Chain;
     chain.hash = hash;
     chain.ctx = ctx;
+    chain.forgotten = false;
+    if (this.input !== null) this.input.parked[ctx.slot] = ctx.token + 1;
     chain.holds = !passable(ctx);
     if (chain.holds) this.parked.set(hash, chain);
     this.nParked++;
@@ -419,7 +563,7 @@ export class Shard implements ControlPlane {
     if (ctx.token < 0) {
       ctx.token = this.freeTokens.pop() ?? this.chains.length;
       if (ctx.token === this.chains.length) this.chains.push(null);
-      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [], head: 0, holds: true };
+      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [], head: 0, holds: true, forgotten: false };
     }
     return ctx.token;
   }
@@ -427,12 +571,10 @@ export class Shard implements ControlPlane {
   /** Goes on with a packet that has got its answer, and then with what queued up behind it. */
   protected resume(chain: Chain): void {
     const { ctx, queue, holds } = chain;
-    if (this.engine.run(ctx)) {
+    if (this.goOn(ctx)) {
       this.complete(ctx);
-      this.nParked--;
-      this.freeTokens.push(ctx.token);
-      ctx.token = -1;
-      this.contexts.push(ctx);
+      if (this.input !== null) this.input.parked[ctx.slot] = 0;
+      this.unpark(ctx);
     } else if (holds && passable(ctx)) {
       chain.holds = false;
     } else {
@@ -464,6 +606,31 @@ export class Shard implements ControlPlane {
     }
   }
 
+  private goOn(ctx: PacketContext): boolean {
+    if (ctx.wait !== WAIT_TURN) return this.engine.run(ctx) && this.isDone(ctx);
+    ctx.wait = WAIT_NONE;
+    return true;
+  }
+
+  private unpark(ctx: PacketContext): void {
+    this.nParked--;
+    this.freeTokens.push(ctx.token);
+    ctx.token = -1;
+    this.contexts.push(ctx);
+  }
+
+  /** Whether a packet that has its verdict is done. In steered mode one that found no connection has to wait for
+   *  its turn: an earlier one may open it. */
+  private isDone(ctx: PacketContext): boolean {
+    if (this.input === null || isFinal(ctx)) return true;
+    const at = this.requests.begin(MSG_TURN, this.tokenOf(ctx), ORDERED_HEADER);
+    const { words } = this.requests;
+    words[at] = ctx.slot;
+    words[at + 1] = 1 + ctx.nCt / 2;
+    ctx.wait = WAIT_TURN;
+    return false;
+  }
+
   private takeReplies(): boolean {
     let any = false;
     for (let m = this.replies.next(); m >= 0; m = this.replies.next()) {
@@ -471,25 +638,41 @@ export class Shard implements ControlPlane {
       const { words } = this.replies;
       const payload = m + MESSAGE_HEADER;
       const end = m + words[m];
+      if (words[m + 1] === MSG_SURRENDER) {
+        this.surrender(words[m + 2], words[payload], words.subarray(payload + 1, end));
+        continue;
+      }
+      if (words[m + 1] === MSG_ADOPT) {
+        this.input!.add(words.subarray(payload, end));
+        continue;
+      }
       const chain = this.chains[words[m + 2]] as Chain;
       const { ctx } = chain;
       switch (words[m + 1]) {
         case MSG_COMMIT:
           ctx.answer = words[payload];
+          ctx.inTurn = true;
+          if (end > payload + 1) this.input!.adopt(chain, words.subarray(payload + 1, end));
           this.engine.partition.refresh();
           this.resume(chain);
           break;
         case MSG_UPCALL:
           this.installed(chain, words, payload, end);
           break;
+        case MSG_TURN:
+          ctx.inTurn = true;
+          this.resume(chain);
+          break;
         case MSG_NORMAL:
           ctx.answer = words[payload];
+          ctx.inTurn = true;
           ctx.answerPorts.length = 0;
           for (let i = payload + 1; i < end; i++) ctx.answerPorts.push(words[i]);
           this.resume(chain);
           break;
         case MSG_FRAGMENT:
           ctx.answer = words[payload];
+          ctx.inTurn = true;
           ctx.fragments = readFragments(words, payload + 1, end);
           this.resume(chain);
           break;
@@ -505,10 +688,52 @@ export class Shard implements ControlPlane {
     this.upcallPending = false;
     chain.ctx.program = entry.program;
     chain.ctx.pc = 0;
-    this.resume(chain);
+    if (!chain.forgotten) this.resume(chain);
+    else this.unpark(chain.ctx);
     const waiting = this.misses;
     this.misses = [];
     for (const miss of waiting) this.resume(miss);
+  }
+
+  // ---- steered mode: packets that go elsewhere ----
+
+  /** Gives back those of the packets in `rows`, all with this hash, that have not been run to the end. */
+  private surrender(token: number, hash: number, rows: Int32Array): void {
+    const input = this.input!;
+    const given: number[] = [];
+    const holder = this.parked.get(hash);
+    for (const row of rows) {
+      const parked = input.parked[row];
+      if (parked === 0 ? input.drop(row) : this.forget(this.chains[parked - 1] as Chain)) given.push(row);
+    }
+    if (holder !== undefined) {
+      if (this.parked.has(hash)) {
+        throw new Error(`datapath: packet ${holder.ctx.seq} holds a queue that is to go elsewhere`);
+      }
+      for (let i = holder.head; i < holder.queue.length; i++) given.push(holder.queue[i]);
+      holder.queue = [];
+      holder.head = 0;
+    }
+    const at = this.requests.begin(MSG_SURRENDER, token, given.length);
+    this.requests.words.set(given, at);
+  }
+
+  /** Forgets a parked packet. False if it stays: all it has left to do is being sent. */
+  private forget(chain: Chain): boolean {
+    const { ctx } = chain;
+    if (!chain.holds && isFinal(ctx)) return false;
+    this.engine.forget(ctx);
+    this.input!.parked[ctx.slot] = 0;
+    if (chain.holds) this.parked.delete(chain.hash);
+    const miss = ctx.wait === WAIT_UPCALL ? this.misses.indexOf(chain) : -1;
+    if (miss >= 0) this.misses.splice(miss, 1);
+    if (ctx.wait !== WAIT_UPCALL || miss >= 0) {
+      this.unpark(ctx);
+    } else {
+      // The translation that it has asked for may serve others.
+      chain.forgotten = true;
+    }
+    return true;
   }
 
   // ---- ControlPlane: ask, and let the packet wait ----

@@ -116,6 +116,8 @@ export class Tracker {
   ignoreChecksums = false;
   /** Whether a packet ends where its commit is refused (`--strict`). */
   strict = false;
+  /** Whether packets may have to be forgotten: their contexts keep what they change. */
+  keeps = false;
   private readonly partition: Partition;
   private readonly control: ControlPlane;
   private readonly stats: Float64Array;
@@ -142,7 +144,7 @@ export class Tracker {
     const flags = program[pc + 1];
     const zone = program[pc + 2];
     const nat = program[pc + CT_ARG_NAT];
-    stats[STAT.CT]++;
+    ctx.count(stats, STAT.CT);
     this.observer?.tracking?.(ctx);
     if (flags & CT_FORCE) ctx.foldable = false;
 
@@ -155,6 +157,7 @@ export class Tracker {
       controlType(ctx, program[pc + CT_ARG_ALG] || this.algOf(ctx.conn >> 1)) === ALG_NONE
     ) {
       const { conn } = ctx;
+      if (this.keeps && !ctx.inTurn) ctx.keep(partition, conn >> 1);
       if (nat !== 0) {
         this.translate(ctx, conn, zone, ctx.related);
         ctx.conn = -1;
@@ -195,9 +198,11 @@ export class Tracker {
     const { ports } = ck;
     let found = translated ? this.findTranslated(now) : this.find(now);
     const unknown = found < 0 && !translated;
+    if (found < 0) ctx.missed = true;
+    else if (this.keeps && !ctx.inTurn) ctx.keep(partition, found >> 1);
     if (found >= 0 && flags & CT_FORCE && found & 1) {
       // ct(force) from the other side: the old connection ends here.
-      this.expire(found >> 1, now);
+      this.expire(ctx, found >> 1);
       found = -1;
     }
     let alg = program[pc + CT_ARG_ALG];
@@ -214,10 +219,11 @@ export class Tracker {
       if (nat !== 0 && !create) this.translate(ctx, found, zone, ck.related);
     } else if (conn >= 0) {
       ctx.foldable = false;
+      if (this.keeps && !ctx.inTurn) ctx.keep(partition, conn >> 1);
       create = this.update(ctx, conn);
     } else if (ck.related) {
       ctx.foldable = false;
-      this.invalidate(key, INVALID_UNRELATED);
+      this.invalidate(ctx, INVALID_UNRELATED);
     } else {
       create = true;
     }
@@ -231,7 +237,7 @@ export class Tracker {
       if (unknown || this.find(now) < 0) {
         conn = -1;
         if (!this.opens(ctx)) {
-          this.invalidate(key, INVALID_NOT_OPENING);
+          this.invalidate(ctx, INVALID_NOT_OPENING);
         } else {
           key[CT_STATE] = ctx.expectation === null ? CS_NEW : CS_NEW | CS_REL;
           if (flags & CT_COMMIT) {
@@ -255,7 +261,7 @@ export class Tracker {
   reject(ctx: PacketContext, zone: number, reason: number): void {
     const { key } = ctx;
     ctx.foldable = false;
-    this.invalidate(key, reason);
+    this.invalidate(ctx, reason);
     key[CT_ZONE] = zone;
     key[CT_STATE] |= CS_TRK;
     clearMeta(key);
@@ -403,15 +409,15 @@ export class Tracker {
   private note(ctx: PacketContext, conn: number): void {
     const state = ctx.key[CT_STATE];
     this.observer?.tracked(ctx, conn);
-    this.stats[statOfState(state)]++;
+    ctx.count(this.stats, statOfState(state));
     ctx.ct[ctx.nCt++] = ctx.key[CT_ZONE];
     ctx.ct[ctx.nCt++] = state;
   }
 
-  private invalidate(key: Int32Array, reason: number): void {
-    key[CT_STATE] = CS_INV;
+  private invalidate(ctx: PacketContext, reason: number): void {
+    ctx.key[CT_STATE] = CS_INV;
     this.invalid = reason;
-    this.stats[STAT.INVALID_0 + reason]++;
+    ctx.count(this.stats, STAT.INVALID_0 + reason);
   }
 
   /** Runs the packet through its connection's state machine. True if it must open a new one. */
@@ -460,10 +466,10 @@ export class Tracker {
         this.outcome = STEP_NEW;
         break;
       case UPDATE_NEW:
-        this.expire(slot, ctx.now);
+        this.expire(ctx, slot);
         return true;
       case UPDATE_INVALID:
-        this.invalidate(key, INVALID_TCP);
+        this.invalidate(ctx, INVALID_TCP);
         return false;
     }
     this.count(slot, reply, layout.end - layout.l3);
@@ -485,9 +491,10 @@ export class Tracker {
 
   /** Ends a connection at this packet. The sweeper, which takes only what ended before the oldest packet
    *  in flight, can't have it before this packet is done. */
-  private expire(slot: number, now: number): void {
+  private expire(ctx: PacketContext, slot: number): void {
     this.stats[STAT.ENDED]++;
-    this.partition.end(slot, now);
+    ctx.missed = true;
+    this.partition.end(slot, ctx.now, ctx.seq);
   }
 
   /** Whether the packet may open a connection. */

@@ -31,6 +31,12 @@ const ETH_TYPE_QINQ_OLD = 0x9100;
  *  most 5000 fragments. */
 const MAX_DATAGRAMS = 1 << 16;
 
+/** Addresses that translation may choose, both ends included; each 1 word or 4, in network order. */
+export interface AddressRange {
+  min: Uint32Array;
+  max: Uint32Array;
+}
+
 /** Where the first fragment of a datagram went. */
 interface Place {
   hash: number;
@@ -59,6 +65,12 @@ export class Steering {
   private datagram = '';
   /** Where `network` has found what comes behind the EtherType. */
   private l3 = 0;
+  /** Of the packet whose tuple was parsed last: its words, where its ports are and where it ends. */
+  private n = 0;
+  private l4 = 0;
+  private end = 0;
+  /** For `mayAnswer`. */
+  targets: readonly AddressRange[] = [];
 
   constructor(toeplitz: Toeplitz, indirection: Int32Array) {
     this.toeplitz = toeplitz;
@@ -80,18 +92,26 @@ export class Steering {
       }
     }
     const { words } = this;
-    this.order(n);
-    let h = this.proto;
-    for (let i = 0; i < n; i++) {
-      h = Math.imul(h ^ words[i], 0x9e3779b1 | 0);
-      h = (h << 13) | (h >>> 19);
-    }
-    h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);
-    this.hash = h ^ (h >>> 13);
+    this.n = n;
+    order(words, n);
+    this.hash = mix(this.proto, words, n);
     if (this.several) {
       this.home = this.indirection[this.toeplitz.hash(words, n) & (this.indirection.length - 1)];
     }
     if (this.frag === FRAG_ANY) this.remember();
+  }
+
+  /** Whether the packet that `locate` has seen last may be an answer to one that has been translated to `targets`:
+   *  a good guess, by addresses and TCP flags. */
+  mayAnswer(view: DataView): boolean {
+    const { words, targets, n, l4, end } = this;
+    if (this.proto === IPPROTO_TCP && end - l4 > 13 && (view.getUint8(l4 + 13) & 0x12) === 2) return false;
+    const size = n >> 1;
+    for (const { min, max } of targets) {
+      if (min.length !== size) continue;
+      if (isWithin(words, 0, min, max) || isWithin(words, size, min, max)) return true;
+    }
+    return false;
   }
 
   /** Whether the frame needs `locate` to find out that it is no fragment. */
@@ -102,6 +122,20 @@ export class Steering {
     const at = this.l3;
     if (type === ETH_TYPE_IP) return end - at >= 20 && (view.getUint16(at + 6) & 0x3fff) !== 0;
     return type === ETH_TYPE_IPV6 && end - at >= 40 && isExtension(view.getUint8(at + 6));
+  }
+
+  /** Whether it is ICMP whose connection may be translated to an id that its packets don't get: that is so of ICMP
+   *  over IPv6, and with `ports` (a range of them for the destination) of IPv4 queries. */
+  losesId(view: DataView, off: number, len: number, ports: boolean): boolean {
+    if (len < 14) return false;
+    const end = off + len;
+    const type = this.network(view, off, end);
+    const at = this.l3;
+    if (type === ETH_TYPE_IPV6) return end - at >= 40 && view.getUint8(at + 6) === IPPROTO_ICMP;
+    if (!ports || type !== ETH_TYPE_IP || end - at < 20 || view.getUint8(at + 9) !== IPPROTO_ICMP)
+      return false;
+    const l4 = at + ((view.getUint8(at) & 15) << 2);
+    return end > l4 && !isError4(view.getUint8(l4));
   }
 
   /** Whether it takes `settle` to know where the frame belongs: its datagram, or '' if it does not. */
@@ -139,25 +173,6 @@ export class Steering {
   private forget(datagram: string): void {
     if (this.datagrams.get(datagram)?.doubtful === true) this.nDoubtful--;
     this.datagrams.delete(datagram);
-  }
-
-  /** Puts the lower of the two ends first. */
-  private order(n: number): void {
-    const { words } = this;
-    const half = n >> 1;
-    const ports = words[n - 1];
-    let swap = false;
-    let i = 0;
-    while (i < half && words[i] === words[half + i]) i++;
-    if (i < half) swap = words[i] > words[half + i];
-    else swap = ports >>> 16 > (ports & 0xffff);
-    if (!swap) return;
-    for (i = 0; i < half; i++) {
-      const w = words[i];
-      words[i] = words[half + i];
-      words[half + i] = w;
-    }
-    words[n - 1] = (ports << 16) | (ports >>> 16);
   }
 
   /** Fills `words` and `proto`; returns the number of words. */
@@ -215,6 +230,8 @@ export class Steering {
       return this.parse4(view, l4 + 8, end, false);
     }
     this.proto = proto;
+    this.l4 = l4;
+    this.end = end;
     words[0] = view.getInt32(at + 12);
     words[1] = view.getInt32(at + 16);
     words[2] = later ? 0 : ports(view, l4, end, proto, IPPROTO_ICMP);
@@ -238,12 +255,82 @@ export class Steering {
         if (type >= 1 && type <= 4) return this.parse6(view, l4 + 8, end, false);
       }
       if (!later) portWord = ports(view, l4, end, proto, IPPROTO_ICMPV6);
+      this.l4 = l4;
+    } else {
+      this.l4 = end;
     }
     this.proto = proto;
+    this.end = end;
     for (let i = 0; i < 8; i++) words[i] = view.getInt32(at + 8 + i * 4);
     words[8] = portWord;
     return 9;
   }
+}
+
+/** `Steering.hash` of the packets of a connection, from one of its tuples. */
+export class TupleHash {
+  private readonly words = new Int32Array(9);
+
+  /** IPv4; `ports` as CONN.PORTS. */
+  ofTuple(proto: number, src: number, dst: number, ports: number): number {
+    const { words } = this;
+    words[0] = src;
+    words[1] = dst;
+    words[2] = ports;
+    order(words, 3);
+    return mix(proto, words, 3);
+  }
+
+  /** IPv6; source and destination are the 8 words from `addresses[at]`. */
+  ofTuple6(proto: number, addresses: Int32Array, at: number, ports: number): number {
+    const { words } = this;
+    for (let i = 0; i < 8; i++) words[i] = addresses[at + i];
+    words[8] = ports;
+    order(words, 9);
+    return mix(proto, words, 9);
+  }
+}
+
+/** Whether the address at `words[at]` lies in a range. */
+function isWithin(words: Int32Array, at: number, min: Uint32Array, max: Uint32Array): boolean {
+  return compare(words, at, min) >= 0 && compare(words, at, max) <= 0;
+}
+
+function compare(words: Int32Array, at: number, address: Uint32Array): number {
+  for (let i = 0; i < address.length; i++) {
+    const d = (words[at + i] >>> 0) - address[i];
+    if (d !== 0) return d;
+  }
+  return 0;
+}
+
+/** Puts the lower of the two ends of a tuple of `n` words first. */
+function order(words: Int32Array, n: number): void {
+  const half = n >> 1;
+  const ports = words[n - 1];
+  let swap = false;
+  let i = 0;
+  while (i < half && words[i] === words[half + i]) i++;
+  if (i < half) swap = words[i] > words[half + i];
+  else swap = ports >>> 16 > (ports & 0xffff);
+  if (!swap) return;
+  for (i = 0; i < half; i++) {
+    const w = words[i];
+    words[i] = words[half + i];
+    words[half + i] = w;
+  }
+  words[n - 1] = (ports << 16) | (ports >>> 16);
+}
+
+/** A hash of a tuple whose ends are in order. */
+function mix(proto: number, words: Int32Array, n: number): number {
+  let h = proto;
+  for (let i = 0; i < n; i++) {
+    h = Math.imul(h ^ words[i], 0x9e3779b1 | 0);
+    h = (h << 13) | (h >>> 19);
+  }
+  h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);
+  return h ^ (h >>> 13);
 }
 
 /** Next headers that `walkIpv6` looks behind. */

@@ -13,6 +13,29 @@ test('ordering: taking labels off what is tracked needs it, for the dispatcher d
 });
 
 test('ordering: says whether there is ct()', () => {
-  assert.deepEqual(ordering('ip,actions=ct(commit),2'), { mode: 'parallel', reason: null, tracks: true });
-  assert.deepEqual(ordering('actions=2'), { mode: 'parallel', reason: null, tracks: false });
+  const plain = { mode: 'parallel', reason: null, targets: [], movesPorts: false };
+  assert.deepEqual(ordering('ip,actions=ct(commit),2'), { ...plain, tracks: true });
+  assert.deepEqual(ordering('actions=2'), { ...plain, tracks: false });
+});
+
+test('ordering: translation in one zone is steered; several zones, ct_clear and helpers keep packets together', () => {
+  const nat = 'ip,actions=ct(commit,zone=5,nat(src=10.0.0.1-10.0.0.9)),2';
+  const { mode, targets, movesPorts } = ordering(`${nat}\nip,in_port=2,actions=ct(zone=5,nat),1`);
+  assert.deepEqual([mode, movesPorts], ['steered', false]);
+  const range = { min: Uint32Array.of(0x0a000001), max: Uint32Array.of(0x0a000009) };
+  assert.deepEqual(targets, [range]);
+  for (const other of [
+    'ip,in_port=2,actions=ct(nat),1',
+    'ip,in_port=2,actions=ct(zone=NXM_NX_REG0[0..15]),1',
+    'arp,actions=ct_clear,1',
+    'tcp,actions=ct(commit,zone=5,alg=ftp),1',
+    'tcp,actions=mod_nw_dst:10.0.0.1,2',
+  ]) {
+    const all = ordering(`${nat}\n${other}`);
+    assert.equal(all.mode, 'lockstep', other);
+    assert.ok(all.reason !== null);
+  }
+  assert.equal(ordering('ip,actions=ct(commit,nat(dst=10.0.0.1:80-90)),2').movesPorts, true);
+  const six = ordering('ipv6,actions=ct(commit,nat(src=fd00::1)),2').targets[0].min;
+  assert.deepEqual(six, Uint32Array.of(0xfd000000, 0, 0, 1));
 });
