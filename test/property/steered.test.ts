@@ -48,7 +48,7 @@ test('steered: random NAT, most of whose replies hash elsewhere: 0, 1, 2 and 4 w
       assert.equal(diff, null, `${story}, ${packets.length} packets, and\n${flows}\n${diff}`);
     }
   }
-  if (process.env.SHOW) console.log(sums);
+
   assert.ok(sums.moved > 0, 'no packet went elsewhere: this test tests little');
   assert.ok(sums.commits > sums.packets / 10, `few connections: ${JSON.stringify(sums)}`);
 });
