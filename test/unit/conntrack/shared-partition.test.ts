@@ -16,7 +16,7 @@ const BACK = (53 << 16) | 1000;
 
 class Bench {
   epoch = 0;
-  readonly memory = allocatePartition(40, SEED, allocateTimeouts(), true);
+  readonly memory = allocatePartition(40, SEED, allocateTimeouts(), false, true);
   readonly writer = new PartitionWriter(this.memory, () => this.epoch, 2);
   readonly reader = new Partition(this.memory);
 
