@@ -30,6 +30,7 @@ import type { PrefixSet } from '../../src/wire/cidr.js';
 interface Arguments {
   in: PortFile[];
   inside?: PrefixSet;
+  steer?: boolean;
   ports: number[];
   flows?: string;
   groups?: string;
@@ -292,6 +293,7 @@ const program = new Command('bench:replay')
   .option('--workers <N>', 'worker threads; 0: inline', wholeNumber(0, 128), 1)
   .option('--seconds <S>', 'measured time', wholeNumber(1, 86400), 5)
   .option('--warmup <S>', 'time before', wholeNumber(0, 3600), 3)
+  .option('--steer', 'as for replay')
   .option('--vector <N>', 'packets a vector', wholeNumber(1, 4096))
   .option('--json <FILE>', 'the figures as JSON')
   .action(main);

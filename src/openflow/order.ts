@@ -27,8 +27,9 @@ export interface Ordering {
   movesPorts: boolean;
 }
 
-/** The ordering that a pipeline with these action lists (of rules, buckets, flow-mods to come) needs. */
-export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
+/** The ordering that a pipeline with these action lists (of rules, buckets, flow-mods to come) needs. Without
+ *  `steers`, tables that translate run in lockstep. */
+export function orderingOf(lists: Iterable<readonly Action[]>, steers = false): Ordering {
   let rewrites: string | null = null;
   let tracks = false;
   let lockstep: string | null = null;
@@ -86,6 +87,7 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
   }
   if (inline !== null) return { mode: 'inline', reason: inline, tracks, targets, movesPorts };
   if (translates) {
+    if (!steers) lockstep ??= 'translates addresses';
     // A translated packet must not be looked up as a connection of its own.
     if (Number.isNaN(zone)) lockstep ??= 'translates addresses and tracks in several zones';
     else if (clears) lockstep ??= 'translates addresses and clears what it tracks';

@@ -31,6 +31,8 @@ export interface RunOptions {
   /** Lines of an events file. */
   events?: string;
   strict?: boolean;
+  /** Share out packets of tables that translate addresses. */
+  steer?: boolean;
   /** Keep records of connections. */
   records?: boolean;
   trace?: TraceRequest;
@@ -172,7 +174,7 @@ export async function runSource(
     ...[...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions),
     ...events.flatMap((e) => e.actions),
   ];
-  const ordering = orderingOf(lists);
+  const ordering = orderingOf(lists, o.steer ?? false);
   const log: string[] = [];
   const records: string[] = [];
   const pipeline = new Pipeline({ rules, groups, ports });
