@@ -40,12 +40,17 @@ export class ZonePolicies {
       if (timer !== undefined && timer !== null) byTimer.set(timer, seconds);
     }
     setPolicy(this.timeouts, zone, byTimer);
+    this.endsAtOnce = this.shortest() === 0;
     return true;
   }
 
   remove(zone: number): void {
     this.policies.delete(zone);
+    this.endsAtOnce = this.shortest() === 0;
   }
+
+  /** Whether a policy has a timer of 0: a packet may leave its connection ended at its own time. */
+  endsAtOnce = false;
 
   /** The shortest time in ms that any policy gives a connection; Infinity if there is none. */
   shortest(): number {

@@ -342,9 +342,11 @@ class Run {
     const { steering, record, collector, fabric, clock } = this;
     if (this.steered) {
       // A fragment may complete the datagram of a connection elsewhere, and a query whose id is not moved as its
-      // connection says meets another connection: they run while nothing else does.
+      // connection says meets another connection: they run while nothing else does. So do all while packets may
+      // leave connections ended at their own time: those of the same time before them could not tell.
       const { off, capLen } = record;
       const alone =
+        fabric.coordinator.policies.endsAtOnce ||
         steering.mayBeFragment(this.view, off, capLen) ||
         steering.losesId(this.view, off, capLen, this.options.ordering.movesPorts);
       this.holding = (alone || this.alone) && collector.inFlight > 0;
