@@ -1,4 +1,4 @@
-/** A worker's loop: packets from its ring through the datapath a vector at a time; requests to the
+/** A worker's loop: packets from its ring through the datapath a vector at a time (vectors.ts); requests to the
  *  coordinator, answers from it; completions to the collector.
  *
  *  A packet that waits for the coordinator is parked, and the packets of its connection (the same HASH)
@@ -10,9 +10,7 @@
  *  docs/architecture.md, "The thread protocol", has the order of publications. */
 import type { MessagePort } from 'node:worker_threads';
 import { KEY_WORDS } from '../classifier/flow-key.js';
-import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
 import type { Fragment } from '../conntrack/ipf.js';
-import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
 import {
   CTL_ASLEEP,
@@ -28,14 +26,10 @@ import {
 import { PacketColumns } from '../shm/packets.js';
 import { FrameLayout } from '../wire/extract.js';
 import { type PacketContext, WAIT_NONE, WAIT_NORMAL, WAIT_TURN, WAIT_UPCALL } from './context.js';
-import { type CommitRequest, type ControlPlane, MAX_COMMIT_WORDS, PENDING } from './control.js';
-import { Engine } from './engine.js';
-import { FrameStore } from './frames.js';
-import { coversMask, MicroflowCache } from './microflow.js';
+import { type CommitRequest, MAX_COMMIT_WORDS, PENDING } from './control.js';
 import { MAX_PROGRAM_WORDS } from './program.js';
-import { Recorder } from './recorder.js';
 import { STAT } from './stats.js';
-import { VerdictTable } from './verdicts.js';
+import { VectorLoop, type VectorOptions } from './vectors.js';
 
 /** Request: `slot, last request?`, a CommitRequest's words. Answer: `slot`, NO_ENTRY or NO_TUPLE; then, in
  *  steered mode, window slots of packets that have come from elsewhere to this one's queue, in input order. */
@@ -73,16 +67,11 @@ export const REQUEST_RING_WORDS =
   MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + Math.max(FRAGMENT_HEADER + KEY_WORDS, MAX_COMMIT_WORDS));
 
 /** What a worker needs; everything in it is shared memory or can be cloned. */
-export interface ShardInit {
+export interface ShardInit extends VectorOptions {
   id: number;
-  arena: SharedArrayBuffer;
   packets: SharedArrayBuffer;
   slots: number;
-  partition: PartitionMemory;
   ctl: SharedArrayBuffer;
-  stats: SharedArrayBuffer;
-  /** The recorder's counters; null: no records are kept. */
-  tallies: SharedArrayBuffer | null;
   /** Rings: slots to run; completed slots; requests; answers; verdict templates. */
   work: SharedArrayBuffer;
   done: SharedArrayBuffer;
@@ -91,16 +80,9 @@ export interface ShardInit {
   templates: SharedArrayBuffer;
   /** Announces chunks of changed frames. */
   port: MessagePort;
-  vector: number;
-  /** Packets whose commit is refused are dropped. */
-  strict: boolean;
-  /** ct() takes checksums for right. */
-  ignoreChecksums: boolean;
   /** The partition is shared with other workers, and packets may be called back (docs/architecture.md, "Steered
    *  mode"). */
   steered: boolean;
-  /** Megaflows count the packets of microflow entries too, and are announced at the end. */
-  dpflows: boolean;
   /** Test only: seed of random delays, 0 for none. */
   jitter: number;
   /** Test only: what to do when so many packets have come: nothing at 0. */
@@ -290,9 +272,8 @@ const QUEUE_SLACK = 4096;
  *  time of whoever has something to do. */
 const SPINS = 64;
 
-export class Shard implements ControlPlane {
+export class Shard extends VectorLoop {
   private readonly init: ShardInit;
-  private readonly packets: PacketColumns;
   private readonly ctl: Int32Array;
   private readonly bellWord: number;
   private readonly ownLine: number;
@@ -302,28 +283,15 @@ export class Shard implements ControlPlane {
   private readonly replies: MessageReader;
   private readonly repliesRing: WordRing;
   private readonly templates: MessageWriter;
-  private readonly verdicts = new VerdictTable();
-  private readonly engine: Engine;
-  private readonly microflows: MicroflowCache;
-  /** Microflow hits by verdict template, not yet in the counters. */
-  private hits = new Int32Array(64);
-  private readonly stats: Float64Array;
-  /** Keeps records of connections, if they are asked for. */
-  private readonly recorder: Recorder | null = null;
-  /** With `dpflows`, the megaflows behind microflow entries, by their tags. */
-  private behind: Megaflow[][] = [];
 
   private readonly slots: Int32Array;
   /** A vector of packets that had queued up. */
   private readonly queued: Int32Array;
-  private readonly completed: Int32Array;
-  private nCompleted = 0;
   /** Completions that the main thread may be asleep over: waking it for each vector costs more than the
    *  vector, and on few cores takes this thread's. */
   private unannounced = 0;
   private readonly announceAt: number;
 
-  private ctx: PacketContext;
   private readonly contexts: PacketContext[] = [];
   /** Parked packets that others must wait behind, by hash; and the number of all that are parked. */
   private readonly parked = new Map<number, Chain>();
@@ -339,8 +307,10 @@ export class Shard implements ControlPlane {
   private random: number;
 
   constructor(init: ShardInit) {
+    super(init, new PacketColumns(init.slots, init.packets), init.slots, (id, sab) =>
+      init.port.postMessage({ id, sab }),
+    );
     this.init = init;
-    this.packets = new PacketColumns(init.slots, init.packets);
     this.ctl = new Int32Array(init.ctl);
     this.bellWord = (2 * init.id + 1) * CTL_LINE;
     this.ownLine = (2 * init.id + 2) * CTL_LINE;
@@ -350,32 +320,10 @@ export class Shard implements ControlPlane {
     this.repliesRing = new WordRing(init.replies);
     this.replies = new MessageReader(this.repliesRing, MAX_REPLY_WORDS);
     this.templates = new MessageWriter(new WordRing(init.templates));
-    this.stats = new Float64Array(init.stats);
-    const frames = new FrameStore((id, sab) => init.port.postMessage({ id, sab }));
-    const partition = new Partition(init.partition);
-    this.microflows = new MicroflowCache(partition, this.packets, frames, init.arena, init.vector);
-    this.engine = new Engine(
-      partition,
-      new MegaflowCache(coversMask),
-      this,
-      frames,
-      init.arena,
-      this.packets,
-      this.stats,
-    );
-    this.engine.tracker.strict = init.strict;
-    this.engine.tracker.ignoreChecksums = init.ignoreChecksums;
-    if (init.tallies !== null) {
-      this.recorder = new Recorder(partition, this.packets, init.arena, this.engine.tracker, init.tallies);
-      this.microflows.recorder = this.recorder;
-    }
     this.engine.tracker.keeps = init.steered;
     this.input = init.steered ? new SteeredInput(this.work, this.packets, init.vector) : null;
-    this.engine.keepsMegaflows = init.dpflows;
     this.slots = new Int32Array(init.vector);
     this.queued = new Int32Array(init.vector);
-    this.completed = new Int32Array(init.slots);
-    this.ctx = this.engine.newContext();
     this.random = init.jitter;
     this.announceAt = Math.min(2048, init.slots >> 2);
   }
@@ -415,14 +363,16 @@ export class Shard implements ControlPlane {
     this.input?.fill();
     const answered = this.takeReplies();
     engine.partition.refresh();
-    engine.tracker.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
-    this.microflows.checkSequence = engine.tracker.checkSequence;
+    this.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
     let n = 0;
     if (this.nParked < MAX_PARKED) {
       const most = Math.min(this.slots.length, this.allowance());
       n = this.input === null ? this.work.pop(this.slots, most) : this.input.take(this.slots, most);
       this.revalidate();
-      if (n > 0) this.runVector(this.slots, n);
+      if (n > 0) {
+        if (this.init.fault !== null) this.fail(n);
+        this.runVector(this.slots, n);
+      }
     }
     const flushed = this.flush();
     // Quiescent: nothing found in the index before this point is used after it, except by parked packets,
@@ -437,9 +387,7 @@ export class Shard implements ControlPlane {
     const generation = Atomics.load(this.ctl, CTL_GENERATION);
     if (generation === this.generation) return;
     this.generation = generation;
-    this.microflows.clear();
-    this.engine.megaflows.clear();
-    this.behind = [];
+    this.forget();
   }
 
   /** How many packets may be taken so that at most MAX_PARKED wait. */
@@ -448,103 +396,19 @@ export class Shard implements ControlPlane {
     return this.random === 0 ? room : Math.min(room, 1 + (this.next() % 16));
   }
 
-  /** The packets in `slots[0..n)` through the datapath: by the microflow cache where it can, else by the
-   *  engine; the last stage in input order. */
-  private runVector(slots: Int32Array, n: number): void {
-    if (this.init.fault !== null) this.fail(n);
-    const { microflows, packets, stats, completed } = this;
-    microflows.stage(slots, n);
-    let hits = 0;
-    let bytes = 0;
-    for (let i = 0; i < n; i++) {
-      const slot = slots[i];
-      if (this.parked.size > 0) {
-        const chain = this.parked.get(packets.hash[slot]);
-        if (chain !== undefined) {
-          chain.queue.push(slot);
-          continue;
-        }
-      }
-      const verdict = microflows.run(i, slot);
-      if (verdict < 0) {
-        this.start(slot, i);
-        continue;
-      }
-      if (this.init.dpflows) this.countBehind(i, slot);
-      packets.verdict[slot] = verdict;
-      this.hits[verdict]++;
-      hits++;
-      bytes += packets.capLen[slot];
-      completed[this.nCompleted++] = slot;
-      if (this.nCompleted === completed.length) this.flush();
-    }
-    stats[STAT.PACKETS] += hits;
-    stats[STAT.BYTES] += bytes;
-    stats[STAT.MICROFLOW_HITS] += hits;
-    if ((++stats[STAT.VECTORS] & 0xff) === 0) this.account();
-  }
-
-  /** Runs a packet through the engine; `i` is its place in the vector. */
-  private start(slot: number, i: number): void {
-    const { engine, ctx } = this;
-    engine.begin(ctx, slot);
-    if (this.microflows.verified(i)) ctx.sums = 1;
-    if (!engine.run(ctx) || !this.isDone(ctx)) {
-      this.park(ctx, this.packets.hash[slot]);
-      return;
-    }
-    const verdict = this.complete(ctx);
-    if (!ctx.foldable) return;
-    const tag = this.init.dpflows ? this.behind.push([...ctx.megaflows]) - 1 : 0;
-    this.microflows.insert(i, ctx, verdict, tag);
-  }
-
-  /** Counts a microflow hit for the megaflows that its packet would have found. */
-  private countBehind(i: number, slot: number): void {
-    for (const megaflow of this.behind[this.microflows.tagOf(i)]) {
-      megaflow.packets++;
-      megaflow.bytes += this.packets.capLen[slot];
-      megaflow.used = this.packets.clock[slot];
-    }
-  }
-
-  /** Adds the microflow hits to the counters. */
-  private account(): void {
-    const { hits, verdicts, stats } = this;
-    for (let id = 0; id < verdicts.size; id++) {
-      if (hits[id] > 0) verdicts.account(id, hits[id], stats);
-      hits[id] = 0;
-    }
-  }
-
-  /** Publishes the verdict; the completion itself goes out with the vector. */
-  private complete(ctx: PacketContext): number {
-    const { packets, verdicts } = this;
-    const { slot } = ctx;
-    const known = verdicts.size;
-    const id = verdicts.intern(ctx);
-    if (id === known) {
-      const template = verdicts.template(id);
-      const at = this.templates.begin(MSG_TEMPLATE, id, template.length);
-      this.templates.words.set(template, at);
-      if (id === this.hits.length) {
-        const grown = new Int32Array(id * 2);
-        grown.set(this.hits);
-        this.hits = grown;
-      }
-    }
-    this.recorder?.done(ctx, id, verdicts);
-    packets.verdict[slot] = id;
-    packets.frameChunk[slot] = ctx.firstChunk;
-    packets.frameOff[slot] = ctx.firstRecord;
-    this.completed[this.nCompleted++] = slot;
-    if (this.nCompleted === this.completed.length) this.flush();
-    return id;
-  }
-
   // ---- parking ----
 
-  private park(ctx: PacketContext, hash: number): void {
+  /** If a packet of the same hash is parked, this one queues up behind it. */
+  protected override queues(slot: number): boolean {
+    if (this.parked.size === 0) return false;
+    const chain = this.parked.get(this.packets.hash[slot]);
+    if (chain === undefined) return false;
+    chain.queue.push(slot);
+    return true;
+  }
+
+  protected override park(ctx: PacketContext): void {
+    const hash = this.packets.hash[ctx.slot];
     const chain = this.chains[ctx.token] as Chain;
     chain.hash = hash;
     chain.ctx = ctx;
@@ -621,7 +485,7 @@ export class Shard implements ControlPlane {
 
   /** Whether a packet that has its verdict is done. In steered mode one that found no connection has to wait for
    *  its turn: an earlier one may open it. */
-  private isDone(ctx: PacketContext): boolean {
+  protected override isDone(ctx: PacketContext): boolean {
     if (this.input === null || isFinal(ctx)) return true;
     const at = this.requests.begin(MSG_TURN, this.tokenOf(ctx), ORDERED_HEADER);
     const { words } = this.requests;
@@ -704,7 +568,8 @@ export class Shard implements ControlPlane {
     const holder = this.parked.get(hash);
     for (const row of rows) {
       const parked = input.parked[row];
-      if (parked === 0 ? input.drop(row) : this.forget(this.chains[parked - 1] as Chain)) given.push(row);
+      if (parked === 0 ? input.drop(row) : this.forgetParked(this.chains[parked - 1] as Chain))
+        given.push(row);
     }
     if (holder !== undefined) {
       if (this.parked.has(hash)) {
@@ -719,7 +584,7 @@ export class Shard implements ControlPlane {
   }
 
   /** Forgets a parked packet. False if it stays: all it has left to do is being sent. */
-  private forget(chain: Chain): boolean {
+  private forgetParked(chain: Chain): boolean {
     const { ctx } = chain;
     if (!chain.holds && isFinal(ctx)) return false;
     this.engine.forget(ctx);
@@ -798,8 +663,13 @@ export class Shard implements ControlPlane {
 
   // ---- publishing ----
 
+  protected override announce(id: number, template: Int32Array): void {
+    const at = this.templates.begin(MSG_TEMPLATE, id, template.length);
+    this.templates.words.set(template, at);
+  }
+
   /** Templates before the completions that name them. True if anything went out. */
-  private flush(): boolean {
+  protected override flush(): boolean {
     if (!this.templates.pending && !this.requests.pending && this.nCompleted === 0) return false;
     const urgent = this.templates.pending || this.requests.pending || this.nParked > 0;
     this.unannounced += this.nCompleted;

@@ -1,0 +1,202 @@
+/** Packets through the datapath, a vector at a time: by the microflow cache where it can, else by the engine.
+ *
+ *  What a worker's loop (shard.ts) and the lane of the main thread (coordinator/lane.ts) have in common. They
+ *  differ in where packets come from, in how the coordinator is asked, and in where verdicts go.
+ *
+ *  Writer of the packets' VERDICT and FRAME_* columns and of its counters: the thread that it runs on. */
+import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
+import { Partition, type PartitionMemory } from '../conntrack/partition.js';
+import type { PacketColumns } from '../shm/packets.js';
+import type { PacketContext } from './context.js';
+import type { CommitRequest, ControlPlane } from './control.js';
+import { Engine } from './engine.js';
+import { FrameStore } from './frames.js';
+import { coversMask, MicroflowCache } from './microflow.js';
+import { Recorder } from './recorder.js';
+import { STAT } from './stats.js';
+import { VerdictTable } from './verdicts.js';
+
+export interface VectorOptions {
+  arena: SharedArrayBuffer;
+  partition: PartitionMemory;
+  /** Counters (STAT). */
+  stats: SharedArrayBuffer;
+  /** The recorder's counters; null: no records are kept. */
+  tallies: SharedArrayBuffer | null;
+  /** Packets in a vector at most. */
+  vector: number;
+  /** Packets whose commit is refused are dropped. */
+  strict: boolean;
+  /** ct() takes checksums for right. */
+  ignoreChecksums: boolean;
+  /** Megaflows count the packets of microflow entries too: they are asked for at the end. */
+  dpflows: boolean;
+}
+
+export abstract class VectorLoop implements ControlPlane {
+  protected readonly packets: PacketColumns;
+  protected readonly stats: Float64Array;
+  protected readonly engine: Engine;
+  protected readonly microflows: MicroflowCache;
+  private readonly verdicts = new VerdictTable();
+  /** Microflow hits by verdict template, not yet in the counters. */
+  private hits = new Int32Array(64);
+  /** Keeps records of connections, if they are asked for. */
+  private readonly recorder: Recorder | null = null;
+  private readonly dpflows: boolean;
+  /** With `dpflows`, the megaflows behind microflow entries, by their tags. */
+  private behind: Megaflow[][] = [];
+  /** Packets that have their verdict and have not been handed on: the first `nCompleted` elements. */
+  protected readonly completed: Int32Array;
+  protected nCompleted = 0;
+  protected ctx: PacketContext;
+
+  /** `most` packets are held back before they are handed on; `chunk` is told of new chunks of changed frames. */
+  constructor(
+    o: VectorOptions,
+    packets: PacketColumns,
+    most: number,
+    chunk: (id: number, sab: SharedArrayBuffer) => void,
+  ) {
+    this.packets = packets;
+    this.stats = new Float64Array(o.stats);
+    this.dpflows = o.dpflows;
+    const frames = new FrameStore(chunk);
+    const partition = new Partition(o.partition);
+    this.microflows = new MicroflowCache(partition, packets, frames, o.arena, o.vector);
+    this.engine = new Engine(
+      partition,
+      new MegaflowCache(coversMask),
+      this,
+      frames,
+      o.arena,
+      packets,
+      this.stats,
+    );
+    const { tracker } = this.engine;
+    tracker.strict = o.strict;
+    tracker.ignoreChecksums = o.ignoreChecksums;
+    if (o.tallies !== null) {
+      this.recorder = new Recorder(partition, packets, o.arena, tracker, o.tallies);
+      this.microflows.recorder = this.recorder;
+    }
+    this.engine.keepsMegaflows = o.dpflows;
+    this.completed = new Int32Array(most);
+    this.ctx = this.engine.newContext();
+  }
+
+  /** dpctl/ct-{en,dis}able-tcp-seq-chk. */
+  set checkSequence(on: boolean) {
+    this.engine.tracker.checkSequence = on;
+    this.microflows.checkSequence = on;
+  }
+
+  /** Drops what was cached of older tables, whatever is under way. */
+  protected forget(): void {
+    this.microflows.clear();
+    this.engine.megaflows.clear();
+    this.behind = [];
+  }
+
+  /** Whether the packet must wait for others; then it has been put aside. */
+  protected abstract queues(slot: number): boolean;
+  /** Whether a packet that has its verdict is done. */
+  protected abstract isDone(ctx: PacketContext): boolean;
+  /** The packet of `ctx`, which is `this.ctx`, waits for the coordinator. */
+  protected abstract park(ctx: PacketContext): void;
+  /** A new verdict template; completions that name it follow. */
+  protected abstract announce(id: number, template: Int32Array): void;
+  /** Hands on what is complete. */
+  protected abstract flush(): boolean;
+
+  abstract upcall(ctx: PacketContext): Int32Array | null;
+  abstract commit(ctx: PacketContext, request: CommitRequest): number;
+  abstract normal(ctx: PacketContext): boolean;
+  abstract change(ctx: PacketContext, id: number): void;
+  abstract meter(ctx: PacketContext, id: number): boolean;
+  abstract fragment(ctx: PacketContext, zone: number): boolean;
+
+  /** The packets in `slots[0..n)` through the datapath; the last stage in input order. */
+  protected runVector(slots: Int32Array, n: number): void {
+    const { microflows, packets, stats, completed } = this;
+    microflows.stage(slots, n);
+    let hits = 0;
+    let bytes = 0;
+    for (let i = 0; i < n; i++) {
+      const slot = slots[i];
+      if (this.queues(slot)) continue;
+      const verdict = microflows.run(i, slot);
+      if (verdict < 0) {
+        this.start(slot, i);
+        continue;
+      }
+      if (this.dpflows) this.countBehind(i, slot);
+      packets.verdict[slot] = verdict;
+      this.hits[verdict]++;
+      hits++;
+      bytes += packets.capLen[slot];
+      completed[this.nCompleted++] = slot;
+      if (this.nCompleted === completed.length) this.flush();
+    }
+    stats[STAT.PACKETS] += hits;
+    stats[STAT.BYTES] += bytes;
+    stats[STAT.MICROFLOW_HITS] += hits;
+    if ((++stats[STAT.VECTORS] & 0xff) === 0) this.account();
+  }
+
+  /** Runs a packet through the engine; `i` is its place in the vector. */
+  private start(slot: number, i: number): void {
+    const { engine, ctx } = this;
+    engine.begin(ctx, slot);
+    if (this.microflows.verified(i)) ctx.sums = 1;
+    if (!engine.run(ctx) || !this.isDone(ctx)) {
+      this.park(ctx);
+      return;
+    }
+    const verdict = this.complete(ctx);
+    if (!ctx.foldable) return;
+    const tag = this.dpflows ? this.behind.push([...ctx.megaflows]) - 1 : 0;
+    this.microflows.insert(i, ctx, verdict, tag);
+  }
+
+  /** Counts a microflow hit for the megaflows that its packet would have found. */
+  private countBehind(i: number, slot: number): void {
+    for (const megaflow of this.behind[this.microflows.tagOf(i)]) {
+      megaflow.packets++;
+      megaflow.bytes += this.packets.capLen[slot];
+      megaflow.used = this.packets.clock[slot];
+    }
+  }
+
+  /** Adds the microflow hits to the counters. */
+  account(): void {
+    const { hits, verdicts, stats } = this;
+    for (let id = 0; id < verdicts.size; id++) {
+      if (hits[id] > 0) verdicts.account(id, hits[id], stats);
+      hits[id] = 0;
+    }
+  }
+
+  /** Writes the verdict down; the completion itself goes out with others. */
+  protected complete(ctx: PacketContext): number {
+    const { packets, verdicts } = this;
+    const { slot } = ctx;
+    const known = verdicts.size;
+    const id = verdicts.intern(ctx);
+    if (id === known) {
+      this.announce(id, verdicts.template(id));
+      if (id === this.hits.length) {
+        const grown = new Int32Array(id * 2);
+        grown.set(this.hits);
+        this.hits = grown;
+      }
+    }
+    this.recorder?.done(ctx, id, verdicts);
+    packets.verdict[slot] = id;
+    packets.frameChunk[slot] = ctx.firstChunk;
+    packets.frameOff[slot] = ctx.firstRecord;
+    this.completed[this.nCompleted++] = slot;
+    if (this.nCompleted === this.completed.length) this.flush();
+    return id;
+  }
+}
