@@ -8,7 +8,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import { Command } from 'commander';
-import { needsFences } from '../../src/bench/resident.js';
+import { aloneIn } from '../../src/bench/resident.js';
 import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } from '../../src/cli/options.js';
 import { loadPipeline, portMap } from '../../src/cli/replay.js';
 import { Collector } from '../../src/coordinator/collector.js';
@@ -30,7 +30,6 @@ import type { PrefixSet } from '../../src/wire/cidr.js';
 interface Arguments {
   in: PortFile[];
   inside?: PrefixSet;
-  steer?: boolean;
   ports: number[];
   flows?: string;
   groups?: string;
@@ -109,7 +108,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     out: [],
   });
   const workers = ordering.mode === 'inline' ? 0 : args.workers;
-  const steered = ordering.mode === 'steered' && !needsFences(loaded, ordering);
+  const steered = ordering.mode === 'steered';
   const fabric = new Fabric({
     workers,
     steered,
@@ -148,6 +147,10 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     if (collector.inFlight === 0) collector.clock = packets.clock[slot];
   };
   const { homes: steering } = fabric;
+  const alone = steering === null ? null : aloneIn(loaded, ordering);
+  /** Whether the next packet, or the one before it, is to be alone in flight, and others are. */
+  const mustWait = (flags: Uint8Array) =>
+    (flags[slot] | flags[slot === 0 ? n - 1 : slot - 1]) !== 0 && collector.inFlight > 0;
   const steer = (by: Homes) => {
     const home = by.steer(slot, hashes[slot]);
     return by.isFirst && answers[slot] !== 0 ? by.keep(slot) : home;
@@ -165,8 +168,10 @@ async function main(captures: string[], args: Arguments): Promise<void> {
       return;
     }
     let room = Math.min(BURST, most - collector.inFlight);
-    const busy = room > 0;
+    let busy = false;
     while (room-- > 0) {
+      if (alone !== null && mustWait(alone)) break;
+      busy = true;
       stamp();
       collector.dispatched++;
       fabric.dispatch(slot, steering === null ? homes[slot] : steer(steering));
@@ -293,7 +298,6 @@ const program = new Command('bench:replay')
   .option('--workers <N>', 'worker threads; 0: inline', wholeNumber(0, 128), 1)
   .option('--seconds <S>', 'measured time', wholeNumber(1, 86400), 5)
   .option('--warmup <S>', 'time before', wholeNumber(0, 3600), 3)
-  .option('--steer', 'as for replay')
   .option('--vector <N>', 'packets a vector', wholeNumber(1, 4096))
   .option('--json <FILE>', 'the figures as JSON')
   .action(main);

@@ -66,6 +66,8 @@ export class Resident {
   /** In steered mode: what each packet's HASH comes from, and whether it may be an answer. */
   private readonly hashes: Int32Array;
   private readonly answers: Uint8Array;
+  /** 1 for packets that are alone in flight in steered mode. */
+  private readonly alone: Uint8Array;
   private readonly most: number;
   private readonly span: number;
   private slot = 0;
@@ -74,7 +76,7 @@ export class Resident {
   constructor({ loaded, pipeline, ports, ordering }: Prepared, o: ResidentOptions) {
     this.n = loaded.n;
     this.workers = ordering.mode === 'inline' ? 0 : o.workers;
-    const steered = ordering.mode === 'steered' && !needsFences(loaded, ordering);
+    const steered = ordering.mode === 'steered';
     this.fabric = new Fabric({
       workers: this.workers,
       steered,
@@ -97,6 +99,7 @@ export class Resident {
       reassembly,
     );
     this.answers = new Uint8Array(loaded.n);
+    this.alone = steered && this.workers > 0 ? aloneIn(loaded, ordering) : new Uint8Array(loaded.n);
     this.homes = this.fill(loaded, ordering, steered || ordering.mode === 'parallel');
     // In steered mode what is in HASH changes.
     this.hashes = packets.hash.slice();
@@ -170,16 +173,26 @@ export class Resident {
       return;
     }
     const room = Math.min(BURST, this.most - collector.inFlight, end - this.seq);
-    for (let i = room; i > 0; i--) this.dispatch();
+    let n = 0;
+    while (n < room && !this.mustWait()) {
+      this.dispatch();
+      n++;
+    }
     fabric.flush();
     lap(DISPATCH);
     const polled = fabric.poll();
     lap(COORDINATE);
     const drained = collector.drain();
     lap(COLLECT);
-    if (room > 0 || polled || drained) return;
+    if (n > 0 || polled || drained) return;
     fabric.sleep(IDLE_MS);
     lap(WAIT);
+  }
+
+  /** Whether the next packet must wait until nothing is in flight: it is to be alone, or the one before it is. */
+  private mustWait(): boolean {
+    const { alone, slot, n, collector } = this;
+    return (alone[slot] | alone[slot === 0 ? n - 1 : slot - 1]) !== 0 && collector.inFlight > 0;
   }
 
   private dispatch(): void {
@@ -230,17 +243,13 @@ export class Resident {
   }
 }
 
-/** Whether some packets would have to be alone in flight in steered mode: a benchmark goes on without a pause. */
-export function needsFences(
-  loaded: Pick<Loaded, 'arena' | 'off' | 'len' | 'n'>,
-  ordering: Ordering,
-): boolean {
+/** Which packets are alone in flight in steered mode, as 1. */
+export function aloneIn(loaded: Pick<Loaded, 'arena' | 'off' | 'len' | 'n'>, ordering: Ordering): Uint8Array {
   const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(1));
   const view = new DataView(loaded.arena);
+  const alone = new Uint8Array(loaded.n);
   for (let i = 0; i < loaded.n; i++) {
-    const [off, len] = [loaded.off[i], loaded.len[i]];
-    if (steering.mayBeFragment(view, off, len) || steering.losesId(view, off, len, ordering.movesPorts))
-      return true;
+    alone[i] = steering.isAlone(view, loaded.off[i], loaded.len[i], ordering.movesPorts) ? 1 : 0;
   }
-  return false;
+  return alone;
 }

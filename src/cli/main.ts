@@ -102,7 +102,6 @@ program
   .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
   .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
   .option('--strict', 'drop packets whose ct(commit) is refused (the table or the zone is full)')
-  .option('--steer', 'share out packets of tables that translate addresses, too, if they track in one zone')
   .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
   .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
   .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))

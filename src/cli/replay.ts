@@ -41,7 +41,6 @@ export interface ReplayArguments {
   workers: number | 'auto';
   maxConns?: number;
   strict?: boolean;
-  steer?: boolean;
   rssKey?: Uint8Array;
   window?: number;
   vector?: number;
@@ -174,7 +173,7 @@ export class InterruptedError extends Error {
 export function loadPipeline(
   args: Pick<
     ReplayArguments,
-    'flows' | 'groups' | 'meters' | 'steer' | 'events' | 'in' | 'out' | 'ports' | 'inside' | 'captures'
+    'flows' | 'groups' | 'meters' | 'events' | 'in' | 'out' | 'ports' | 'inside' | 'captures'
   > & { builtIn?: string },
 ): {
   pipeline: Pipeline;
@@ -208,7 +207,7 @@ export function loadPipeline(
     pipeline: new Pipeline({ rules, groups, meters, ports: sorted }),
     ports: sorted,
     events,
-    ordering: orderingOf([...lists, ...events.flatMap((e) => e.actions)], args.steer ?? false),
+    ordering: orderingOf([...lists, ...events.flatMap((e) => e.actions)]),
   };
 }
 

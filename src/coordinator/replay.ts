@@ -347,8 +347,7 @@ class Run {
       const { off, capLen } = record;
       const alone =
         fabric.coordinator.policies.endsAtOnce ||
-        steering.mayBeFragment(this.view, off, capLen) ||
-        steering.losesId(this.view, off, capLen, this.options.ordering.movesPorts);
+        steering.isAlone(this.view, off, capLen, this.options.ordering.movesPorts);
       this.holding = (alone || this.alone) && collector.inFlight > 0;
       if (!this.holding) this.alone = alone;
       return !this.holding;

@@ -27,9 +27,8 @@ export interface Ordering {
   movesPorts: boolean;
 }
 
-/** The ordering that a pipeline with these action lists (of rules, buckets, flow-mods to come) needs. Without
- *  `steers`, tables that translate run in lockstep. */
-export function orderingOf(lists: Iterable<readonly Action[]>, steers = false): Ordering {
+/** The ordering that a pipeline with these action lists (of rules, buckets, flow-mods to come) needs. */
+export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
   let rewrites: string | null = null;
   let tracks = false;
   let lockstep: string | null = null;
@@ -87,7 +86,6 @@ export function orderingOf(lists: Iterable<readonly Action[]>, steers = false): 
   }
   if (inline !== null) return { mode: 'inline', reason: inline, tracks, targets, movesPorts };
   if (translates) {
-    if (!steers) lockstep ??= 'translates addresses';
     // A translated packet must not be looked up as a connection of its own.
     if (Number.isNaN(zone)) lockstep ??= 'translates addresses and tracks in several zones';
     else if (clears) lockstep ??= 'translates addresses and clears what it tracks';

@@ -138,6 +138,12 @@ export class Steering {
     return end > l4 && !isError4(view.getUint8(l4));
   }
 
+  /** Whether the packet must be alone in flight in steered mode: it may be another connection's than its tuple
+   *  says (docs/architecture.md). `ports` as for `losesId`. */
+  isAlone(view: DataView, off: number, len: number, ports: boolean): boolean {
+    return this.mayBeFragment(view, off, len) || this.losesId(view, off, len, ports);
+  }
+
   /** Whether it takes `settle` to know where the frame belongs: its datagram, or '' if it does not. */
   doubt(view: DataView, off: number, len: number): string {
     if (this.nDoubtful === 0 || !this.mayBeFragment(view, off, len)) return '';

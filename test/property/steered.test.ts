@@ -19,14 +19,11 @@ test('steered: random NAT, most of whose replies hash elsewhere: 0, 1, 2 and 4 w
     const r = new Random(seed);
     const six = r.once(4);
     const flows = randomNatTable(r, six);
-    const { mode } = orderingOf(
-      parseFlows(flows, 'flows.txt').map((rule) => rule.actions),
-      true,
-    );
+    const { mode } = orderingOf(parseFlows(flows, 'flows.txt').map((rule) => rule.actions));
     assert.equal(mode, 'steered', flows);
     const strict = r.once(5);
     const maxConns = r.once(5) ? 4 + r.int(20) : 1000;
-    const options = { flows, strict, maxConns, steer: true };
+    const options = { flows, strict, maxConns };
     const packets = await natTraffic(
       r,
       { packets: 100 + r.int(250), six, delay: r.pick([0, 2, 20]), whole: !r.once(4) },

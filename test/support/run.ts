@@ -31,8 +31,6 @@ export interface RunOptions {
   /** Lines of an events file. */
   events?: string;
   strict?: boolean;
-  /** Share out packets of tables that translate addresses. */
-  steer?: boolean;
   /** Keep records of connections. */
   records?: boolean;
   trace?: TraceRequest;
@@ -174,7 +172,7 @@ export async function runSource(
     ...[...rules, ...groups.flatMap((g) => g.buckets)].map((r) => r.actions),
     ...events.flatMap((e) => e.actions),
   ];
-  const ordering = orderingOf(lists, o.steer ?? false);
+  const ordering = orderingOf(lists);
   const log: string[] = [];
   const records: string[] = [];
   const pipeline = new Pipeline({ rules, groups, ports });

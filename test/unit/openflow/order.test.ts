@@ -4,11 +4,7 @@ import { test } from 'node:test';
 import { orderingOf } from '../../../src/openflow/order.js';
 import { parseFlows } from '../../../src/openflow/parser.js';
 
-const ordering = (flows: string) =>
-  orderingOf(
-    parseFlows(flows, 'flows.txt').map((r) => r.actions),
-    true,
-  );
+const ordering = (flows: string) => orderingOf(parseFlows(flows, 'flows.txt').map((r) => r.actions));
 
 test('ordering: taking labels off what is tracked needs it, for the dispatcher does not look behind them', () => {
   const pop = 'mpls,actions=pop_mpls:0x0800,resubmit(,1)';
@@ -40,9 +36,6 @@ test('ordering: translation in one zone is steered; several zones, ct_clear and 
     assert.ok(all.reason !== null);
   }
   assert.equal(ordering('ip,actions=ct(commit,nat(dst=10.0.0.1:80-90)),2').movesPorts, true);
-  // Only when asked to.
-  const rules = parseFlows(nat, 'flows.txt').map((r) => r.actions);
-  assert.equal(orderingOf(rules).mode, 'lockstep');
   const six = ordering('ipv6,actions=ct(commit,nat(src=fd00::1)),2').targets[0].min;
   assert.deepEqual(six, Uint32Array.of(0xfd000000, 0, 0, 1));
 });
