@@ -10,7 +10,7 @@ export {
   outcomeJson,
   parseEvents,
 } from './coordinator/events.js';
-export { ConnectionRecord, connState, type Ending } from './coordinator/records.js';
+export { ConnectionRecord, connState, type Ending } from './coordinator/record.js';
 export { type PortMap, type ReplayOptions, type ReplayResult, replay } from './coordinator/replay.js';
 export { formatRule } from './openflow/format.js';
 export { type Ordering, orderingOf } from './openflow/order.js';

@@ -1,6 +1,6 @@
 /** Connection records of captures: the library's `analyze`, and what `shardtrack analyze` runs on. */
 import { availableParallelism } from 'node:os';
-import type { ConnectionRecord } from '../coordinator/records.js';
+import type { ConnectionRecord } from '../coordinator/record.js';
 import { type PortMap, type ReplayOptions, type ReplayResult, replay } from '../coordinator/replay.js';
 import { formatRule } from '../openflow/format.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';

@@ -2,7 +2,7 @@
  *  the flow table dropped. In bounded memory: of rankings over hosts and services at most RANKED entries are kept, the
  *  largest ones (the rest would have to grow beyond them to be missed; `exact` says whether any was let go). */
 import { protocolName } from '../coordinator/dump.js';
-import { type ConnectionRecord, connState } from '../coordinator/records.js';
+import { type ConnectionRecord, connState } from '../coordinator/record.js';
 import { DROP_REASONS } from '../datapath/program.js';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 import type { Amount } from './reconcile.js';

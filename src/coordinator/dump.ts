@@ -191,7 +191,8 @@ export function connection(p: PartitionWriter, slot: number): Connection {
 
 const key = new ConnKey();
 
-function tupleOf(k: ConnKey): Tuple {
+/** The tuple that `k` has, whose hash is not looked at. */
+export function tupleOf(k: ConnKey): Tuple {
   const { ipv6, proto, ports } = k;
   const src = ipv6 ? formatIpv6(k.addr6, 0) : formatIpv4(k.src);
   const dst = ipv6 ? formatIpv6(k.addr6, 4) : formatIpv4(k.dst);

@@ -21,7 +21,8 @@ import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from '
 import { type ControlEvent, type EventOutcome, noteJson, runEvent } from './events.js';
 import { Fabric } from './fabric.js';
 import type { Ledger } from './ledger.js';
-import { type ConnectionRecord, RecordKeeper, sumTallies, type Tallies } from './records.js';
+import type { ConnectionRecord } from './record.js';
+import { RecordKeeper, sumTallies, type Tallies } from './records.js';
 
 /** Packets in flight at most. */
 export const DEFAULT_WINDOW = 16384;

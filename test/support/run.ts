@@ -4,7 +4,7 @@ import { ruleNames } from '../../src/analyze/analyze.js';
 import { statsOf } from '../../src/cli/summary.js';
 import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
-import type { ConnectionRecord } from '../../src/coordinator/records.js';
+import type { ConnectionRecord } from '../../src/coordinator/record.js';
 import { type ReplayResult, replay, type TraceRequest } from '../../src/coordinator/replay.js';
 import { parseGroups } from '../../src/openflow/groups.js';
 import { orderingOf } from '../../src/openflow/order.js';

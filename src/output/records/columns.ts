@@ -3,7 +3,7 @@
 
 import { TCP_STATE_NAMES } from '../../conntrack/tcp.js';
 import { protocolName, type Tuple, tcpOneState } from '../../coordinator/dump.js';
-import { type ConnectionRecord, connState } from '../../coordinator/records.js';
+import { type ConnectionRecord, connState } from '../../coordinator/record.js';
 import { DROP_REASONS } from '../../datapath/program.js';
 import { IPPROTO_TCP } from '../../wire/extract.js';
 

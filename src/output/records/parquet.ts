@@ -2,7 +2,7 @@
  *  read it as it is. Written by hyparquet-writer; a row group is encoded and written at a time. */
 import type { SchemaElement } from 'hyparquet';
 import { ByteWriter, ParquetWriter, type Writer } from 'hyparquet-writer';
-import type { ConnectionRecord } from '../../coordinator/records.js';
+import type { ConnectionRecord } from '../../coordinator/record.js';
 import { OutputFile } from '../../pcap/output-file.js';
 import { COLUMNS, type Column, type RuleNames } from './columns.js';
 import type { RecordSink } from './sinks.js';

@@ -2,7 +2,7 @@
  *  parquet.ts. Each is whole or called `.partial`. */
 import { TCP_STATE_NAMES } from '../../conntrack/tcp.js';
 import { formatConnection, protocolName, type Tuple, tcpOneState } from '../../coordinator/dump.js';
-import { type ConnectionRecord, connState } from '../../coordinator/records.js';
+import { type ConnectionRecord, connState } from '../../coordinator/record.js';
 import { OutputFile } from '../../pcap/output-file.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } from '../../wire/extract.js';
 import { COLUMNS, type RuleNames, timeText } from './columns.js';

@@ -1,0 +1,402 @@
+/** A connection record: a row of words that says all there is of a connection and what was seen of it. A row is copied
+ *  out of its partition when the connection has ended; it goes to another thread as it is, and nothing is made of
+ *  it before somebody asks.
+ *
+ *      word   0 ...  63   RECORD
+ *            64 ...  79   CONN
+ *            80 ...  95   NAT; word 86 has the ending
+ *            96 ... 107   PARENT
+ *           108,    109   Float64: clock in ms at the packet that made the connection
+ *           112 ... 119   ADDR6
+ *           120 ... 127   COLD */
+import { createHash } from 'node:crypto';
+import { ConnKey, replyZoneProto } from '../conntrack/key.js';
+import type { PartitionWriter } from '../conntrack/partition.js';
+import {
+  ADDR6,
+  COLD,
+  CONN,
+  NAT,
+  PARENT,
+  RECORD,
+  RECORD_EVENTS,
+  RECORD_RTT,
+  RECORD_SYNACK,
+  STATE_CHILD,
+  STATE_FTP,
+  STATE_TFTP,
+  STATE_TRANSLATED,
+} from '../shm/layouts.js';
+import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
+import { type Connection, type Tuple, tupleOf } from './dump.js';
+
+const R = RECORD.at;
+/** Words of a row, and where its parts are. */
+export const ROW_SHIFT = 7;
+export const ROW_WORDS = 1 << ROW_SHIFT;
+const ROW_CONN = 64;
+const ROW_NAT = 80;
+const ROW_ENDING = ROW_NAT + NAT.at.UNUSED_0;
+const ROW_PARENT = 96;
+const ROW_CREATED_MS = 108;
+const ROW_ADDR6 = 112;
+const ROW_COLD = 120;
+const { SRC, DST, PORTS, ZONE_PROTO, STATE } = CONN.at;
+
+/** How a connection ended: its time was over; a packet opened another with its tuple; an administrator flushed it;
+ *  it had not ended when the input did. */
+export type Ending = 'timeout' | 'replaced' | 'flushed' | 'open';
+
+/** By the reason of a removal: REMOVED_EXPIRED, REMOVED_EVICTED, REMOVED_FLUSHED. */
+const ENDINGS = ['timeout', 'replaced', 'flushed', 'open'] as const;
+export const ENDING_OPEN = 3;
+
+/** Original direction first. */
+export type Both<T> = readonly [T, T];
+
+/** Copies all that is known of the connection in `slot` to the row at `base`. `f64` is over the memory of `words`. */
+export function copyRow(
+  partition: PartitionWriter,
+  slot: number,
+  ending: number,
+  words: Int32Array,
+  f64: Float64Array,
+  base: number,
+): void {
+  const { records, hot, cold, addr6, nat, parent } = partition;
+  const state = hot[(slot << CONN.shift) + STATE];
+  copy(records!, slot << RECORD.shift, RECORD.words, words, base);
+  copy(hot, slot << CONN.shift, CONN.words, words, base + ROW_CONN);
+  if (state & STATE_TRANSLATED) copy(nat, slot << NAT.shift, NAT.words, words, base + ROW_NAT);
+  if (state & STATE_CHILD)
+    copy(parent, slot << PARENT.shift, ROW_CREATED_MS - ROW_PARENT, words, base + ROW_PARENT);
+  if (hot[(slot << CONN.shift) + ZONE_PROTO] & 0x80) {
+    copy(addr6, slot << ADDR6.shift, ADDR6.words, words, base + ROW_ADDR6);
+  }
+  copy(cold, slot << COLD.shift, COLD.words, words, base + ROW_COLD);
+  words[base + ROW_ENDING] = ending;
+  f64[(base + ROW_CREATED_MS) >> 1] = partition.createdMs[slot];
+}
+
+function copy(from: Int32Array, at: number, n: number, to: Int32Array, base: number): void {
+  for (let i = 0; i < n; i++) to[base + i] = from[at + i];
+}
+
+/** A connection and what was seen of it. Times are those of the capture: seconds and nanoseconds. */
+export class ConnectionRecord {
+  /** The row starts at `base` of `words`; `f64` is over the same memory. */
+  readonly words: Int32Array;
+  readonly f64: Float64Array;
+  readonly base: number;
+  private made: Connection | null = null;
+
+  constructor(words: Int32Array, f64: Float64Array, base: number) {
+    this.words = words;
+    this.f64 = f64;
+    this.base = base;
+  }
+
+  /** Tuples, zone, mark, label, parent, counters of the tracker. */
+  get connection(): Connection {
+    this.made ??= this.make();
+    return this.made;
+  }
+
+  get ending(): Ending {
+    return ENDINGS[this.words[this.base + ROW_ENDING]];
+  }
+
+  get proto(): number {
+    return (this.words[this.base + ROW_CONN + ZONE_PROTO] >>> 8) & 0xff;
+  }
+  get ipv6(): boolean {
+    return (this.words[this.base + ROW_CONN + ZONE_PROTO] & 0x80) !== 0;
+  }
+  get zone(): number {
+    return this.words[this.base + ROW_CONN + ZONE_PROTO] >>> 16;
+  }
+  get isTranslated(): boolean {
+    return (this.words[this.base + ROW_CONN + STATE] & STATE_TRANSLATED) !== 0;
+  }
+  /** Of the packet that made it, from 0, plus a fraction: no two records have the same. */
+  get created(): number {
+    return this.f64[(this.base + ROW_COLD + COLD.at.CREATED) >> 1];
+  }
+
+  get startSec(): number {
+    return this.words[this.base + R.START_SEC];
+  }
+  get startNsec(): number {
+    return this.words[this.base + R.START_NSEC];
+  }
+  get endSec(): number {
+    return this.words[this.base + R.END_SEC];
+  }
+  get endNsec(): number {
+    return this.words[this.base + R.END_NSEC];
+  }
+
+  /** From the first packet to the latest, in ns. */
+  get durationNs(): number {
+    return (this.endSec - this.startSec) * 1e9 + (this.endNsec - this.startNsec);
+  }
+
+  /** Numbers of its first and last packet, from 1. */
+  get firstPacket(): number {
+    return this.f64[(this.base + R.FIRST_PACKET) >> 1] + 1;
+  }
+  get lastPacket(): number {
+    return this.f64[(this.base + R.LAST_PACKET) >> 1] + 1;
+  }
+
+  get packets(): Both<number> {
+    return [this.words[this.base + R.PKTS_0] >>> 0, this.words[this.base + R.PKTS_1] >>> 0];
+  }
+  /** Of whole frames on the wire; from the IP header on; behind the transport header. */
+  get frameBytes(): Both<number> {
+    return this.both(R.FRAME_BYTES_0);
+  }
+  get ipBytes(): Both<number> {
+    return this.both(R.IP_BYTES_0);
+  }
+  get payloadBytes(): Both<number> {
+    return this.both(R.PAYLOAD_0);
+  }
+  /** TCP: bytes of the stream that were seen, each once; and bytes between them that were not. */
+  get streamBytes(): Both<number> {
+    return this.both(R.SEQ_BYTES_0);
+  }
+  get missedBytes(): Both<number> {
+    return this.both(R.MISSED_0);
+  }
+  /** All TCP flags seen, as in the header. */
+  get tcpFlags(): Both<number> {
+    const flags = this.words[this.base + R.FLAGS];
+    return [flags & 0xff, (flags >>> 8) & 0xff];
+  }
+  get retransmissions(): Both<number> {
+    return [this.words[this.base + R.RETRANS_0], this.words[this.base + R.RETRANS_1]];
+  }
+  get outOfOrder(): Both<number> {
+    return [this.words[this.base + R.DISORDER_0], this.words[this.base + R.DISORDER_1]];
+  }
+
+  /** From the last SYN to the SYN-ACK, and to the ACK of that, in ns. */
+  get synAckNs(): number | null {
+    return this.words[this.base + R.FLAGS] & RECORD_SYNACK ? this.f64[(this.base + R.SYNACK_NS) >> 1] : null;
+  }
+  get handshakeNs(): number | null {
+    return this.words[this.base + R.FLAGS] & RECORD_RTT ? this.f64[(this.base + R.RTT_NS) >> 1] : null;
+  }
+
+  /** Packets with its tuple that its windows or states do not allow; not in `packets`. */
+  get invalid(): number {
+    return this.words[this.base + R.INVALID];
+  }
+  /** ICMP errors about it; not in `packets`. */
+  get icmpErrors(): number {
+    return this.words[this.base + R.ERRORS];
+  }
+
+  /** VLAN ids of its first packet, outer first. */
+  get vlan(): number[] {
+    const tags = this.words[this.base + R.VLAN];
+    return [tags >>> 16, tags & 0xffff].filter((tci) => tci & 0x1000).map((tci) => tci & 0xfff);
+  }
+  get inPort(): number {
+    return this.words[this.base + R.IN_PORT];
+  }
+
+  /** First occurrences in order, in the letters of Zeek: S, H (SYN-ACK), A (bare ACK), D (data), F, R; small for
+   *  replies. */
+  get history(): string {
+    let text = '';
+    for (const word of [this.words[this.base + R.HISTORY_0], this.words[this.base + R.HISTORY_1] & 0xffff]) {
+      for (let left = word; left !== 0; left >>>= 4) text += RECORD_EVENTS[(left & 15) - 1];
+    }
+    return text;
+  }
+
+  /** Its packets that the flow table dropped; why the first of them was (index into DROP_REASONS), and at which stat
+   *  point, or -1. */
+  get drops(): number {
+    return this.words[this.base + R.DROPS];
+  }
+  get dropReason(): number {
+    return this.words[this.base + R.DROP_REASON];
+  }
+  get dropStat(): number {
+    return this.words[this.base + R.DROP_STAT] - 1;
+  }
+
+  /** Bit k - 1: event k of RECORD_EVENTS was seen. */
+  get events(): number {
+    return (this.words[this.base + R.HISTORY_1] >>> 16) & 0xfff;
+  }
+
+  /** Event `n` of the history in its order, 0 if there were not so many. */
+  event(n: number): number {
+    return (this.words[this.base + (n < 8 ? R.HISTORY_0 : R.HISTORY_1)] >>> ((n & 7) << 2)) & 15;
+  }
+
+  /** Community ID of the original tuple, version 1, seed 0 (github.com/corelight/community-id-spec). */
+  get communityId(): string {
+    const { proto, ipv6, words, base } = this;
+    const size = ipv6 ? 16 : 4;
+    const ends = Buffer.alloc(2 * size);
+    const at = base + (ipv6 ? ROW_ADDR6 : ROW_CONN + SRC);
+    for (let i = 0; i < size / 2; i++) ends.writeInt32BE(words[at + i], 4 * i);
+    const c = base + ROW_CONN;
+    const ports = communityPorts(proto, ipv6, words[c + PORTS], words[c + ZONE_PROTO]);
+    const src = ends.subarray(0, size);
+    const dst = ends.subarray(size);
+    const order = Buffer.compare(src, dst) || (ports === null ? 0 : ports[0] - ports[1]);
+    const hash = createHash('sha1').update(Buffer.of(0, 0));
+    hash
+      .update(order <= 0 ? src : dst)
+      .update(order <= 0 ? dst : src)
+      .update(Buffer.of(proto, 0));
+    if (ports !== null) {
+      const [a, b] = order <= 0 ? ports : [ports[1], ports[0]];
+      hash.update(Buffer.of(a >>> 8, a & 0xff, b >>> 8, b & 0xff));
+    }
+    return `1:${hash.digest('base64')}`;
+  }
+
+  private make(): Connection {
+    const { words, f64, base } = this;
+    const c = base + ROW_CONN;
+    const m = base + ROW_COLD;
+    const state = words[c + STATE];
+    const carry = words[m + COLD.at.CARRY];
+    return {
+      proto: this.proto,
+      ipv6: this.ipv6,
+      orig: this.tuple(c, base + ROW_ADDR6, words[c + ZONE_PROTO]),
+      reply: this.replyTuple(),
+      helper: state & STATE_FTP ? 'ftp' : state & STATE_TFTP ? 'tftp' : null,
+      parent:
+        state & STATE_CHILD
+          ? this.tuple(
+              base + ROW_PARENT,
+              base + ROW_PARENT + PARENT.at.SRC6_0,
+              words[base + ROW_PARENT + PARENT.at.ZONE_PROTO],
+            )
+          : null,
+      zone: this.zone,
+      mark: words[m + COLD.at.MARK] >>> 0,
+      label: words.slice(m + COLD.at.LABEL_0, m + COLD.at.LABEL_0 + 4),
+      state,
+      packets: [words[c + CONN.at.PKTS_0] >>> 0, words[c + CONN.at.PKTS_1] >>> 0],
+      bytes: [
+        (words[c + CONN.at.BYTES_0] >>> 0) + (carry & 0xffff) * 2 ** 32,
+        (words[c + CONN.at.BYTES_1] >>> 0) + (carry >>> 16) * 2 ** 32,
+      ],
+      created: this.created,
+      createdMs: f64[(base + ROW_CREATED_MS) >> 1],
+      expiresMs: f64[(c + CONN.at.EXPIRES) >> 1],
+    };
+  }
+
+  private replyTuple(): Tuple {
+    const { words, base } = this;
+    const c = base + ROW_CONN;
+    const zoneProto = replyZoneProto(words[c + ZONE_PROTO]);
+    const n = base + ROW_NAT;
+    if (words[c + STATE] & STATE_TRANSLATED) return this.tuple(n, n + NAT.at.SRC6_0, zoneProto);
+    const ports = words[c + PORTS];
+    key.src = words[c + DST];
+    key.dst = words[c + SRC];
+    key.ports = (ports << 16) | (ports >>> 16);
+    const a = base + ROW_ADDR6;
+    for (let i = 0; i < 8; i++) key.addr6[i] = words[a + (i ^ 4)];
+    return this.tupleOfKey(zoneProto);
+  }
+
+  /** The tuple whose SRC, DST and PORTS start at `at`, and whose IPv6 addresses are at `addr6`. */
+  private tuple(at: number, addr6: number, zoneProto: number): Tuple {
+    const { words } = this;
+    key.src = words[at];
+    key.dst = words[at + DST];
+    key.ports = words[at + PORTS];
+    for (let i = 0; i < 8; i++) key.addr6[i] = words[addr6 + i];
+    return this.tupleOfKey(zoneProto);
+  }
+
+  private tupleOfKey(zoneProto: number): Tuple {
+    key.zoneProto = zoneProto;
+    key.proto = (zoneProto >>> 8) & 0xff;
+    key.ipv6 = (zoneProto & 0x80) !== 0;
+    return tupleOf(key);
+  }
+
+  private both(word: number): Both<number> {
+    const at = (this.base + word) >> 1;
+    return [this.f64[at], this.f64[at + 1]];
+  }
+}
+
+const key = new ConnKey();
+
+/** Events as bits: those of the original direction, and how far up those of replies are. */
+const SYN = 1;
+const SYNACK = 2;
+const FIN = 16;
+const RST = 32;
+const REPLY = 6;
+
+/** conn_state of Zeek, by the events of the history. Of UDP it says who has sent; of anything else OTH. */
+export function connState(r: ConnectionRecord): string {
+  const { proto } = r;
+  if (proto === IPPROTO_UDP) {
+    const [orig, reply] = r.packets;
+    return reply > 0 ? (orig > 0 ? 'SF' : 'SHR') : 'S0';
+  }
+  if (proto !== IPPROTO_TCP) return 'OTH';
+  const { events } = r;
+  const replied = events >>> REPLY;
+  if (events & SYN && replied & SYNACK) {
+    // Who resets first has aborted it.
+    if ((events | replied) & RST) return resetFirst(r) ? 'RSTO' : 'RSTR';
+    if (events & replied & FIN) return 'SF';
+    return events & FIN ? 'S2' : replied & FIN ? 'S3' : 'S1';
+  }
+  if (events & SYN) {
+    if (replied & RST) return 'REJ';
+    if (events & RST) return 'RSTOS0';
+    if (events & FIN) return 'SH';
+    return replied ? 'OTH' : 'S0';
+  }
+  if (replied & SYNACK) return replied & RST ? 'RSTRH' : replied & FIN ? 'SHR' : 'OTH';
+  return 'OTH';
+}
+
+/** Whether the first reset was of the original direction. */
+function resetFirst(r: ConnectionRecord): boolean {
+  for (let n = 0; ; n++) {
+    const letter = RECORD_EVENTS[r.event(n) - 1];
+    if (letter === 'R' || letter === 'r') return letter === 'R';
+  }
+}
+
+/** The ports that go into a Community ID: ICMP has the type and that of its answer. */
+function communityPorts(
+  proto: number,
+  ipv6: boolean,
+  ports: number,
+  zoneProto: number,
+): [number, number] | null {
+  if (proto === (ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+    const type = zoneProto & 0xff;
+    return [type, ICMP_ANSWERS.get(type) ?? 0];
+  }
+  if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP && proto !== IPPROTO_SCTP) return null;
+  return [ports >>> 16, ports & 0xffff];
+}
+/** The types that open a connection, ICMP and ICMPv6: they share no number. */
+const ICMP_ANSWERS = new Map([
+  [8, 0],
+  [13, 14],
+  [15, 16],
+  [128, 129],
+]);
