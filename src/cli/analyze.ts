@@ -7,6 +7,7 @@ import { findCaptures } from '../analyze/inputs.js';
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
 import type { Ranked } from '../analyze/summary.js';
 import type { RuleNames } from '../output/records/columns.js';
+import { IpfixRecords } from '../output/records/ipfix.js';
 import { ParquetRecords } from '../output/records/parquet.js';
 import {
   ConntrackRecords,
@@ -40,13 +41,14 @@ export interface AnalyzeArguments {
   quiet?: boolean;
 }
 
-const FORMATS = ['ndjson', 'csv', 'zeek', 'parquet', 'conntrack', 'dpctl'] as const;
+const FORMATS = ['ndjson', 'csv', 'zeek', 'parquet', 'ipfix', 'conntrack', 'dpctl'] as const;
 type Format = (typeof FORMATS)[number];
 const ENDINGS: readonly (readonly [RegExp, Format])[] = [
   [/\.(ndjson|jsonl|json)$/i, 'ndjson'],
   [/\.csv$/i, 'csv'],
   [/\.log$/i, 'zeek'],
   [/\.parquet$/i, 'parquet'],
+  [/\.ipfix$/i, 'ipfix'],
 ];
 
 export interface RecordOutput {
@@ -62,7 +64,7 @@ export function collectRecordOutput(value: string, before: RecordOutput[]): Reco
   const ending = ENDINGS.find(([pattern]) => pattern.test(value));
   if (ending !== undefined) return [...before, { format: ending[1], path: value }];
   throw new InvalidArgumentError(
-    `expected a name that ends in .ndjson, .csv, .log (Zeek) or .parquet, or FORMAT=FILE with FORMAT one of ${FORMATS.join(', ')}.`,
+    `expected a name that ends in .ndjson, .csv, .log (Zeek), .parquet or .ipfix, or FORMAT=FILE with FORMAT one of ${FORMATS.join(', ')}.`,
   );
 }
 
@@ -167,6 +169,8 @@ function openSink({ format, path }: RecordOutput, rules: RuleNames): RecordSink 
       return new ZeekRecords(path);
     case 'parquet':
       return new ParquetRecords(path, rules);
+    case 'ipfix':
+      return new IpfixRecords(path);
     case 'conntrack':
       return new ConntrackRecords(path);
     case 'dpctl':

@@ -128,7 +128,7 @@ program
   )
   .option(
     '-o, --out <FILE|FORMAT=FILE>',
-    'records by the ending of the name (.ndjson, .csv, .parquet, .log for Zeek), or ndjson=, csv=, zeek=, parquet=, conntrack= (as conntrack -L), dpctl= (as dump-conntrack -m); - is standard output (repeatable)',
+    'records by the ending of the name (.ndjson, .csv, .parquet, .ipfix, .log for Zeek), or ndjson=, csv=, zeek=, parquet=, ipfix=, conntrack= (as conntrack -L), dpctl= (as dump-conntrack -m); - is standard output (repeatable)',
     collectRecordOutput,
     [],
   )

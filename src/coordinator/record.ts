@@ -112,6 +112,27 @@ export class ConnectionRecord {
   get ipv6(): boolean {
     return (this.words[this.base + ROW_CONN + ZONE_PROTO] & 0x80) !== 0;
   }
+  /** TCP, and both ends have sent a FIN, or one a RST. */
+  get isClosed(): boolean {
+    const { events } = this;
+    return ((events | (events >>> REPLY)) & RST) !== 0 || (events & (events >>> REPLY) & FIN) !== 0;
+  }
+
+  /** Words of the row at which tuples start: SRC, DST and PORTS of CONN, the same of the replies of a translated
+   *  connection, and source and destination of IPv6. */
+  get origAt(): number {
+    return this.base + ROW_CONN;
+  }
+  get natAt(): number {
+    return this.base + ROW_NAT;
+  }
+  get addr6At(): number {
+    return this.base + ROW_ADDR6;
+  }
+  get natAddr6At(): number {
+    return this.base + ROW_NAT + NAT.at.SRC6_0;
+  }
+
   get zone(): number {
     return this.words[this.base + ROW_CONN + ZONE_PROTO] >>> 16;
   }
