@@ -4,46 +4,66 @@
  *  the pairs. Our side also has its main thread, which hands out packets and collects verdicts.
  *
  *      npm run bench:peers -- --rounds 3 --seconds 3 --json FILE
+ *      npm run bench:peers -- --in 1=A.pcap --in 2=B.pcap --flows FILE
  *
- *  Needs Debian's openvswitch-switch-dpdk, root, and 2 GiB for hugepages while it runs. Exit code 2 where that
- *  is missing; --skip-ovs measures only our side, with no needs. */
+ *  Needs Debian's openvswitch-switch-dpdk, root, and up to 6 GiB for hugepages while it runs. Exit code 2 where that
+ *  is missing; --skip-ovs measures only our side, with no needs. 1 if a workload fails; the others are measured. */
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { Command } from 'commander';
-import { wholeNumber } from '../../src/cli/options.js';
-import { writeCapture } from '../../src/generate/write.js';
-import { median } from './numbers.js';
-import { measureOurs, type OurResult } from './ours.js';
-import { Hugepages, OvsDpdk, type OvsResult, ovsVersion, whyNot } from './ovs.js';
-import { FRESH_RATE, WORKLOADS, type Workload } from './workloads.js';
+import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } from '../../src/cli/options.js';
+import type { PrefixSet } from '../../src/wire/cidr.js';
+import { parseOvstest } from './numbers.js';
+import { child, measureOurs, measureTracker } from './ours.js';
+import { OvsDpdk, type OvsResult, ovsVersion, whyNot } from './ovs.js';
+import {
+  type Likeness,
+  legend,
+  likeness,
+  likenessText,
+  type Row,
+  type TrackerRow,
+  table,
+  trackerText,
+} from './report.js';
+import { CORPUS, ownWorkload, type Prepared, WORKLOADS, type Workload } from './workloads.js';
 
 interface Options {
+  captures: string[];
   only?: string[];
   rounds: number;
   seconds: number;
   warmup: number;
   workers: number;
   node: string;
+  corpus: string;
+  ovstest?: string;
+  in: PortFile[];
+  inside?: PrefixSet;
+  ports: number[];
+  flows?: string;
+  groups?: string;
   skipOvs: boolean;
   json?: string;
 }
 
-interface Row {
-  workload: string;
-  what: string;
-  ovs: OvsResult[];
-  ours: OurResult[];
-}
+/** The tracker alone, beside ovstest: the name for --only. */
+const TRACKER = 'conntrack';
+const TRACKER_TARGET = 2;
+const TRACKER_BATCH = 32;
+const TRACKER_PACKETS = 50_000_000;
 
-const hugepages = new Hugepages();
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bench-peers-'));
 /** Ends what runs right now. */
 let kill: () => void = () => {};
+const started = (stop: () => void) => {
+  kill = stop;
+};
 
 process.on('exit', () => {
   kill();
-  hugepages.release();
   fs.rmSync(dir, { recursive: true, force: true });
 });
 for (const [signal, number] of [
@@ -54,32 +74,72 @@ for (const [signal, number] of [
   process.on(signal, () => process.exit(128 + number));
 }
 
-async function measurePeer(workload: Workload, capture: string, o: Options): Promise<OvsResult> {
+async function measurePeer(p: Prepared, fresh: boolean, o: Options): Promise<OvsResult> {
   const ovs = new OvsDpdk();
   kill = () => ovs.kill();
   try {
-    return await ovs.measure(workload, capture, o.warmup, o.seconds);
+    return await ovs.measure({ ...p, fresh, warmup: o.warmup, seconds: o.seconds });
   } finally {
     await ovs.stop();
     kill = () => {};
   }
 }
 
-async function measureWorkload(workload: Workload, o: Options): Promise<Row> {
-  const capture = path.join(dir, `${workload.name}.pcap`);
-  await writeCapture(capture, workload.frames(), workload.fresh ? { rate: FRESH_RATE } : {});
-  const row: Row = { workload: workload.name, what: workload.what, ovs: [], ours: [] };
-  for (let round = 0; round < o.rounds; round++) {
-    progress(`${workload.name}: round ${round + 1} of ${o.rounds}`);
-    if (!o.skipOvs) row.ovs.push(await measurePeer(workload, capture, o));
-    row.ours.push(
-      await measureOurs({ ...o, flows: workload.flows, groups: workload.groups, capture, dir }, (stop) => {
-        kill = stop;
-      }),
-    );
-    kill = () => {};
+/** Workloads whose runs take turns: one, or one and what it is compared with. */
+async function measureTogether(workloads: readonly Workload[], o: Options): Promise<Row[]> {
+  const prepared: Prepared[] = [];
+  const rows: Row[] = workloads.map(({ name, what, target }) => ({
+    workload: name,
+    what,
+    target,
+    packets: 0,
+    bytes: 0,
+    ovs: [],
+    ours: [],
+    notes: [],
+  }));
+  try {
+    for (const [i, workload] of workloads.entries()) {
+      progress(`${workload.name}: making its packets`);
+      prepared.push(await workload.prepare({ dir, corpus: o.corpus }));
+      Object.assign(rows[i], {
+        packets: prepared[i].packets,
+        bytes: prepared[i].bytes,
+        notes: prepared[i].notes,
+      });
+    }
+    for (let round = 0; round < o.rounds; round++) {
+      for (const [i, { name, fresh = false }] of workloads.entries()) {
+        const p = prepared[i];
+        progress(`${name}: round ${round + 1} of ${o.rounds}`);
+        const peer = o.skipOvs ? null : await measurePeer(p, fresh, o);
+        const ours = await measureOurs({ ...o, ...p, dir }, started);
+        if (peer !== null) rows[i].ovs.push(peer);
+        rows[i].ours.push(ours);
+      }
+    }
+  } catch (error) {
+    const why = (error as Error).message;
+    progress('');
+    process.stderr.write(`bench:peers: ${workloads.map((w) => w.name).join(', ')}: ${why}\n`);
+    for (const row of rows) row.error = why.split('\n')[0];
+    process.exitCode = 1;
   }
-  fs.rmSync(capture);
+  for (const { arrivals } of prepared)
+    for (const { capture } of arrivals) fs.rmSync(capture, { force: true });
+  return rows;
+}
+
+async function measureTrackers(o: Options): Promise<TrackerRow> {
+  const row: TrackerRow = { ovs: [], ours: [], target: TRACKER_TARGET };
+  const args = ['test-conntrack', 'benchmark', '1', `${TRACKER_PACKETS}`, `${TRACKER_BATCH}`];
+  for (let round = 0; round < o.rounds; round++) {
+    progress(`${TRACKER}: round ${round + 1} of ${o.rounds}`);
+    if (o.ovstest !== undefined && !o.skipOvs) {
+      row.ovs.push(TRACKER_PACKETS / parseOvstest(await child(o.ovstest, args, started)) / 1000);
+    }
+    row.ours.push((await measureTracker(o.node, TRACKER_PACKETS, TRACKER_BATCH, started)).mpps);
+  }
   return row;
 }
 
@@ -87,46 +147,45 @@ function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
-const ratioOf = (row: Row) => median(row.ours.map((r, i) => r.mpps / row.ovs[i].mpps));
+/** Those that were asked for, in groups that take turns. */
+function chosen(o: Options): Workload[][] {
+  const names = [...WORKLOADS.map((w) => w.name), TRACKER];
+  const unknown = o.only?.find((name) => !names.includes(name));
+  if (unknown !== undefined)
+    throw new Error(`there is no workload ${unknown}; there are ${names.join(', ')}`);
+  const groups: Workload[][] = [];
+  if (o.flows !== undefined) {
+    groups.push([ownWorkload({ ...o, flows: o.flows })]);
+    if (o.only === undefined) return groups;
+  }
+  for (const w of WORKLOADS) {
+    if (o.only === undefined ? w.extra : !o.only.includes(w.name)) continue;
+    const like = groups.find(([first]) => first.name === w.like?.name);
+    if (like === undefined) groups.push([w]);
+    else like.push(w);
+  }
+  return groups;
+}
 
-function table(rows: Row[], skipOvs: boolean): string {
-  const of = <T>(results: T[], key: (r: T) => number, digits: number) =>
-    results.length === 0 ? '-' : median(results.map(key)).toFixed(digits);
-  const lines = [
-    [
-      'workload',
-      'OVS Mpps',
-      'cycles/packet',
-      'ours Mpps',
-      'CPU ns/packet',
-      'bytes/connection',
-      'upcalls',
-      'ours/OVS',
-    ],
-    ...rows.map((r) => [
-      r.workload,
-      of(r.ovs, (x) => x.mpps, 2),
-      of(r.ovs, (x) => x.cyclesPerPacket, 0),
-      of(r.ours, (x) => x.mpps, 2),
-      of(r.ours, (x) => x.cpu_ns_per_packet, 0),
-      of(r.ours, (x) => x.shared_bytes_per_connection ?? Number.NaN, 1),
-      of(r.ours, (x) => x.upcalls, 0),
-      skipOvs ? '-' : ratioOf(r).toFixed(2),
-    ]),
-  ];
-  const widths = lines[0].map((_, column) => Math.max(...lines.map((line) => line[column].length)));
-  return lines
-    .map((line) =>
-      line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  '),
-    )
-    .join('\n');
+/** The commit of the checkout, if it is one. */
+function commit(): string {
+  try {
+    const git = (...args: string[]) =>
+      execFileSync('git', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    return `${git('rev-parse', '--short', 'HEAD')}${git('status', '--porcelain', '-uno') === '' ? '' : ' (changed)'}`;
+  } catch {
+    return 'unknown';
+  }
 }
 
 async function main(o: Options): Promise<void> {
-  const unknown = o.only?.find((name) => !WORKLOADS.some((w) => w.name === name));
-  if (unknown !== undefined) {
-    throw new Error(`there is no workload ${unknown}; there are ${WORKLOADS.map((w) => w.name).join(', ')}`);
+  const own = o.captures.length + o.in.length > 0;
+  if (own !== (o.flows !== undefined)) {
+    throw new Error(
+      'captures of your own need their flow table, and the other way round: --in PORT=FILE --flows FILE',
+    );
   }
+  const groups = chosen(o);
   if (!o.skipOvs) {
     const reason = whyNot();
     if (reason !== null) {
@@ -134,54 +193,88 @@ async function main(o: Options): Promise<void> {
       process.exitCode = 2;
       return;
     }
-    hugepages.reserve();
   }
   const versions = o.skipOvs ? null : await ovsVersion();
+  const load = os.loadavg()[0];
   const rows: Row[] = [];
-  for (const workload of WORKLOADS) {
-    if (o.only !== undefined && !o.only.includes(workload.name)) continue;
-    rows.push(await measureWorkload(workload, o));
-  }
+  for (const group of groups) rows.push(...(await measureTogether(group, o)));
+  const wanted = o.only === undefined ? !own : o.only.includes(TRACKER);
+  const tracker = wanted ? await measureTrackers(o) : null;
   progress('');
-  const node = rows[0].ours[0].node;
+
+  const likenesses: Likeness[] = [];
+  for (const { name, like } of WORKLOADS) {
+    const [row, other] = [name, like?.name].map((n) =>
+      rows.find((r) => r.workload === n && r.error === undefined),
+    );
+    if (like !== undefined && row !== undefined && other !== undefined) {
+      likenesses.push(likeness(row, other, like.within));
+    }
+  }
+  const node = rows.find((r) => r.ours.length > 0)?.ours[0].node ?? process.version;
   const cpu = os.cpus()[0]?.model ?? 'unknown';
   const peer =
     versions === null ? 'not measured' : `${versions.ovs} with DPDK ${versions.dpdk}, one PMD thread`;
-  process.stdout.write(
-    `Node ${node}, ${o.workers} worker(s); Open vSwitch ${peer}\n` +
-      `${cpu}, ${os.cpus().length} cores; median of ${o.rounds} rounds of ${o.seconds} s\n\n` +
-      `${table(rows, o.skipOvs)}\n`,
-  );
+  const out: string[] = [
+    `Shardtrack ${commit()}, Node ${node}, ${o.workers} worker(s); Open vSwitch ${peer}.`,
+    `${cpu}, ${os.cpus().length} cores, load ${load.toFixed(1)} at the start; ${new Date().toISOString().slice(0, 10)}; medians of ${o.rounds} rounds of ${o.seconds} s, in brackets the ratio of each pair.`,
+    '',
+  ];
+  if (rows.length > 0) out.push(table(rows), '');
+  for (const l of likenesses) out.push(likenessText(l), '');
+  if (tracker !== null) out.push(trackerText(tracker), '');
+  for (const row of rows) {
+    for (const note of row.notes) out.push(`\`${row.workload}\`: ${note}`, '');
+    if (row.error !== undefined) out.push(`\`${row.workload}\` failed: ${row.error}`, '');
+  }
+  if (rows.length > 0) out.push(legend(rows), '');
+  process.stdout.write(`${out.join('\n')}`);
   if (o.json !== undefined) {
     const report = {
-      date: new Date().toISOString(),
-      node,
-      cpu,
-      cores: os.cpus().length,
-      versions,
-      options: o,
-      rows,
+      ...{ date: new Date().toISOString(), commit: commit(), node, cpu, cores: os.cpus().length, load },
+      ...{ versions, options: { ...o, inside: undefined }, rows, likenesses, tracker },
     };
     fs.writeFileSync(o.json, `${JSON.stringify(report, null, 2)}\n`);
   }
-  if (o.skipOvs) {
-    const least = Math.min(...rows.map((r) => median(r.ours.map((x) => x.mpps))));
-    process.stdout.write(`${least.toPrecision(3)} Mpps\n`);
-  } else {
-    process.stdout.write(`${Math.min(...rows.map(ratioOf)).toPrecision(3)} times OVS-DPDK at least\n`);
+}
+
+/** What the shell would find. */
+function found(name: string): string | undefined {
+  for (const folder of (process.env.PATH ?? '').split(':')) {
+    const file = path.join(folder, name);
+    if (fs.existsSync(file)) return file;
   }
+  return undefined;
 }
 
 const program = new Command('bench:peers')
-  .option('--only <NAME...>', `of the workloads ${WORKLOADS.map((w) => w.name).join(', ')}`)
+  .argument('[capture...]', 'a workload of your own: captures as for replay, with --flows')
+  .option('--only <NAME...>', `of the workloads ${[...WORKLOADS.map((w) => w.name), TRACKER].join(', ')}`)
   .option('--rounds <N>', 'pairs of runs a workload', wholeNumber(1, 1000), 3)
   .option('--seconds <S>', 'measured time of a run', wholeNumber(1, 3600), 3)
-  .option('--warmup <S>', 'time before it', wholeNumber(1, 600), 3)
+  .option('--warmup <S>', 'time before it, two whole rounds of the capture at least', wholeNumber(1, 600), 3)
   .option('--workers <N>', 'our workers', wholeNumber(0, 128), 1)
   .option('--node <FILE>', 'Node that runs our side', process.execPath)
+  .option('--corpus <DIR>', 'real captures for mixed-large; shipped ones if it is not there', CORPUS)
+  .option('--ovstest <FILE>', "for conntrack: tests/ovstest of Open vSwitch's build", found('ovstest'))
+  .option('--in <PORT=FILE>', 'the same, arriving on PORT (repeatable)', collectIn, [])
+  .option(
+    '--inside <CIDR,...>',
+    'for captures of your own: these sources arrive on port 1, all others on port 2',
+    parseInside,
+  )
+  .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
+  .option('--flows <FILE>', 'their flow table')
+  .option('--groups <FILE>', 'their group table')
   .option('--skip-ovs', 'only our side', false)
   .option('--json <FILE>', 'all figures as JSON')
-  .action(main);
+  .addHelpText(
+    'after',
+    `
+All workloads take about 10 minutes with --rounds 2 --seconds 2 --warmup 2, and 15 with what is set otherwise.
+Nothing else should run meanwhile. Needs root and Debian's openvswitch-switch-dpdk.`,
+  )
+  .action((captures: string[], o: Omit<Options, 'captures'>) => main({ ...o, captures }));
 try {
   await program.parseAsync();
 } catch (error) {

@@ -1,4 +1,4 @@
-/** Drives Debian's OVS-DPDK: one PMD thread, the capture preloaded and replayed in a loop by DPDK's net_pcap.
+/** Drives Debian's OVS-DPDK: one PMD thread, captures preloaded and replayed in a loop by DPDK's net_pcap.
  *
  *  Daemons run as children in the foreground with a run directory of their own, and DPDK keeps its files in
  *  memory, so that nothing is left but hugepages, which `Hugepages` gives back. */
@@ -8,18 +8,27 @@ import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { parseConnections, parsePmdCycles, parsePmdStats } from './numbers.js';
-import type { Workload } from './workloads.js';
+import {
+  firstRound,
+  memoryFor,
+  parseConnections,
+  parsePmdStats,
+  QUEUE_DESCRIPTORS,
+  queuesFor,
+  type Sample,
+} from './numbers.js';
 
 const run = promisify(execFile);
 
 const SWITCH = '/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk';
 const SCHEMA = '/usr/share/openvswitch/vswitch.ovsschema';
 const HUGEPAGES = '/proc/sys/vm/nr_hugepages';
-const HUGEPAGES_NEEDED = 1024; // of 2 MiB
-const SOCKET_MEMORY_MB = 1024;
-/** DPDK copies the capture into packet buffers and wraps around; more than this do not fit. */
-export const OVS_MAX_PACKETS = 150_000;
+const COMPACT = '/proc/sys/vm/compact_memory';
+const PAGE_MB = 2;
+/** Between two looks at the counters. */
+const SAMPLE_MS = 20;
+/** A capture must have been through in this time. */
+const PATIENCE_MS = 60_000;
 
 /** Why OVS-DPDK can't be measured here, or null. */
 export function whyNot(): string | null {
@@ -35,16 +44,23 @@ export function whyNot(): string | null {
 export class Hugepages {
   private before: string | null = null;
 
-  reserve(): void {
+  /** Throws Error if the kernel does not have so much memory in one piece each. */
+  reserve(mebibytes: number): void {
+    this.release();
     const before = fs.readFileSync(HUGEPAGES, 'utf8').trim();
     this.before = before;
-    const want = Number(before) + HUGEPAGES_NEEDED;
-    fs.writeFileSync(HUGEPAGES, `${want}\n`);
-    const got = Number(fs.readFileSync(HUGEPAGES, 'utf8'));
+    const pages = Math.ceil(mebibytes / PAGE_MB) + 16;
+    const want = Number(before) + pages;
+    let got = 0;
+    for (let attempt = 0; attempt < 3 && got < want; attempt++) {
+      if (attempt > 0) fs.writeFileSync(COMPACT, '1\n');
+      fs.writeFileSync(HUGEPAGES, `${want}\n`);
+      got = Number(fs.readFileSync(HUGEPAGES, 'utf8'));
+    }
     if (got < want) {
       this.release();
       throw new Error(
-        `the kernel has ${got} hugepages of 2 MiB to spare; OVS-DPDK needs ${HUGEPAGES_NEEDED}`,
+        `the kernel has ${Math.max(0, got - Number(before))} hugepages of ${PAGE_MB} MiB to spare, and OVS-DPDK needs ${pages} for this capture; free memory, or use a shorter one`,
       );
     }
   }
@@ -63,6 +79,25 @@ export interface OvsResult {
   connections: number;
 }
 
+/** A capture and the port that it arrives on. */
+export interface Arrival {
+  port: number;
+  capture: string;
+  packets: number;
+}
+
+export interface OvsRun {
+  arrivals: readonly Arrival[];
+  /** Ports that only send. */
+  outputs: readonly number[];
+  flows: string;
+  groups?: string | undefined;
+  /** Only the first time that each packet comes counts. */
+  fresh: boolean;
+  warmup: number;
+  seconds: number;
+}
+
 /** "3.1.0", and that of DPDK. */
 export async function ovsVersion(): Promise<{ ovs: string; dpdk: string }> {
   const { stdout } = await run(SWITCH, ['--version']);
@@ -74,6 +109,7 @@ export async function ovsVersion(): Promise<{ ovs: string; dpdk: string }> {
 
 export class OvsDpdk {
   private readonly dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bench-ovs-'));
+  private readonly hugepages = new Hugepages();
   private readonly children: ChildProcess[] = [];
   private readonly env = {
     ...process.env,
@@ -83,55 +119,76 @@ export class OvsDpdk {
     OVS_SYSCONFDIR: this.dir,
   };
 
-  /** Runs the workload's tables over the capture for `seconds` after `warmup`; over its packets once, if each is to open
-   *  a connection. */
-  async measure(workload: Workload, capture: string, warmup: number, seconds: number): Promise<OvsResult> {
-    await this.start();
+  /** Throws Error with what the daemons say if they can't do it. */
+  async measure(o: OvsRun): Promise<OvsResult> {
+    const queues = o.arrivals.map((a) => queuesFor(a.packets));
+    await this.start(memoryFor([...queues, ...o.outputs.map(() => 1)]));
     const db = `--db=unix:${this.dir}/db.sock`;
     const vsctl = (...args: string[]) => this.tool('ovs-vsctl', [db, '--timeout=60', ...args]);
     await vsctl('add-br', 'br0', '--', 'set', 'bridge', 'br0', 'datapath_type=netdev', 'fail_mode=secure');
-    // Port 1 receives, port 2 sends into nothing; a net_pcap port must read something, so it reads ARP.
+    // What a port sends goes nowhere; a net_pcap port must read something, so it reads one ARP packet.
     const idle = path.join(this.dir, 'idle.pcap');
     fs.writeFileSync(idle, oneFrame());
-    await this.port('p2', 2, `net_pcap1,rx_pcap=${idle}`);
+    for (const port of o.outputs) await this.port(port, 1, `net_pcap${port},rx_pcap=${idle}`);
     // Flows before packets, so that none of them is dropped for want of a rule.
     const bridge = `unix:${this.dir}/br0.mgmt`;
     const ofctl = (...args: string[]) => this.tool('ovs-ofctl', ['-O', 'OpenFlow15', ...args]);
-    if (workload.groups !== undefined) await ofctl('add-groups', bridge, workload.groups);
-    await ofctl('add-flows', bridge, workload.flows);
-    const port = `net_pcap0,rx_pcap=${path.resolve(capture)}`;
-    return workload.fresh ? this.once(port, seconds) : this.looped(port, warmup, seconds);
+    if (o.groups !== undefined) await ofctl('add-groups', bridge, o.groups);
+    await ofctl('add-flows', bridge, o.flows);
+    await this.appctl('dpif-netdev/pmd-stats-clear');
+    for (const [i, { port, capture }] of o.arrivals.entries()) {
+      const file = path.resolve(capture);
+      await this.port(port, queues[i], `net_pcap${port},rx_pcap=${file},infinite_rx=1`);
+    }
+    const packets = o.arrivals.reduce((n, a) => n + a.packets, 0);
+    return o.fresh ? this.once(packets) : this.looped(packets, o.warmup, o.seconds);
   }
 
-  private async looped(port: string, warmup: number, seconds: number): Promise<OvsResult> {
-    await this.port('p1', 1, `${port},infinite_rx=1`);
+  /** After `warmup` seconds, and when all packets have come twice: the first time opens connections. */
+  private async looped(packets: number, warmup: number, seconds: number): Promise<OvsResult> {
     await sleep(warmup * 1000);
-    await this.appctl('dpif-netdev/pmd-stats-clear');
-    const began = performance.now();
+    const patience = performance.now() + PATIENCE_MS;
+    while ((await this.sample()).packets < 2 * packets) {
+      if (performance.now() > patience) {
+        throw new Error(`OVS-DPDK: ${packets} packets have not come twice after a minute\n${this.log()}`);
+      }
+      await sleep(100);
+    }
+    const from = await this.sample();
     await sleep(seconds * 1000);
-    const { packets, cyclesPerPacket } = parsePmdStats(await this.appctl('dpif-netdev/pmd-stats-show'));
-    const ms = performance.now() - began;
-    const connections = parseConnections(await this.appctl('dpctl/ct-stats-show'));
-    return { mpps: packets / ms / 1000, cyclesPerPacket, connections };
+    const to = await this.sample();
+    const n = to.packets - from.packets;
+    return {
+      mpps: n / (to.at - from.at) / 1000,
+      cyclesPerPacket: (to.busyCycles - from.busyCycles) / n,
+      connections: await this.connections(),
+    };
   }
 
-  /** The capture once, read from its file while it runs. What that took is told by the cycles that went into packets, and
-   *  by how many cycles a second has. */
-  private async once(port: string, seconds: number): Promise<OvsResult> {
-    const stats = () => this.appctl('dpif-netdev/pmd-stats-show');
-    await this.appctl('dpif-netdev/pmd-stats-clear');
-    await this.port('p1', 1, port);
-    await sleep(seconds * 1000);
-    const { cyclesPerPacket } = parsePmdStats(await stats());
-    const connections = parseConnections(await this.appctl('dpctl/ct-stats-show'));
-    await this.appctl('dpif-netdev/pmd-stats-clear');
-    const began = performance.now();
-    await sleep(1000);
-    const hertz = (parsePmdCycles(await stats()) / (performance.now() - began)) * 1000;
-    return { mpps: hertz / cyclesPerPacket / 1e6, cyclesPerPacket, connections };
+  /** While the packets come for the first time. */
+  private async once(packets: number): Promise<OvsResult> {
+    const samples: Sample[] = [];
+    const patience = performance.now() + PATIENCE_MS;
+    for (;;) {
+      const sample = await this.sample();
+      samples.push(sample);
+      if (sample.packets > packets || performance.now() > patience) break;
+      await sleep(SAMPLE_MS);
+    }
+    return { ...firstRound(samples, packets), connections: await this.connections() };
   }
 
-  /** Ends the daemons and removes their files; returns when they are gone. */
+  private async sample(): Promise<Sample> {
+    const began = performance.now();
+    const stats = parsePmdStats(await this.appctl('dpif-netdev/pmd-stats-show'));
+    return { ...stats, at: (began + performance.now()) / 2 };
+  }
+
+  private async connections(): Promise<number> {
+    return parseConnections(await this.appctl('dpctl/ct-stats-show'));
+  }
+
+  /** Ends the daemons, removes their files and gives the hugepages back; returns when they are gone. */
   async stop(): Promise<void> {
     const gone = this.children.map(
       (child) =>
@@ -142,17 +199,18 @@ export class OvsDpdk {
     );
     this.kill();
     await Promise.all(gone);
-    fs.rmSync(this.dir, { recursive: true, force: true });
   }
 
   /** As `stop`, but at once, for use on exit. */
   kill(): void {
     for (const child of this.children) child.kill('SIGKILL');
     fs.rmSync(this.dir, { recursive: true, force: true });
+    this.hugepages.release();
   }
 
-  private async start(): Promise<void> {
+  private async start(memory: number): Promise<void> {
     const { dir } = this;
+    this.hugepages.reserve(memory);
     await this.tool('ovsdb-tool', ['create', `${dir}/conf.db`, SCHEMA]);
     this.daemon('ovsdb-server', [
       `${dir}/conf.db`,
@@ -163,9 +221,11 @@ export class OvsDpdk {
     const settings = {
       'dpdk-init': 'true',
       'dpdk-extra': '--no-pci --in-memory',
-      'dpdk-socket-mem': `${SOCKET_MEMORY_MB}`,
+      'dpdk-socket-mem': `${memory}`,
       'pmd-cpu-mask': '0x2',
       'dpdk-lcore-mask': '0x1',
+      // Buffers of a port's own, as many as it asks for (see queuesFor).
+      'per-port-memory': 'true',
     };
     const db = `--db=unix:${dir}/db.sock`;
     await this.tool('ovs-vsctl', [db, '--no-wait', 'init']);
@@ -177,10 +237,12 @@ export class OvsDpdk {
     await this.until(() => fs.existsSync(`${dir}/vs.ctl`), 'ovs-vswitchd does not start');
   }
 
-  private async port(name: string, number: number, devargs: string): Promise<void> {
+  private async port(number: number, queues: number, devargs: string): Promise<void> {
+    const name = `p${number}`;
     await this.tool('ovs-vsctl', [
-      ...[`--db=unix:${this.dir}/db.sock`, '--timeout=60', 'add-port', 'br0', name],
+      ...[`--db=unix:${this.dir}/db.sock`, '--timeout=120', 'add-port', 'br0', name],
       ...['--', 'set', 'Interface', name, 'type=dpdk', `ofport_request=${number}`],
+      ...[`options:n_rxq=${queues}`, `options:n_rxq_desc=${QUEUE_DESCRIPTORS}`],
       `options:dpdk-devargs="${devargs}"`,
     ]);
     const { stdout } = await run(

@@ -6,7 +6,7 @@ import { minSegments, SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource, newMergedRecord } from '../../src/pcap/merge.js';
 import { openCapture } from '../../src/pcap/open.js';
 import { MAX_PACKET_BYTES, ReadResult } from '../../src/pcap/types.js';
-import { ETH_TYPE_IP, extract, FrameLayout } from '../../src/wire/extract.js';
+import { ETH_TYPE_IP, extract, FrameLayout, IPPROTO_TCP, IPPROTO_UDP } from '../../src/wire/extract.js';
 import { setWord } from '../../src/wire/rewrite.js';
 
 export interface FlowOptions {
@@ -120,20 +120,11 @@ export interface MixedOptions {
   maxFrame?: number;
 }
 
-/** Real captures, joined and multiplied: every frame comes `copies` times, in copy n with n exclusive-ored to
- *  the second byte of both IPv4 addresses (both directions of a connection stay together) and the checksums
- *  updated. Frames that are not IPv4, and packets inside ICMP errors, are the same in every copy. */
-export async function* mixed(o: MixedOptions): AsyncGenerator<Frame> {
-  if (o.captures.length === 0) throw new RangeError('mixed: no captures given');
-  if (o.copies < 1 || o.copies > 256) throw new RangeError(`${o.copies} copies; there can be 1 to 256`);
+/** The frames of captures, one after the other; those longer than `maxFrame` are left out. */
+async function* framesOf(captures: readonly string[], maxFrame: number): AsyncGenerator<Uint8Array> {
   const arena = new SegmentArena(minSegments(1) + 4);
-  const bytes = new Uint8Array(MAX_PACKET_BYTES);
-  const view = new DataView(bytes.buffer);
-  const key = new Int32Array(FLOW_WORDS);
-  const layout = new FrameLayout();
   const record = newMergedRecord();
-  let left = o.packets;
-  for (const path of o.captures) {
+  for (const path of captures) {
     const source = new MergedSource([await openCapture(path, arena)], arena);
     try {
       for (;;) {
@@ -141,26 +132,61 @@ export async function* mixed(o: MixedOptions): AsyncGenerator<Frame> {
         if (result === ReadResult.END) break;
         if (result === ReadResult.STARVED) await source.readable();
         if (result !== ReadResult.PACKET) continue;
-        const length = record.capLen;
-        const original = arena.u8.slice(record.off, record.off + length);
+        const { off, capLen } = record;
+        const frame = capLen > maxFrame ? null : arena.u8.slice(off, off + capLen);
         arena.release(record.segment);
-        if (length > (o.maxFrame ?? MAX_PACKET_BYTES)) continue;
-        for (let copy = 0; copy < o.copies; copy++) {
-          if (left-- <= 0) return;
-          bytes.set(original);
-          if (copy > 0) {
-            extract(view, 0, length, key, layout);
-            if (key[FLOW.ETH_TYPE] === ETH_TYPE_IP && layout.l4 >= 0) {
-              for (const word of [FLOW.NW_SRC, FLOW.NW_DST]) {
-                setWord(view, 0, layout, key, word, key[word] ^ (copy << 16), -1);
-              }
-            }
-          }
-          yield { bytes, length };
-        }
+        if (frame !== null) yield frame;
       }
     } finally {
       source.close();
+    }
+  }
+}
+
+/** How many flows captures have, both directions together: pairs of IPv4 addresses, protocol, and ports where there
+ *  are some. */
+export async function countFlows(captures: readonly string[], maxFrame = MAX_PACKET_BYTES): Promise<number> {
+  const key = new Int32Array(FLOW_WORDS);
+  const layout = new FrameLayout();
+  const flows = new Set<string>();
+  for await (const frame of framesOf(captures, maxFrame)) {
+    key.fill(0);
+    extract(new DataView(frame.buffer), 0, frame.length, key, layout);
+    if (key[FLOW.ETH_TYPE] !== ETH_TYPE_IP || layout.l4 < 0) continue;
+    const proto = key[FLOW.NW] & 0xff;
+    const ports = proto === IPPROTO_TCP || proto === IPPROTO_UDP ? key[FLOW.TP] : 0;
+    const src = `${key[FLOW.NW_SRC]}:${ports >>> 16}`;
+    const dst = `${key[FLOW.NW_DST]}:${ports & 0xffff}`;
+    flows.add(src < dst ? `${src} ${dst} ${proto}` : `${dst} ${src} ${proto}`);
+  }
+  return flows.size;
+}
+
+/** Real captures, joined and multiplied: every frame comes `copies` times, in copy n with n exclusive-ored to
+ *  the second byte of both IPv4 addresses (both directions of a connection stay together) and the checksums
+ *  updated. Frames that are not IPv4, and packets inside ICMP errors, are the same in every copy. */
+export async function* mixed(o: MixedOptions): AsyncGenerator<Frame> {
+  if (o.captures.length === 0) throw new RangeError('mixed: no captures given');
+  if (o.copies < 1 || o.copies > 256) throw new RangeError(`${o.copies} copies; there can be 1 to 256`);
+  const bytes = new Uint8Array(MAX_PACKET_BYTES);
+  const view = new DataView(bytes.buffer);
+  const key = new Int32Array(FLOW_WORDS);
+  const layout = new FrameLayout();
+  let left = o.packets;
+  for await (const original of framesOf(o.captures, o.maxFrame ?? MAX_PACKET_BYTES)) {
+    const { length } = original;
+    for (let copy = 0; copy < o.copies; copy++) {
+      if (left-- <= 0) return;
+      bytes.set(original);
+      if (copy > 0) {
+        extract(view, 0, length, key, layout);
+        if (key[FLOW.ETH_TYPE] === ETH_TYPE_IP && layout.l4 >= 0) {
+          for (const word of [FLOW.NW_SRC, FLOW.NW_DST]) {
+            setWord(view, 0, layout, key, word, key[word] ^ (copy << 16), -1);
+          }
+        }
+      }
+      yield { bytes, length };
     }
   }
 }
