@@ -4,7 +4,8 @@
  *  Two threads use it. The home worker searches the index and owns the records that it finds there; the
  *  coordinator alone inserts and removes. What orders them:
  *
- *  - Insert: the coordinator fills a record that nobody can reach, writes its slot number behind a free
+ *  - Insert: the coordinator fills a record that nobody can reach (or the home worker does, in a slot that it
+ *    was granted, and tells the coordinator), writes its slot number behind a free
  *    way of a bucket, and then publishes both with one Atomics.store of the tag. A worker that reads the
  *    tag reads a whole record.
  *  - Remove: the coordinator clears the tag, and puts the slot into limbo with the worker's epoch. It is
@@ -427,16 +428,22 @@ export class PartitionWriter extends Partition implements WheelOwner {
       this.translates = true;
       Atomics.store(this.ctl, 1, 1);
     }
+    this.publishPlain(slot, this.hashOf(slot), this.expires(slot), watched);
+    if (!translated) return;
+    this.entries++;
+    if (whole) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
+    else this.withhold(slot, this.replyHashOf(slot));
+  }
+
+  /** The same for a connection without a tuple of its own for replies, which has this hash and expires then. */
+  publishPlain(slot: number, hash: number, expires: number, watched: boolean): void {
     if (this.translates && this.conflicting(slot)) Atomics.add(this.ctl, 2, 1);
     if (this.entries >= (this.mask + 1) * MAX_LOAD) this.grow();
     this.used[slot] = watched ? WATCHED : USED;
-    this.wheel.put(slot, this.nextLook(slot, this.createdMs[slot]));
+    this.wheel.put(slot, this.lookBefore(expires, slot, this.createdMs[slot]));
     this.count++;
-    this.entries += translated ? 2 : 1;
-    this.place(this.hashOf(slot), slot << 1, true);
-    if (!translated) return;
-    if (whole) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
-    else this.withhold(slot, this.replyHashOf(slot));
+    this.entries++;
+    this.place(hash, slot << 1, true);
   }
 
   /** Slots by the hash of a reply tuple that is chosen, but not yet to be found by workers. */
@@ -646,12 +653,16 @@ export class PartitionWriter extends Partition implements WheelOwner {
 
   /** When to look at a connection that has been looked at at `clock`. */
   private nextLook(slot: number, clock: number): number {
+    return this.lookBefore(this.expires(slot), slot, clock);
+  }
+
+  private lookBefore(expires: number, slot: number, clock: number): number {
     const { shortest } = this;
     const patience =
       this.watchesAll || this.used[slot] === WATCHED
         ? shortest
         : Math.max(2 * shortest, (clock - this.createdMs[slot]) / 2);
-    return Math.min(this.expires(slot), Math.floor(clock + patience));
+    return Math.min(expires, Math.floor(clock + patience));
   }
 
   private lookAgain(clock: number): void {

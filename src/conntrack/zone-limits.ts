@@ -89,6 +89,11 @@ export class ZoneLimits {
       .sort((a, b) => a - b);
   }
 
+  /** Whether no zone is limited. */
+  get none(): boolean {
+    return this.byDefault === 0 && this.entries.size === 0;
+  }
+
   /** Connections that may be committed to `zone` before it is full; what has ended still counts. */
   room(zone: number): number {
     const entry = this.entries.get(zone);

@@ -64,6 +64,8 @@ const WATCH_ABOVE = 0.75;
 const META_WORDS = 5;
 const VLAN_PRESENT = 0x1000;
 const ZONES = 0x10000;
+/** Of CONN.ZONE_PROTO. */
+const KIND_IPV6_BIT = 0x80;
 
 /** Words of a `normal` request: what the L2 switch looks at. */
 export const NORMAL_WORDS = 6;
@@ -134,6 +136,36 @@ export class Coordinator {
   nearLimit(zone: number, inFlight: number): boolean {
     const coming = Math.max(8, this.translator.nCommits) * inFlight;
     return this.connections + coming >= this.maxConns || this.limits.room(zone) <= coming;
+  }
+
+  /** Whether no commit of the `inFlight` packets that there are can be refused, whatever their order. */
+  commitsFreely(inFlight: number): boolean {
+    const coming = Math.max(8, this.translator.nCommits) * inFlight;
+    return this.limits.none && this.connections + coming < this.maxConns;
+  }
+
+  /** A slot for a connection that somebody else fills in and hands to `made`, or -1. */
+  reserve(home: number): number {
+    const partition = this.partitions[home];
+    const slot = partition.allocate();
+    if (slot >= 0) partition.clearRecord(slot);
+    return slot;
+  }
+
+  /** The record in a reserved slot is filled: a connection without anything special, whose tuple has this hash. It
+   *  expires at `expires`, as far as the default timeouts go. */
+  made(home: number, slot: number, hash: number, zoneProto: number, expires: number, clock: number): void {
+    const partition = this.partitions[home];
+    const zone = zoneProto >>> 16;
+    partition.createdMs[slot] = clock;
+    if (zoneProto & KIND_IPV6_BIT && slot >= partition.high6) partition.high6 = slot + 1;
+    let due = expires;
+    if (this.policies.has(zone)) {
+      this.followPolicy(partition, slot << HOT_SHIFT, zone, clock);
+      due = partition.expires(slot);
+    }
+    partition.publishPlain(slot, hash, due, this.limits.added(zone, home, slot));
+    this.ledger.count(zone, COMMITTED);
   }
 
   /** Makes the connection that the request at word `at` asks for (see control.ts); `seq` is the packet that

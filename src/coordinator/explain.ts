@@ -161,6 +161,14 @@ class Explanation implements ControlPlane, TrackObserver {
     return program;
   }
 
+  reserve(): number {
+    return -1;
+  }
+
+  made(): void {
+    throw new Error('trace: no slot has been reserved');
+  }
+
   commit(ctx: PacketContext, request: CommitRequest): number {
     const { coordinator, home, packets } = this.what;
     const slot = coordinator.commit(home, request.words, 0, packets.seq[ctx.slot], ctx.now);

@@ -25,10 +25,12 @@ import { Recorder, TALLY_WORDS } from '../datapath/recorder.js';
 import {
   FRAGMENT_ANSWER,
   FRAGMENT_HEADER,
+  MAX_GRANTED,
   MAX_PARKED,
   MSG_ADOPT,
   MSG_COMMIT,
   MSG_FRAGMENT,
+  MSG_MADE,
   MSG_NORMAL,
   MSG_SURRENDER,
   MSG_TURN,
@@ -48,15 +50,18 @@ import { Directory } from '../rss/directory.js';
 import { TupleHash } from '../rss/steer.js';
 import { defaultIndirection } from '../rss/toeplitz.js';
 import {
+  ASLEEP_FOR_SERVED,
   CONN,
   CTL_ASLEEP,
   CTL_BELL,
   CTL_EPOCH,
   CTL_GENERATION,
+  CTL_GRANTING,
   CTL_LINE,
   CTL_MAIN_ASLEEP,
   CTL_MAIN_BELL,
   CTL_NO_SEQ_CHECK,
+  CTL_SERVED,
   CTL_STOP,
   ctlWords,
 } from '../shm/layouts.js';
@@ -72,6 +77,8 @@ export const DEFAULT_MAX_CONNS = 3_000_000;
 const REPLY_RING_WORDS = 1 << 18;
 const TEMPLATE_RING_WORDS = 1 << 18;
 const DISPATCH_BATCH = 128;
+/** Slots that a worker is granted at first. */
+const FIRST_GRANTED = 256;
 const NONE: readonly number[] = [];
 
 export interface FabricOptions {
@@ -131,6 +138,13 @@ class Link {
   readonly requests: MessageReader;
   readonly replies: MessageWriter;
   readonly templates: MessageReader;
+  /** Slots in which the worker may make connections; null in steered mode. */
+  readonly grants: WordRing | null;
+  /** How many it has, and is to have. */
+  granted = 0;
+  toGrant = FIRST_GRANTED;
+  /** Connections that it has made and that can be found, modulo 2^32. */
+  served = 0;
   readonly port: MessagePort;
   /** Chunks of changed frames. */
   readonly chunks: FrameChunk[] = [];
@@ -143,6 +157,7 @@ class Link {
     this.requests = new MessageReader(new WordRing(init.requests), REQUEST_RING_WORDS);
     this.replies = new MessageWriter(new WordRing(init.replies));
     this.templates = new MessageReader(new WordRing(init.templates), TEMPLATE_RING_WORDS);
+    this.grants = init.grants === null ? null : new WordRing(init.grants);
     this.port = port;
   }
 }
@@ -185,6 +200,7 @@ export class Fabric implements ControlPlane {
   private readonly inits: ShardInit[] = [];
   private readonly ordered = new Map<number, Ordered>();
   private readonly popped: Int32Array;
+  private readonly grants = new Int32Array(MAX_GRANTED);
   private pool: Piscina | null = null;
   private tasks: Promise<unknown>[] = [];
   private random: number;
@@ -235,7 +251,7 @@ export class Fabric implements ControlPlane {
     this.ctl = new Int32Array(ctl);
     const homes = Math.max(1, o.workers);
     // Slots in limbo can't be used yet: as many more as there can be commits before the epoch moves on.
-    const capacity = Math.max(o.maxConns, o.capacity ?? 0) + o.slots + 4 * MAX_PARKED;
+    const capacity = Math.max(o.maxConns, o.capacity ?? 0) + o.slots + 4 * MAX_PARKED + MAX_GRANTED;
     const partitions: PartitionWriter[] = [];
     const timeouts = allocateTimeouts();
     for (let id = 0; id < homes; id++) {
@@ -275,6 +291,7 @@ export class Fabric implements ControlPlane {
         requests: WordRing.allocate(REQUEST_RING_WORDS),
         replies: WordRing.allocate(REPLY_RING_WORDS),
         templates: WordRing.allocate(TEMPLATE_RING_WORDS),
+        grants: o.steered ? null : WordRing.allocate(MAX_GRANTED),
         port: channel.port2,
         vector: o.vector,
         strict: o.strict,
@@ -293,7 +310,10 @@ export class Fabric implements ControlPlane {
       this.links.push(new Link(init, channel.port1));
     }
     this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns);
-    if (!o.steered) return;
+    if (!o.steered) {
+      for (const [id, link] of this.links.entries()) this.grant(link, id);
+      return;
+    }
     this.finished = new Int32Array(o.workers).fill(-1);
     const { coordinator, packets } = this;
     this.homes = new Homes(
@@ -384,11 +404,22 @@ export class Fabric implements ControlPlane {
   }
 
   private flushLink(link: Link, home: number): void {
+    // Before the packets: those that follow are counted when next it is looked at.
+    if (this.homes === null) {
+      const granting = this.coordinator.commitsFreely(this.completions!.inFlight) ? 1 : 0;
+      if (granting !== this.granting) {
+        this.granting = granting;
+        Atomics.store(this.ctl, CTL_GRANTING, granting);
+      }
+    }
     // The ring has room for every slot there is.
     if (!link.work.push(link.batch, link.nBatch)) throw new Error('dispatcher: ring overflow');
     link.nBatch = 0;
     this.wake(home);
   }
+
+  /** CTL_GRANTING. */
+  private granting = 0;
 
   private wake(worker: number): void {
     if (Atomics.load(this.ctl, (2 * worker + 2) * CTL_LINE + CTL_ASLEEP) === 0) return;
@@ -409,21 +440,20 @@ export class Fabric implements ControlPlane {
         continue;
       }
       const worker = (first + i) % links.length;
-      if (this.serve(worker)) any = true;
-      if (this.take(worker)) any = true;
+      if (this.attend(worker)) any = true;
     }
     if ((this.ordered.size > 0 || this.homes?.moving || this.homes?.keeping) && this.serveOrdered())
       any = true;
     return any;
   }
 
-  /** Templates and chunks first: completions name them. A template may arrive before its completion, not
-   *  after. */
-  private take(worker: number): boolean {
-    const link = this.links[worker];
-    const n = link.done.pop(this.popped, this.popped.length);
-    if (n === 0) return this.takeTemplates(worker);
-    this.takeTemplates(worker);
+  /** Requests, templates and chunks before the completions of their packets. They may arrive before these, not
+   *  after: so completions are taken out of their ring first. */
+  private attend(worker: number): boolean {
+    const n = this.links[worker].done.pop(this.popped, this.popped.length);
+    const served = this.serve(worker);
+    const told = this.takeTemplates(worker);
+    if (n === 0) return served || told;
     this.takeChunks(worker);
     this.completions!.complete(worker, this.popped, n);
     return true;
@@ -451,17 +481,55 @@ export class Fabric implements ControlPlane {
   }
 
   private serve(worker: number): boolean {
-    const { requests, replies } = this.links[worker];
+    const link = this.links[worker];
+    const { requests, replies } = link;
     let any = false;
+    let made = 0;
     for (let m = requests.next(); m >= 0; m = requests.next()) {
       any = true;
-      this.answer(worker, requests.words, m, false);
+      const { words } = requests;
+      if (words[m + 1] !== MSG_MADE) {
+        this.answer(worker, words, m, false);
+        continue;
+      }
+      made++;
+      const at = m + MESSAGE_HEADER;
+      const clock = this.packets.clock[words[at]];
+      this.coordinator.made(worker, words[m + 2], words[at + 1], words[at + 2], clock + words[at + 3], clock);
     }
+    if (made > 0) this.servedMade(link, worker, made);
     if (replies.pending) {
       replies.flush();
       this.wake(worker);
     }
     return any;
+  }
+
+  /** `n` more of the connections that a worker has made can be found. */
+  private servedMade(link: Link, worker: number, n: number): void {
+    link.served = (link.served + n) | 0;
+    Atomics.store(this.ctl, (2 * worker + 1) * CTL_LINE + CTL_SERVED, link.served);
+    if (Atomics.load(this.ctl, (2 * worker + 2) * CTL_LINE + CTL_ASLEEP) === ASLEEP_FOR_SERVED)
+      this.wake(worker);
+    link.granted -= n;
+    // It is not to run out of them between two turns.
+    if (2 * n >= link.toGrant) link.toGrant = Math.min(MAX_GRANTED, 4 * link.toGrant);
+    this.grant(link, worker);
+  }
+
+  /** Gives a worker slots, if there are any. */
+  private grant(link: Link, worker: number): void {
+    const { grants } = this;
+    const most = link.toGrant - link.granted;
+    let n = 0;
+    while (n < most) {
+      const slot = this.coordinator.reserve(worker);
+      if (slot < 0) break;
+      grants[n++] = slot;
+    }
+    // The ring has room for as many as there may be.
+    if (!link.grants!.push(grants, n)) throw new Error('conntrack: ring of granted slots overflows');
+    link.granted += n;
   }
 
   /** Answers the message at `m`, or puts it off until its packet is the oldest. */
@@ -782,6 +850,18 @@ export class Fabric implements ControlPlane {
     this.stats[0][STAT.UPCALLS]++;
     const { program, mask } = this.coordinator.translate(ctx.key);
     return this.engine!.megaflows.insert(ctx.key, mask, program).program;
+  }
+
+  reserve(): number {
+    return this.homes === null && this.coordinator.commitsFreely(1) ? this.coordinator.reserve(0) : -1;
+  }
+
+  made(ctx: PacketContext, slot: number, hash: number): void {
+    const { hot, hotF64 } = this.engine!.partition;
+    const c = slot << CONN.shift;
+    const expires = hotF64[(c + CONN.at.EXPIRES) >> 1];
+    this.coordinator.made(0, slot, hash, hot[c + CONN.at.ZONE_PROTO], expires, ctx.now);
+    this.engine!.partition.refresh();
   }
 
   commit(ctx: PacketContext, request: CommitRequest): number {

@@ -67,6 +67,11 @@ export function commitPart(words: Int32Array, at: number, part: number): number 
 export interface ControlPlane {
   /** Translates the packet's key and installs a megaflow; null: pending. */
   upcall(ctx: PacketContext): Int32Array | null;
+  /** A slot for the connection that the packet opens, if nothing can refuse it and nothing has to be chosen for it: the
+   *  caller fills the record and calls `made`. -1: it takes a commit. */
+  reserve(ctx: PacketContext): number;
+  /** The record in the reserved slot is filled; `hash` is that of its tuple. */
+  made(ctx: PacketContext, slot: number, hash: number): void;
   /** Slot of the new connection, NO_ENTRY, NO_TUPLE or PENDING. */
   commit(ctx: PacketContext, request: CommitRequest): number;
   /** Fills ctx.answerPorts and sets ctx.answer to a drop reason; false: pending. */

@@ -1,6 +1,7 @@
 /** A worker's loop: packets from its ring through the datapath a vector at a time (vectors.ts); requests to the
  *  coordinator, answers from it; completions to the collector.
  *
+ *  Plain connections are made here, in slots that the coordinator has granted, and their packets go on.
  *  A packet that waits for the coordinator is parked, and the packets of its connection (the same HASH)
  *  queue up behind it, unless all it has left to do is being sent; packets of other connections go on.
  *  Order within a connection is input order, always. The number of parked packets is bounded: beyond it the worker takes nothing from its ring
@@ -13,14 +14,20 @@ import { KEY_WORDS } from '../classifier/flow-key.js';
 import type { Fragment } from '../conntrack/ipf.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
 import {
+  ASLEEP,
+  ASLEEP_FOR_SERVED,
+  AWAKE,
+  CONN,
   CTL_ASLEEP,
   CTL_BELL,
   CTL_EPOCH,
   CTL_GENERATION,
+  CTL_GRANTING,
   CTL_LINE,
   CTL_MAIN_ASLEEP,
   CTL_MAIN_BELL,
   CTL_NO_SEQ_CHECK,
+  CTL_SERVED,
   CTL_STOP,
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
@@ -52,6 +59,11 @@ export const MSG_SURRENDER = 7;
 /** From the coordinator: window slots of packets that are to be run, in input order; none with their HASH is here. */
 export const MSG_ADOPT = 8;
 
+/** Request: the token is a slot that the worker has been granted, in which it has made a connection; the payload
+ *  `slot of the packet, hash of the tuple, CONN.ZONE_PROTO, ms until it expires`. No answer but CTL_SERVED. */
+export const MSG_MADE = 9;
+export const MADE_WORDS = 4;
+
 /** Words that requests which may depend on order begin with: slot, and whether the packet makes no other: 0
  *  if it may, else 1 + the number of ct() that it will have been through. */
 export const ORDERED_HEADER = 2;
@@ -66,6 +78,9 @@ export const MAX_PARKED = 1024;
 export const REQUEST_RING_WORDS =
   MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + Math.max(FRAGMENT_HEADER + KEY_WORDS, MAX_COMMIT_WORDS));
 
+/** Slots that a worker may have been granted and not made use of. */
+export const MAX_GRANTED = 4096;
+
 /** What a worker needs; everything in it is shared memory or can be cloned. */
 export interface ShardInit extends VectorOptions {
   id: number;
@@ -78,6 +93,8 @@ export interface ShardInit extends VectorOptions {
   requests: SharedArrayBuffer;
   replies: SharedArrayBuffer;
   templates: SharedArrayBuffer;
+  /** Ring of free slots for connections that can't be refused; null in steered mode. */
+  grants: SharedArrayBuffer | null;
   /** Announces chunks of changed frames. */
   port: MessagePort;
   /** The partition is shared with other workers, and packets may be called back (docs/architecture.md, "Steered
@@ -89,16 +106,29 @@ export interface ShardInit extends VectorOptions {
   fault: { kind: 'throw' | 'exit'; after: number } | null;
 }
 
+const GRANTS_AT_ONCE = 64;
+/** A power of two, beside which few connections are made in a round trip. */
+const MADE_HASHES = 1 << 14;
+
+/** After so many connections, a power of two, numbers in `madeLast` are renewed. */
+const MADE_RENEWED = 1 << 28;
+
 /** Unwinds a worker that is told to stop while it waits for room in a ring. */
 class Stopped extends Error {}
 
-/** A parked packet and what queues behind it. */
-export interface Chain {
+/** Packets of the same hash that wait. */
+interface Queue {
   hash: number;
-  ctx: PacketContext;
   /** Slots, from element `head` on. */
   queue: number[];
   head: number;
+  /** If they wait for a connection that the worker has made: its number. */
+  after: number;
+}
+
+/** A parked packet and what queues behind it. */
+export interface Chain extends Queue {
+  ctx: PacketContext;
   /** Whether packets of the same hash must wait behind it. */
   holds: boolean;
   /** The packet went elsewhere while it waited for a translation. */
@@ -294,13 +324,24 @@ export class Shard extends VectorLoop {
 
   private readonly contexts: PacketContext[] = [];
   /** Parked packets that others must wait behind, by hash; and the number of all that are parked. */
-  private readonly parked = new Map<number, Chain>();
+  private readonly parked = new Map<number, Queue>();
   private nParked = 0;
   private readonly chains: (Chain | null)[] = [];
   private readonly freeTokens: number[] = [];
   /** Chains that wait for a translation behind the one that is under way. */
   private misses: Chain[] = [];
   private upcallPending = false;
+  /** Slots granted: taken out of the ring, and whether they may be used. */
+  private readonly grants: WordRing | null;
+  private readonly granted = new Int32Array(GRANTS_AT_ONCE);
+  private nGranted = 0;
+  private granting = false;
+  /** Connections made in them, modulo 2^32; how many of these can be found; by the lower bits of a hash, the number
+   *  of the last one with it; and the queues that wait for such a number. */
+  private nMade = 0;
+  private served = 0;
+  private readonly madeLast = new Int32Array(MADE_HASHES);
+  private waiting: Queue[] = [];
   /** Generation of the tables that the caches are of. */
   private generation = 0;
   private readonly input: SteeredInput | null;
@@ -321,6 +362,7 @@ export class Shard extends VectorLoop {
     this.replies = new MessageReader(this.repliesRing, MAX_REPLY_WORDS);
     this.templates = new MessageWriter(new WordRing(init.templates));
     this.engine.tracker.keeps = init.steered;
+    this.grants = init.grants === null ? null : new WordRing(init.grants);
     this.input = init.steered ? new SteeredInput(this.work, this.packets, init.vector) : null;
     this.slots = new Int32Array(init.vector);
     this.queued = new Int32Array(init.vector);
@@ -361,7 +403,8 @@ export class Shard extends VectorLoop {
     // this epoch on. And after the replies: they may name records that only the grown index has.
     engine.partition.refresh();
     this.input?.fill();
-    const answered = this.takeReplies();
+    let answered = this.takeReplies();
+    if (this.nMade !== this.served && this.takeServed()) answered = true;
     engine.partition.refresh();
     this.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
     let n = 0;
@@ -369,6 +412,7 @@ export class Shard extends VectorLoop {
       const most = Math.min(this.slots.length, this.allowance());
       n = this.input === null ? this.work.pop(this.slots, most) : this.input.take(this.slots, most);
       this.revalidate();
+      this.granting = Atomics.load(this.ctl, CTL_GRANTING) !== 0;
       if (n > 0) {
         if (this.init.fault !== null) this.fail(n);
         this.runVector(this.slots, n);
@@ -398,13 +442,17 @@ export class Shard extends VectorLoop {
 
   // ---- parking ----
 
-  /** If a packet of the same hash is parked, this one queues up behind it. */
+  /** If a packet of the same hash is parked, or may have opened a connection that can't be found yet, this one
+   *  queues up behind it. */
   protected override queues(slot: number): boolean {
-    if (this.parked.size === 0) return false;
-    const chain = this.parked.get(this.packets.hash[slot]);
-    if (chain === undefined) return false;
-    chain.queue.push(slot);
-    return true;
+    if (this.parked.size > 0) {
+      const chain = this.parked.get(this.packets.hash[slot]);
+      if (chain !== undefined) {
+        chain.queue.push(slot);
+        return true;
+      }
+    }
+    return this.nMade !== this.served && this.waits(slot);
   }
 
   protected override park(ctx: PacketContext): void {
@@ -427,14 +475,22 @@ export class Shard extends VectorLoop {
     if (ctx.token < 0) {
       ctx.token = this.freeTokens.pop() ?? this.chains.length;
       if (ctx.token === this.chains.length) this.chains.push(null);
-      this.chains[ctx.token] ??= { hash: 0, ctx, queue: [], head: 0, holds: true, forgotten: false };
+      this.chains[ctx.token] ??= {
+        hash: 0,
+        queue: [],
+        head: 0,
+        after: 0,
+        ctx,
+        holds: true,
+        forgotten: false,
+      };
     }
     return ctx.token;
   }
 
   /** Goes on with a packet that has got its answer, and then with what queued up behind it. */
   protected resume(chain: Chain): void {
-    const { ctx, queue, holds } = chain;
+    const { ctx, holds } = chain;
     if (this.goOn(ctx)) {
       this.complete(ctx);
       if (this.input !== null) this.input.parked[ctx.slot] = 0;
@@ -444,7 +500,12 @@ export class Shard extends VectorLoop {
     } else {
       return;
     }
-    if (!holds) return;
+    if (holds) this.release(chain);
+  }
+
+  /** Goes on with packets that have queued up. */
+  private release(chain: Queue): void {
+    const { queue } = chain;
     this.parked.delete(chain.hash);
     chain.queue = [];
     let from = chain.head;
@@ -545,6 +606,37 @@ export class Shard extends VectorLoop {
     return any;
   }
 
+  // ---- connections that the worker makes by itself ----
+
+  /** Whether the packet may belong to one that can't be found yet: then it waits until it can. */
+  private waits(slot: number): boolean {
+    const hash = this.packets.hash[slot];
+    const after = this.madeLast[hash & (MADE_HASHES - 1)];
+    if (((after - this.served) | 0) <= 0) return false;
+    const queue: Queue = { hash, queue: [slot], head: 0, after };
+    this.parked.set(hash, queue);
+    this.waiting.push(queue);
+    return true;
+  }
+
+  /** Takes notice of what can be found by now, and goes on with what has waited for it. False if nothing has. */
+  private takeServed(): boolean {
+    this.served = Atomics.load(this.ctl, this.bellWord + CTL_SERVED);
+    const { waiting, served } = this;
+    if (waiting.length === 0) return false;
+    this.waiting = waiting.filter(({ after }) => ((after - served) | 0) > 0);
+    if (this.waiting.length === waiting.length) return false;
+    this.engine.partition.refresh();
+    for (const queue of waiting) if (((queue.after - served) | 0) <= 0) this.release(queue);
+    return true;
+  }
+
+  /** Numbers that were passed long ago would be ahead again one day. */
+  private renewMade(): void {
+    const { madeLast, served } = this;
+    for (let i = 0; i < MADE_HASHES; i++) if (((madeLast[i] - served) | 0) <= 0) madeLast[i] = served;
+  }
+
   private installed(chain: Chain, words: Int32Array, payload: number, end: number): void {
     const key = words.subarray(payload, payload + KEY_WORDS);
     const mask = words.subarray(payload + KEY_WORDS, payload + 2 * KEY_WORDS);
@@ -573,7 +665,7 @@ export class Shard extends VectorLoop {
     }
     if (holder !== undefined) {
       if (this.parked.has(hash)) {
-        throw new Error(`datapath: packet ${holder.ctx.seq} holds a queue that is to go elsewhere`);
+        throw new Error(`datapath: packets wait behind one that is not to go elsewhere with them`);
       }
       for (let i = holder.head; i < holder.queue.length; i++) given.push(holder.queue[i]);
       holder.queue = [];
@@ -617,6 +709,30 @@ export class Shard extends VectorLoop {
     const at = this.requests.begin(MSG_UPCALL, token, KEY_WORDS);
     this.requests.words.set(ctx.key, at);
     return null;
+  }
+
+  override reserve(ctx: PacketContext): number {
+    // Nothing may look for the connection before it can be found.
+    if (!this.granting || ctx.datagram !== null || !ctx.isLastRequest) return -1;
+    if (this.nGranted === 0) {
+      this.nGranted = this.grants!.pop(this.granted, GRANTS_AT_ONCE);
+      if (this.nGranted === 0) return -1;
+    }
+    return this.granted[--this.nGranted];
+  }
+
+  override made(ctx: PacketContext, slot: number, hash: number): void {
+    const { hot, hotF64 } = this.engine.partition;
+    const at = this.requests.begin(MSG_MADE, slot, MADE_WORDS);
+    const { words } = this.requests;
+    const c = slot << CONN.shift;
+    words[at] = ctx.slot;
+    words[at + 1] = hash;
+    words[at + 2] = hot[c + CONN.at.ZONE_PROTO];
+    words[at + 3] = hotF64[(c + CONN.at.EXPIRES) >> 1] - ctx.now;
+    this.nMade = (this.nMade + 1) | 0;
+    this.madeLast[this.packets.hash[ctx.slot] & (MADE_HASHES - 1)] = this.nMade;
+    if ((this.nMade & (MADE_RENEWED - 1)) === 0) this.renewMade();
   }
 
   commit(ctx: PacketContext, request: CommitRequest): number {
@@ -668,15 +784,21 @@ export class Shard extends VectorLoop {
     this.templates.words.set(template, at);
   }
 
-  /** Templates before the completions that name them. True if anything went out. */
+  /** Templates and requests before the completions of their packets. True if anything went out. */
   protected override flush(): boolean {
     if (!this.templates.pending && !this.requests.pending && this.nCompleted === 0) return false;
-    const urgent = this.templates.pending || this.requests.pending || this.nParked > 0;
+    // What a parked packet waits for; not what was only made.
+    const urgent =
+      this.templates.pending ||
+      this.nParked > 0 ||
+      this.waiting.length > 0 ||
+      (this.input !== null && this.requests.pending);
     this.unannounced += this.nCompleted;
     while (!this.templates.flush()) this.pause();
+    // Whoever sees a packet complete sees the connections that it has made.
+    while (!this.requests.flush()) this.pause();
     while (!this.done.push(this.completed, this.nCompleted)) this.pause();
     this.nCompleted = 0;
-    while (!this.requests.flush()) this.pause();
     if (urgent || this.unannounced >= this.announceAt) this.ring();
     return true;
   }
@@ -700,13 +822,15 @@ export class Shard extends VectorLoop {
   private sleep(bell: number): void {
     const { ctl } = this;
     if (this.unannounced > 0) this.ring();
-    Atomics.store(ctl, this.ownLine + CTL_ASLEEP, 1);
+    const waits = this.waiting.length > 0;
+    Atomics.store(ctl, this.ownLine + CTL_ASLEEP, waits ? ASLEEP_FOR_SERVED : ASLEEP);
     // Whoever pushed before it could see that we sleep has left something in a ring.
     const blocked = this.nParked >= MAX_PARKED;
-    if ((blocked || this.work.empty()) && this.repliesRing.empty()) {
+    const served = waits && Atomics.load(ctl, this.bellWord + CTL_SERVED) !== this.served;
+    if ((blocked || this.work.empty()) && this.repliesRing.empty() && !served) {
       Atomics.wait(ctl, this.bellWord + CTL_BELL, bell, 100);
     }
-    Atomics.store(ctl, this.ownLine + CTL_ASLEEP, 0);
+    Atomics.store(ctl, this.ownLine + CTL_ASLEEP, AWAKE);
   }
 
   // ---- test only ----

@@ -88,7 +88,8 @@ const { STAT } = counters;
 const { CT_STATE, CT_ZONE, CT_MARK, CT_LABEL_0, NW_SRC, NW_DST, NW, TP } = FLOW;
 const { CT_NW_SRC, CT_NW_DST, CT_TP, CT_NW_PROTO, CT_IPV6_SRC_0, IPV6_SRC_0 } = FLOW;
 const { SRC, DST, PORTS, ZONE_PROTO, STATE, EXPIRES, PKTS_0, BYTES_0 } = CONN.at;
-const { MARK, LABEL_0, CARRY } = COLD.at;
+const { MARK, LABEL_0, CARRY, CREATED } = COLD.at;
+const CONN_WORDS = CONN.words;
 const HOT_SHIFT = CONN.shift;
 const COLD_SHIFT = COLD.shift;
 const ADDR6_SHIFT = ADDR6.shift;
@@ -241,7 +242,17 @@ export class Tracker {
         } else {
           key[CT_STATE] = ctx.expectation === null ? CS_NEW : CS_NEW | CS_REL;
           if (flags & CT_COMMIT) {
-            this.fillRequest(ctx, pc, zone, storedAlg(alg, control));
+            const stored = storedAlg(alg, control);
+            if (nat === 0 && stored === ALG_NONE && ctx.expectation === null) {
+              const slot = this.control.reserve(ctx);
+              if (slot >= 0) {
+                this.make(ctx, zone, slot);
+                this.stats[STAT.COMMITS]++;
+                this.finishTracking(ctx, pc, slot << 1, ALG_NONE, false);
+                return true;
+              }
+            }
+            this.fillRequest(ctx, pc, zone, stored);
             const slot = this.control.commit(ctx, this.request);
             if (slot === PENDING) {
               ctx.wait = WAIT_COMMIT;
@@ -508,13 +519,33 @@ export class Tracker {
     return ck.proto === IPPROTO_ICMPV6 ? type === 128 : type === 8 || type === 13 || type === 15;
   }
 
-  /** Asks for the connection that the packet opens. */
-  private fillRequest(ctx: PacketContext, pc: number, zone: number, alg: number): void {
-    const { ck, request } = this;
-    const { words, f64 } = request;
-    request.clear();
-    words[COMMIT_NTH] = Math.min(ctx.nCt >> 1, CREATED_STEP - 1);
-    const c = COMMIT_CONN;
+  /** Makes the connection that the packet opens, one without anything special, in a reserved slot. */
+  private make(ctx: PacketContext, zone: number, slot: number): void {
+    const { ck, partition } = this;
+    const { hot, cold, coldF64 } = partition;
+    // CREATED before EXPIRES, as in Coordinator.commit.
+    const m = slot << COLD_SHIFT;
+    for (let w = 0; w < CREATED; w++) cold[m + w] = 0;
+    coldF64[(m + CREATED) >> 1] = ctx.seq + nthOf(ctx) / CREATED_STEP;
+    const c = slot << HOT_SHIFT;
+    for (let w = STATE; w < CONN_WORDS; w++) hot[c + w] = 0;
+    this.fillRecord(ctx, zone, hot, partition.hotF64, c);
+    if (ck.ipv6) {
+      const a = slot << ADDR6_SHIFT;
+      for (let i = 0; i < 8; i++) partition.addr6[a + i] = ck.addr6[i];
+    }
+    this.control.made(ctx, slot, ck.hash);
+  }
+
+  /** Fills the hot record at word `c`, but for what is 0 in it, for the connection that the packet opens. */
+  private fillRecord(
+    ctx: PacketContext,
+    zone: number,
+    words: Int32Array,
+    f64: Float64Array,
+    c: number,
+  ): void {
+    const { ck } = this;
     words[c + SRC] = ck.src;
     words[c + DST] = ck.dst;
     words[c + PORTS] = ck.ports;
@@ -528,9 +559,18 @@ export class Tracker {
       const timer = hasIcmpStates(ck.proto) ? TM_ICMP_FIRST : TM_UDP_FIRST;
       f64[(c >> 1) + EXPIRES_F64] = ctx.now + DEFAULT_TIMEOUTS_MS[timer];
     }
-    if (alg !== ALG_NONE) words[c + STATE] |= alg === ALG_FTP ? STATE_FTP : STATE_TFTP;
     words[c + PKTS_0] = 1;
     words[c + BYTES_0] = ctx.layout.end - ctx.layout.l3;
+  }
+
+  /** Asks for the connection that the packet opens. */
+  private fillRequest(ctx: PacketContext, pc: number, zone: number, alg: number): void {
+    const { ck, request } = this;
+    const { words, f64 } = request;
+    request.clear();
+    words[COMMIT_NTH] = nthOf(ctx);
+    this.fillRecord(ctx, zone, words, f64, COMMIT_CONN);
+    if (alg !== ALG_NONE) words[COMMIT_CONN + STATE] |= alg === ALG_FTP ? STATE_FTP : STATE_TFTP;
     if (ck.ipv6) words.set(ck.addr6, request.add(COMMIT_IPV6));
     const program = ctx.program!;
     if (program[pc + CT_ARG_NAT] !== 0) {
@@ -613,6 +653,11 @@ export class Tracker {
     }
     key[CT_TP] = isIcmp(ck) ? (ck.zoneProto & 0xff) << 16 : ck.ports;
   }
+}
+
+/** Which of the packet's ct() is under way, as CONN.CREATED has it. */
+function nthOf(ctx: PacketContext): number {
+  return Math.min(ctx.nCt >> 1, CREATED_STEP - 1);
 }
 
 /** The states of a connection go by its protocol number, also when ICMP comes over the wrong IP version. */

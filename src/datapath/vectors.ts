@@ -110,6 +110,13 @@ export abstract class VectorLoop implements ControlPlane {
   protected abstract flush(): boolean;
 
   abstract upcall(ctx: PacketContext): Int32Array | null;
+  /** -1 here: whoever can reserve slots says so. */
+  reserve(_ctx: PacketContext): number {
+    return -1;
+  }
+  made(_ctx: PacketContext, _slot: number, _hash: number): void {
+    throw new Error('datapath: no slot has been reserved');
+  }
   abstract commit(ctx: PacketContext, request: CommitRequest): number;
   abstract normal(ctx: PacketContext): boolean;
   abstract change(ctx: PacketContext, id: number): void;

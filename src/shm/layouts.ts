@@ -191,12 +191,21 @@ export const CTL_MAIN_ASLEEP = 1;
 export const CTL_NO_SEQ_CHECK = 2;
 /** … and the generation of the tables: what a worker has cached of an older one serves no more. */
 export const CTL_GENERATION = 3;
+/** … and 1 while no commit can be refused: a worker may make connections in slots that it has been granted. */
+export const CTL_GRANTING = 4;
 /** Line 2n + 1 is written by the others for worker n … */
 export const CTL_BELL = 0;
 export const CTL_STOP = 1;
+/** … how many of the connections that it has made by itself can be found, modulo 2^32 … */
+export const CTL_SERVED = 2;
 /** … and line 2n + 2 by worker n: vectors finished (a freed record is reused once this moves on). */
 export const CTL_EPOCH = 0;
-export const CTL_ASLEEP = 1;
+export const CTL_ASLEEP = 1; // AWAKE or …
+export const AWAKE = 0;
+/** … until there is something in a ring … */
+export const ASLEEP = 1;
+/** … or CTL_SERVED has changed. */
+export const ASLEEP_FOR_SERVED = 2;
 
 /** Words of the control block for `workers` workers. */
 export function ctlWords(workers: number): number {

@@ -137,7 +137,10 @@ test('analyze: wrong usage', async () => {
   for (const [args, expected] of [
     [['/nowhere.pcap'], /nowhere\.pcap: no such file or folder/],
     [['-', '-'], /standard input \(-\) can be only one/],
-    [['-', '-o', 'records.xml'], /ends in \.ndjson, \.csv, \.log \(Zeek\), \.parquet or \.ipfix, or FORMAT=FILE/],
+    [
+      ['-', '-o', 'records.xml'],
+      /ends in \.ndjson, \.csv, \.log \(Zeek\), \.parquet or \.ipfix, or FORMAT=FILE/,
+    ],
     [['-', '-o', 'csv=-', '-o', 'ndjson=-'], /standard output \(-\) can be only one/],
     [['-', '-o', 'a.csv', '--report', 'a.csv'], /a\.csv is the file of two outputs/],
     [[], /missing required argument/],

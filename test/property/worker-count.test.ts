@@ -4,7 +4,7 @@
  *  SHARDTRACK_PROPERTY_RUNS=N draws N cases of each kind; SHARDTRACK_PROPERTY_SEED=S begins with case S. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Packet, Random } from '../support/packets.js';
+import { ethernet, ipv4, type Packet, packet, Random, SYN, tcp, udp } from '../support/packets.js';
 import { randomEvents, randomFlowMods } from '../support/random-events.js';
 import { GROUPS, randomFlow, randomTable } from '../support/random-tables.js';
 import { randomTraffic } from '../support/random-traffic.js';
@@ -121,6 +121,45 @@ test('worker count: a connection table that fills up: 0, 1 and 3 workers refuse 
     }
   }
   assert.ok(refused > 0, 'no table was full: this test tests nothing');
+});
+
+test('worker count: workers make connections by themselves until the table is nearly full, then ask: all agree', async () => {
+  const flows = [
+    'table=0,priority=9,ip,actions=ct(table=1)',
+    'table=1,priority=9,ip,ct_state=+new,udp,udp_dst=53,actions=ct(commit,exec(set_field:7->ct_mark)),2',
+    'table=1,priority=8,ip,ct_state=+new,actions=ct(commit),2',
+    'table=1,priority=9,ip,ct_state=+est,ct_mark=7,actions=3',
+    'table=1,priority=8,ip,ct_state=+est,actions=4',
+  ].join('\n');
+  let refused = 0;
+  let alone = 0;
+  for (const seed of seeds.slice(0, Math.ceil(RUNS / 2))) {
+    const r = new Random(seed ^ 0x6ea47);
+    const packets: Packet[] = [];
+    let t = 100;
+    for (let i = 0; i < 500; i++) {
+      // The table empties now and then, by time or by force.
+      t += r.once(60) ? 25 + r.int(50) : r.int(20) / 1000;
+      const client = `10.0.${r.int(4)}.${r.int(60)}`;
+      const ends = { src: client, dst: '10.1.0.1' };
+      const ports = { sport: 1000 + r.int(3), dport: r.pick([53, 80]) };
+      const back = r.once(4);
+      const there = ipv4(ends, r.once(5) ? tcp({ ...ports, flags: SYN }) : udp(ports));
+      const answer = ipv4({ src: ends.dst, dst: client }, udp({ sport: ports.dport, dport: ports.sport }));
+      packets.push(packet(t, back ? 2 : 1, ethernet({}, back ? answer : there)));
+    }
+    const maxConns = 60 + r.int(200);
+    const want = await run(packets, { flows, maxConns });
+    refused += want.traffic.ct.refused;
+    for (const workers of [1, 2, 4]) {
+      const schedule = { ...randomSchedule(r, workers), window: 2 + r.int(8) };
+      const got = await agree(seed, packets, want, { flows, maxConns, ...schedule });
+      // Whoever asks is parked.
+      alone += Math.max(0, got.traffic.ct.commits - got.run.parked);
+    }
+  }
+  assert.ok(refused > 0, 'no table was full: this test tests half of it');
+  assert.ok(alone > 0, 'no worker made a connection by itself: this test tests half of it');
 });
 
 test('worker count: any RSS key gives the same answer, and so does the size of the window inline', async () => {
