@@ -103,7 +103,8 @@ function turned(frame: Bytes): Bytes {
   return out;
 }
 
-function mutant(r: Draw, frame: Bytes): Bytes {
+/** A frame, changed; most checksums are made right again. */
+export function mutant(r: Draw, frame: Bytes): Bytes {
   const l = layers(frame);
   let out = frame;
   switch (r(10)) {

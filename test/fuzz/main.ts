@@ -1,0 +1,93 @@
+/** `npm run fuzz`: hostile input for everything that reads some.
+ *
+ *      npm run fuzz -- --minutes 60                     all fuzzers, each its share of the time
+ *      npm run fuzz -- --minutes 5 --only replay        one of them (repeatable)
+ *      npm run fuzz -- --keep                           adds inputs that make new code run to fixtures/fuzz
+ *      npm run fuzz -- --seed 7                         the same inputs again; else the seed is drawn, and printed
+ *      npm run fuzz -- --bug                            with a deliberate mistake in each: all must find it
+ *
+ *  Exit code 1 if something is broken: what, and the input in hex, is printed; --run TARGET=HEX runs one input. */
+import { parseArgs } from 'node:util';
+import { unhex } from '../support/packets.js';
+import { addToCorpus } from './corpus.js';
+import { fuzz, NAMES, type Outcome } from './fuzz.js';
+import { TARGETS } from './targets.js';
+
+/** Shares of the time: replays run everything. */
+const SHARES: Readonly<Record<string, number>> = { replay: 4, frames: 2, compressed: 2 };
+/** The guarded replays, of all replays' time. */
+const GUARDED = 'replay, bounds checked';
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    only: { type: 'string', multiple: true, default: [] },
+    keep: { type: 'boolean', default: false },
+    bug: { type: 'boolean', default: false },
+    blind: { type: 'boolean', default: false },
+    run: { type: 'string' },
+  },
+});
+
+if (values.run !== undefined) {
+  const [name, hex] = values.run.split('=');
+  const make = TARGETS[NAMES.indexOf(name)];
+  if (make === undefined) throw new Error(`no fuzzer ${name}; there are ${NAMES.join(', ')}`);
+  console.log(await make(false).run(unhex(hex)));
+} else {
+  process.exitCode = await all();
+}
+
+async function all(): Promise<number> {
+  const seed = values.seed === undefined ? (Math.random() * 2 ** 31) | 0 : Number(values.seed);
+  const names = [...NAMES, GUARDED].filter((n) => values.only.length === 0 || values.only.includes(n));
+  if (names.length === 0) throw new Error(`no fuzzer of these; there are ${NAMES.join(', ')}, ${GUARDED}`);
+  const share = (name: string): number => SHARES[name] ?? 1;
+  const shares = names.reduce((sum, n) => sum + share(n), 0);
+  console.log(`seed ${seed}`);
+  const sums = { files: 0, packets: 0 };
+  let failures = 0;
+  for (const name of names) {
+    const seconds = (Number(values.minutes) * 60 * share(name)) / shares;
+    const guard = name === GUARDED;
+    const bug = values.bug ? 'property' : 'none';
+    const outcome = await fuzz(guard ? 'replay' : name, { seed, seconds, guard, bug, blind: values.blind });
+    sums.files += outcome.progress.files;
+    sums.packets += outcome.progress.packets;
+    console.log(line(name, outcome));
+    if (outcome.broken !== null) {
+      console.log(`  ${outcome.broken.why.replaceAll('\n', '\n  ')}`);
+      console.log(`  --run ${outcome.target}=${outcome.broken.input}`);
+    }
+    if ((outcome.broken !== null) !== values.bug) failures++;
+    if (values.keep && outcome.kept.length > 0) {
+      addToCorpus(
+        outcome.target,
+        outcome.kept.map((hex) => ({ hex })),
+      );
+    }
+  }
+  console.log(
+    `${count(sums.packets)} packets and ${count(sums.files)} files; ${failures === 0 ? 'as expected' : `${failures} fuzzers not as expected`}`,
+  );
+  return failures === 0 ? 0 : 1;
+}
+
+function count(n: number): string {
+  return n.toLocaleString('en-US');
+}
+
+function line(name: string, { progress: p, broken }: Outcome): string {
+  return [
+    name.padEnd(24),
+    `${count(p.inputs)} inputs`,
+    `${count(p.files)} files`,
+    `${count(p.packets)} packets`,
+    `${count(p.blocks)} blocks`,
+    `${p.kept} kept`,
+    `${count(p.audits)} audits`,
+    `${Math.round(p.peakBytes / 2 ** 20)} MiB`,
+    broken === null ? 'nothing broken' : 'BROKEN',
+  ].join(', ');
+}
