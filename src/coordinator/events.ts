@@ -67,6 +67,9 @@ const KINDS: Readonly<Record<string, Reader>> = {
 };
 const EXAMPLE = '{"t": 12.5, "appctl": ["dpctl/flush-conntrack"]}';
 
+/** Times are counted in milliseconds, as whole numbers. */
+const MOST_SECONDS = 1e12;
+
 /** Parses an events file; the result is in order of time, ties in file order. Throws EventError. */
 export function parseEvents(text: string, file: string, context: EventContext): ControlEvent[] {
   const events: ControlEvent[] = [];
@@ -130,10 +133,14 @@ function parseTime(line: string, t: unknown): { sec: number; nsec: number } {
   if ((typeof t !== 'number' && typeof t !== 'string') || t === '' || !Number.isFinite(Number(t))) {
     throw new UsageProblem(`"t" is ${JSON.stringify(t) ?? 'missing'}; expected seconds, such as 12.5`);
   }
+  // Of two times, JSON.parse has taken the last.
+  if (Math.max(Math.abs(Number(t)), Math.abs(Number(digits?.[1] ?? 0))) > MOST_SECONDS) {
+    throw new UsageProblem(`"t" is ${t}; expected at most ${MOST_SECONDS} seconds`);
+  }
   if (digits === null) {
     const seconds = Number(t);
     const sec = Math.floor(seconds);
-    return { sec, nsec: Math.round((seconds - sec) * 1e9) };
+    return { sec, nsec: Math.min(999_999_999, Math.round((seconds - sec) * 1e9)) };
   }
   const sec = Number(digits[1]);
   const nsec = Number((digits[2] ?? '').padEnd(9, '0').slice(0, 9));

@@ -143,6 +143,8 @@ export const replayTarget: MakeTarget = (bug) => ({
     const { packets: drawn, options } = drawCase(r);
     const packets = mutateFrames(r, drawn);
     const o: RunOptions = {
+      // Tables are made for so many connections more.
+      window: 256,
       ...options,
       maxConns: r.pick([3, 20, 1000, 1000]),
       strict: r.once(4),

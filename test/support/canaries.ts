@@ -91,7 +91,8 @@ export function audit(p: PartitionWriter): void {
   const inside = p as unknown as Inside;
   const { index, base, mask } = inside;
   const end = base + ((mask + 1) << BUCKET_SHIFT);
-  for (let w = end; w < indexWords(capacity); w++) {
+  const unused = indexWords(capacity);
+  for (let w = end; w < unused; w++) {
     if (index[w] !== 0)
       throw new Error(`canary: index: word ${w} of a level that is not in use is ${index[w]}`);
   }

@@ -79,10 +79,17 @@ export function guardSharedMemory(): void {
       },
     });
   }
-  const atomics = Atomics as unknown as Record<string, unknown>;
-  for (const name of Object.getOwnPropertyNames(Atomics)) {
-    const operation = atomics[name];
-    if (typeof operation !== 'function') continue;
-    atomics[name] = (...args: unknown[]) => (operation as (...a: unknown[]) => unknown)(...args.map(unwrap));
+  // What wants real arrays.
+  pass(Atomics, Object.getOwnPropertyNames(Atomics));
+  pass(Buffer, ['compare', 'from', 'concat']);
+}
+
+function pass(owner: object, names: readonly string[]): void {
+  const methods = owner as Record<string, unknown>;
+  for (const name of names) {
+    const method = methods[name];
+    if (typeof method !== 'function') continue;
+    methods[name] = (...args: unknown[]) =>
+      (method as (...a: unknown[]) => unknown).apply(owner, args.map(unwrap));
   }
 }

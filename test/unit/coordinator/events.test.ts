@@ -117,6 +117,11 @@ const MISTAKES: [string, string, RegExp][] = [
   ['not an object', '[1, 2]', /expected an object such as/],
   ['null', 'null', /expected an object such as/],
   ['no time', `{${FLUSH}}`, /"t" is missing; expected seconds/],
+  [
+    'a time beyond all captures',
+    `{"t": 21474836481700000589.5, ${FLUSH}}`,
+    /expected at most 1000000000000 seconds/,
+  ],
   ['a time that is none', `{"t": "noon", ${FLUSH}}`, /"t" is "noon"; expected seconds/],
   ['an unknown key', `{"t": 1, "appctrl": []}`, /"appctrl" is not known; expected "t" and one of "appctl"/],
   ['no command', '{"t": 1}', /nothing to do; expected one of "appctl"/],
