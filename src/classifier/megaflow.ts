@@ -20,9 +20,13 @@ export interface Megaflow {
   used: number;
   /** `packets` when the clock hand last came by. */
   seen: number;
-  /** Whether the mask looks only at what microflow entries cover. */
-  readonly foldable: boolean;
+  /** Microflow entries of which packets cover all that the mask looks at: FOLDS_*. */
+  readonly folds: number;
 }
+
+/** Of IP packets, and of all others. */
+export const FOLDS_IP = 1;
+export const FOLDS_OTHER = 2;
 
 /** Lookups after which masks are put in order. */
 const REORDER_EVERY = 4096;
@@ -133,11 +137,11 @@ export class MegaflowCache {
   /** Entries that have made way for others. */
   evictions = 0;
 
-  private readonly covers: (mask: Int32Array) => boolean;
+  private readonly covers: (mask: Int32Array) => number;
 
-  /** `covers` tells whether microflow entries can stand for a mask; `limit` is how many entries there may
+  /** `covers` tells which microflow entries can stand for a mask (FOLDS_*); `limit` is how many entries there may
    *  be. */
-  constructor(covers: (mask: Int32Array) => boolean = () => false, limit = 65536) {
+  constructor(covers: (mask: Int32Array) => number = () => 0, limit = 65536) {
     this.covers = covers;
     this.limit = limit;
   }
@@ -179,7 +183,7 @@ export class MegaflowCache {
       bytes: 0,
       used: -1,
       seen: 0,
-      foldable: this.covers(mask),
+      folds: this.covers(mask),
     };
     subtable.insert(entry);
     if (full) this.ring[this.hand++] = entry;

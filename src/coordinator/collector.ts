@@ -5,7 +5,7 @@
  *
  *  Reads: the VERDICT and FRAME_* columns, verdict templates and changed frames of the workers, after
  *  their completion. Writes: `head`, behind which window slots and frames are free again. */
-import { ctStateText, OFPP_CONTROLLER } from '../classifier/flow-key.js';
+import { ctStateText, OFPP_CONTROLLER, OFPP_NORMAL } from '../classifier/flow-key.js';
 import type { Reassembly } from '../conntrack/ipf.js';
 import {
   FRAME_DATA_OFF,
@@ -14,10 +14,11 @@ import {
   FRAME_NEXT_OFF,
   type FrameChunk,
 } from '../datapath/frames.js';
-import { DROP_REASONS } from '../datapath/program.js';
+import { DROP_CONTROLLER, DROP_NO_OUTPUT, DROP_REASONS } from '../datapath/program.js';
 import type { StatPoints } from '../openflow/counted.js';
 import type { PacketColumns } from '../shm/packets.js';
-import type { Completions } from './fabric.js';
+import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
+import type { Bridge, Completions } from './fabric.js';
 
 /** What many verdicts have in common. */
 export interface VerdictTemplate {
@@ -42,6 +43,10 @@ export interface VerdictTemplate {
   packets: number;
   bytes: number;
   last: number;
+  /** The frame that `normal` is to switch when it is the packet's turn, or -1. Such a template is no packet's verdict:
+   *  those that it becomes are in `switched`, by where `normal` sends. */
+  readonly normal: number;
+  readonly switched: Map<number, VerdictTemplate>;
 }
 
 /** One packet's verdict; reused for the next packet. */
@@ -84,6 +89,7 @@ export class Collector implements Completions {
   bytes = 0;
   private readonly packets: PacketColumns;
   private readonly arenaU8: Uint8Array;
+  private readonly arenaView: DataView;
   private readonly release: (slot: number) => void;
   private readonly sinks: readonly VerdictSink[];
   private readonly templates: VerdictTemplate[][];
@@ -97,8 +103,11 @@ export class Collector implements Completions {
   private readonly settled: Uint8Array;
   /** And how many ct() they have been through. */
   private readonly settledCts: Int32Array;
-  /** Everything before it is complete or settled. Never behind `head`. */
+  /** Everything before it is complete or settled, and switched. Never behind `head`. */
   private turnSeq = 0;
+  /** What the verdicts of packets have become that were left to be switched in their turn, by slot. */
+  private readonly switched: (VerdictTemplate | null)[];
+  bridge: Bridge | null = null;
   private readonly reassembly: Reassembly;
   private readonly v = new Verdict();
 
@@ -115,6 +124,7 @@ export class Collector implements Completions {
     this.stats = stats;
     this.packets = packets;
     this.arenaU8 = new Uint8Array(arena);
+    this.arenaView = new DataView(arena);
     this.release = release;
     this.sinks = sinks;
     const homes = Math.max(1, workers);
@@ -123,6 +133,7 @@ export class Collector implements Completions {
     this.done = new Uint16Array(packets.slots);
     this.settled = new Uint8Array(packets.slots);
     this.settledCts = new Int32Array(packets.slots);
+    this.switched = new Array<VerdictTemplate | null>(packets.slots).fill(null);
     this.reassembly = reassembly;
   }
 
@@ -134,8 +145,13 @@ export class Collector implements Completions {
     const { done, settled, packets } = this;
     while (this.turnSeq < this.dispatched) {
       const slot = this.turnSeq % packets.slots;
-      if (done[slot] === 0 && settled[slot] === 0) break;
+      const worker = done[slot] - 1;
+      if (worker < 0 && settled[slot] === 0) break;
       this.turnSeq++;
+      if (worker >= 0) {
+        const template = this.templates[worker][packets.verdict[slot]];
+        if (template.normal >= 0) this.switched[slot] = this.switch(template, worker, slot);
+      }
       if (packets.clock[slot] > this.reassembly.oldest) this.expireFragments(slot);
     }
     return this.turnSeq;
@@ -179,11 +195,15 @@ export class Collector implements Completions {
       const slot = this.head % packets.slots;
       const worker = done[slot] - 1;
       if (worker < 0) break;
+      let template = this.templates[worker][packets.verdict[slot]];
       if (this.turnSeq === this.head) {
         this.turnSeq++;
+        if (template.normal >= 0) template = this.switch(template, worker, slot);
         if (packets.clock[slot] > this.reassembly.oldest) this.expireFragments(slot);
+      } else if (template.normal >= 0) {
+        template = this.switched[slot] as VerdictTemplate;
       }
-      this.emit(worker, slot);
+      this.emit(template, worker, slot);
       done[slot] = 0;
       this.settled[slot] = 0;
       this.release(slot);
@@ -195,9 +215,46 @@ export class Collector implements Completions {
     return true;
   }
 
-  private emit(worker: number, slot: number): void {
+  /** The verdict of a packet that was left to be switched, in its turn. */
+  private switch(template: VerdictTemplate, worker: number, slot: number): VerdictTemplate {
+    const { packets } = this;
+    const bridge = this.bridge as Bridge;
+    let view = this.arenaView;
+    let at = packets.off[slot];
+    if (template.normal > 0) {
+      let id = packets.frameChunk[slot];
+      let w = packets.frameOff[slot] >> 2;
+      for (let n = template.normal; n > 1; n--) {
+        const { words } = this.chunks[worker][id];
+        id = words[w + FRAME_NEXT_CHUNK];
+        w = words[w + FRAME_NEXT_OFF] >> 2;
+      }
+      const chunk = this.chunks[worker][id];
+      view = chunk.view;
+      at = chunk.words[w + FRAME_DATA_OFF];
+    }
+    const type = view.getUint16(at + 12);
+    const vlan = type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ ? view.getUint16(at + 14) & 0x0fff : 0;
+    const middle = view.getInt32(at + 4);
+    const last = view.getInt32(at + 8);
+    const inPort = packets.inPort[slot];
+    const srcHi = (middle << 16) | (last >>> 16);
+    const now = packets.clock[slot];
+    const to = bridge.forward(view.getInt32(at), middle >>> 16, srcHi, last & 0xffff, vlan, inPort, now);
+    // By where it goes, or by where it must not go back to.
+    const by = to >= 0 ? to : -inPort * 0x10000 + to;
+    let known = template.switched.get(by);
+    if (known === undefined) {
+      const ports: number[] = [];
+      const reason = bridge.portsOf(to, inPort, ports);
+      known = switchedTo(template, ports, reason);
+      template.switched.set(by, known);
+    }
+    return known;
+  }
+
+  private emit(template: VerdictTemplate, worker: number, slot: number): void {
     const { packets, v } = this;
-    const template = this.templates[worker][packets.verdict[slot]];
     if (template.packets++ === 0) this.dirty.push(template);
     template.bytes += packets.capLen[slot];
     template.last = packets.clock[slot];
@@ -285,18 +342,58 @@ function decode(words: Int32Array): VerdictTemplate {
   const out: number[] = [];
   const frames: number[] = [];
   const controller: number[] = [];
+  let normal = -1;
   for (let n = words[at++]; n > 0; n--, at += 2) {
     if (words[at] === OFPP_CONTROLLER) {
       controller.push(words[at + 1]);
-      continue;
+    } else if (words[at] === OFPP_NORMAL) {
+      normal = words[at + 1];
+    } else {
+      out.push(words[at]);
+      frames.push(words[at + 1]);
     }
-    out.push(words[at]);
-    frames.push(words[at + 1]);
   }
   const reason = DROP_REASONS[words[at++]];
+  return template(ct, out, frames, controller, reason, words.slice(at), normal);
+}
+
+/** What the template of packets that `normal` switches becomes, when it sends to `ports`, or to none for a reason. */
+function switchedTo(from: VerdictTemplate, ports: readonly number[], reason: number): VerdictTemplate {
+  const { ct, controller, path, normal } = from;
+  const out = [...from.out, ...ports];
+  const frames = [...from.frames, ...ports.map(() => normal)];
+  let why: string | null = null;
+  if (out.length === 0) {
+    why = DROP_REASONS[controller.length > 0 && reason === DROP_NO_OUTPUT ? DROP_CONTROLLER : reason];
+  }
+  return template(ct, out, frames, controller, why, path, -1);
+}
+
+function template(
+  ct: VerdictTemplate['ct'],
+  out: readonly number[],
+  frames: readonly number[],
+  controller: readonly number[],
+  reason: string | null,
+  path: Int32Array,
+  normal: number,
+): VerdictTemplate {
   const told = controller.length === 0 ? {} : { controller: controller.length };
   const json = JSON.stringify({ ct, out, reason, ...told }).slice(1, -1);
   const plain = frames.every((frame) => frame === 0);
-  const path = words.slice(at);
-  return { ct, out, frames, controller, reason, json, plain, path, packets: 0, bytes: 0, last: 0 };
+  return {
+    ct,
+    out,
+    frames,
+    controller,
+    reason,
+    json,
+    plain,
+    path,
+    packets: 0,
+    bytes: 0,
+    last: 0,
+    normal,
+    switched: new Map(),
+  };
 }

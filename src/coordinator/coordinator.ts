@@ -45,12 +45,12 @@ import {
   STATE_SPECIAL,
   STATE_TRANSLATED,
 } from '../shm/layouts.js';
-import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
+import { isPartialVlan } from '../wire/extract.js';
 import { COMMITTED, ENTRY_OF_REMOVAL, Ledger, NO_TUPLE_LEFT, TABLE_FULL, ZONE_FULL } from './ledger.js';
 import { isReserved, MacTable } from './mac-table.js';
 import type { RecordKeeper } from './records.js';
 
-const { IN_PORT, ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, ETH_TYPE, VLAN_0 } = FLOW;
+const { IN_PORT, ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, VLAN_0 } = FLOW;
 const { ZONE_PROTO, STATE } = CONN.at;
 const EXPIRES_F64 = CONN.at.EXPIRES >> 1;
 const HOT_SHIFT = CONN.shift;
@@ -67,8 +67,8 @@ const ZONES = 0x10000;
 /** Of CONN.ZONE_PROTO. */
 const KIND_IPV6_BIT = 0x80;
 
-/** Words of a `normal` request: what the L2 switch looks at. */
-export const NORMAL_WORDS = 6;
+/** `Coordinator.forward`: to all ports but the one that the frame came from. Drop reasons are small. */
+const FLOOD = -1000;
 
 export class Coordinator {
   readonly partitions: readonly PartitionWriter[];
@@ -281,21 +281,44 @@ export class Coordinator {
   /** L2 switching for the frame in `key` (header words as on the wire now). Appends the ports to
    *  `ports`; returns a drop reason, or 0. Must be asked in input order. */
   normal(key: Int32Array, now: number, ports: number[]): number {
-    const inPort = key[IN_PORT];
-    const dst = (key[ETH_DST_HI] >>> 0) * 0x10000 + (key[ETH_DST_LO_SRC_HI] >>> 16);
-    const src = (key[ETH_DST_LO_SRC_HI] & 0xffff) * 0x100000000 + (key[ETH_SRC_LO] >>> 0);
     const tag = key[VLAN_0];
-    const type = key[ETH_TYPE];
-    if ((type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ) && !(tag & VLAN_PRESENT)) {
-      return DROP_NORMAL_PARTIAL_VLAN;
-    }
-    if (isReserved(dst)) return DROP_NORMAL_RESERVED;
+    if (isPartialVlan(key)) return DROP_NORMAL_PARTIAL_VLAN;
+    const middle = key[ETH_DST_LO_SRC_HI];
+    const last = key[ETH_SRC_LO];
     const vlan = tag & VLAN_PRESENT ? tag & 0x0fff : 0;
-    this.macs.learn(src, vlan, inPort, now);
-    const port = this.macs.lookup(dst, vlan, now);
-    if (port === inPort) return DROP_NORMAL_SAME_PORT;
-    if (port >= 0) ports.push(port);
-    else for (const p of this.ports) if (p !== inPort) ports.push(p);
+    const inPort = key[IN_PORT];
+    const dstLo = middle >>> 16;
+    const srcHi = (middle << 16) | (last >>> 16);
+    const to = this.forward(key[ETH_DST_HI], dstLo, srcHi, last & 0xffff, vlan, inPort, now);
+    return this.portsOf(to, inPort, ports);
+  }
+
+  /** Where a frame goes: a port, or what `portsOf` understands. Learns where its sender is. Addresses as bits 47-16
+   *  and 15-0. Must be asked in input order. */
+  forward(
+    dstHi: number,
+    dstLo: number,
+    srcHi: number,
+    srcLo: number,
+    vlan: number,
+    inPort: number,
+    now: number,
+  ): number {
+    if (isReserved(dstHi, dstLo)) return -DROP_NORMAL_RESERVED;
+    this.macs.learn(srcHi, (vlan << 16) | srcLo, inPort, now);
+    const port = this.macs.lookup(dstHi, (vlan << 16) | dstLo, now);
+    if (port < 0) return FLOOD;
+    return port === inPort ? -DROP_NORMAL_SAME_PORT : port;
+  }
+
+  /** Appends the ports that `forward` has named; returns a drop reason, or 0. */
+  portsOf(to: number, inPort: number, ports: number[]): number {
+    if (to >= 0) {
+      ports.push(to);
+      return 0;
+    }
+    if (to !== FLOOD) return -to;
+    for (const p of this.ports) if (p !== inPort) ports.push(p);
     return ports.length === 0 ? DROP_NORMAL_NO_PORT : 0;
   }
 

@@ -113,8 +113,24 @@ export interface FabricOptions {
   worker?: { file: string; data: unknown };
 }
 
+/** Switches packets that `normal` sends, one after the other in input order (Coordinator). */
+export interface Bridge {
+  forward(
+    dstHi: number,
+    dstLo: number,
+    srcHi: number,
+    srcLo: number,
+    vlan: number,
+    inPort: number,
+    now: number,
+  ): number;
+  portsOf(to: number, inPort: number, ports: number[]): number;
+}
+
 /** Whoever takes the completed packets. */
 export interface Completions {
+  /** Switches those that workers have left to be switched in their turn. Set by `Fabric.start`. */
+  bridge: Bridge | null;
   /** Clock in ms of the oldest packet that is not collected. */
   readonly clock: number;
   /** Sequence number of the packet whose turn it is to be answered in order: all before it are complete or
@@ -368,6 +384,7 @@ export class Fabric implements ControlPlane {
   /** Starts the threads. */
   start(completions: Completions): void {
     this.completions = completions;
+    completions.bridge = this.coordinator;
     if (this.workers === 0) return;
     this.pool = new Piscina({
       filename: this.entry.file,

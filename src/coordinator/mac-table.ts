@@ -1,5 +1,9 @@
 /** MAC learning of the `normal` action (ovs-vswitchd(8)): who was last seen on which port, by VLAN.
- *  Belongs to the coordinator, which asks in input order; times are the tracker's clock in ms. */
+ *  Belongs to the coordinator, which asks in input order; times are the tracker's clock in ms.
+ *
+ *  Every switched packet learns and looks up, on the main thread: so it is a hash table of words, chained, beside a
+ *  list in the order of last use. An address is its upper 32 bits and, in one word with the VLAN above them, its
+ *  lower 16. */
 
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
 
@@ -8,62 +12,141 @@ export const MAC_AGING_MS = 300_000;
 /** other_config:mac-table-size. */
 export const MAC_TABLE_SIZE = 8192;
 
-interface Entry {
-  port: number;
-  seen: number;
-}
+const BUCKETS = 2 * MAC_TABLE_SIZE;
 
 export class MacTable {
-  /** In order of last use, oldest first. */
-  private readonly entries = new Map<string, Entry>();
+  /** Nobody can prepare addresses that collide. */
+  private readonly secret = (Math.random() * 0x100000000) | 0;
+  private readonly hi = new Int32Array(MAC_TABLE_SIZE);
+  private readonly lo = new Int32Array(MAC_TABLE_SIZE);
+  private readonly ports = new Int32Array(MAC_TABLE_SIZE);
+  private readonly seen = new Float64Array(MAC_TABLE_SIZE);
+  /** First entry of each bucket, and the next one of each entry; -1 at the end. */
+  private readonly heads = new Int32Array(BUCKETS).fill(-1);
+  private readonly chain = new Int32Array(MAC_TABLE_SIZE);
+  /** Neighbours in the order of last use. */
+  private readonly older = new Int32Array(MAC_TABLE_SIZE);
+  private readonly newer = new Int32Array(MAC_TABLE_SIZE);
+  private oldest = -1;
+  private newest = -1;
+  /** Entries that are or were in use; those of them that are free again, chained. */
+  private high = 0;
+  private free = -1;
 
-  /** Learns that `mac` (48 bits as a number) is on `port`. Group addresses are not learned. */
-  learn(mac: number, vlan: number, port: number, now: number): void {
-    if (isMulticast(mac)) return;
-    const key = `${vlan}/${mac}`;
-    this.entries.delete(key);
-    this.entries.set(key, { port, seen: now });
-    if (this.entries.size > MAC_TABLE_SIZE) this.entries.delete(this.entries.keys().next().value!);
+  /** Learns that an address is on `port`: bits 47-16 in `hi`, the VLAN and bits 15-0 in `lo`. Group addresses are
+   *  not learned. */
+  learn(hi: number, lo: number, port: number, now: number): void {
+    if (isMulticast(hi)) return;
+    let e = this.find(hi, lo);
+    if (e < 0) {
+      e = this.take();
+      this.hi[e] = hi;
+      this.lo[e] = lo;
+      const bucket = this.bucketOf(hi, lo);
+      this.chain[e] = this.heads[bucket];
+      this.heads[bucket] = e;
+      this.append(e);
+    } else if (e !== this.newest) {
+      this.unlink(e);
+      this.append(e);
+    }
+    this.ports[e] = port;
+    this.seen[e] = now;
   }
 
-  /** The port where `mac` was last seen, or -1. */
-  lookup(mac: number, vlan: number, now: number): number {
-    const key = `${vlan}/${mac}`;
-    const entry = this.entries.get(key);
-    if (entry === undefined) return -1;
-    if (now - entry.seen >= MAC_AGING_MS) {
-      this.entries.delete(key);
+  /** The port where the address was last seen, or -1. */
+  lookup(hi: number, lo: number, now: number): number {
+    const e = this.find(hi, lo);
+    if (e < 0) return -1;
+    if (now - this.seen[e] >= MAC_AGING_MS) {
+      this.remove(e);
       return -1;
     }
-    return entry.port;
+    return this.ports[e];
   }
 
   /** fdb/flush. */
   clear(): void {
-    this.entries.clear();
+    this.heads.fill(-1);
+    this.oldest = this.newest = this.free = -1;
+    this.high = 0;
   }
 
   /** fdb/show: the entry that was used longest ago first. */
   show(now: number): string {
     let text = ' Port  VLAN  MAC                Age\n';
-    for (const [key, { port, seen }] of this.entries) {
-      if (now - seen >= MAC_AGING_MS) continue;
-      const [vlan, mac] = key.split('/');
-      const bytes = Number(mac).toString(16).padStart(12, '0').match(/../g) as string[];
-      const age = Math.floor((now - seen) / 1000);
+    for (let e = this.oldest; e >= 0; e = this.newer[e]) {
+      if (now - this.seen[e] >= MAC_AGING_MS) continue;
+      const vlan = this.lo[e] >>> 16;
+      const mac = (this.hi[e] >>> 0) * 0x10000 + (this.lo[e] & 0xffff);
+      const bytes = mac.toString(16).padStart(12, '0').match(/../g) as string[];
+      const age = Math.floor((now - this.seen[e]) / 1000);
+      const port = this.ports[e];
       const name = port === OFPP_LOCAL ? 'LOCAL' : String(port);
-      text += `${name.padStart(5)}  ${vlan.padStart(4)}  ${bytes.join(':')}  ${String(age).padStart(3)}\n`;
+      text += `${name.padStart(5)}  ${String(vlan).padStart(4)}  ${bytes.join(':')}  ${String(age).padStart(3)}\n`;
     }
     return text;
   }
+
+  private find(hi: number, lo: number): number {
+    let e = this.heads[this.bucketOf(hi, lo)];
+    while (e >= 0 && (this.lo[e] !== lo || this.hi[e] !== hi)) e = this.chain[e];
+    return e;
+  }
+
+  /** An entry for a new address: if there is none left, that of the address that was used longest ago. */
+  private take(): number {
+    if (this.free < 0 && this.high === MAC_TABLE_SIZE) this.remove(this.oldest);
+    if (this.free < 0) return this.high++;
+    const e = this.free;
+    this.free = this.chain[e];
+    return e;
+  }
+
+  private remove(e: number): void {
+    const { chain, heads } = this;
+    const bucket = this.bucketOf(this.hi[e], this.lo[e]);
+    if (heads[bucket] === e) {
+      heads[bucket] = chain[e];
+    } else {
+      let before = heads[bucket];
+      while (chain[before] !== e) before = chain[before];
+      chain[before] = chain[e];
+    }
+    this.unlink(e);
+    chain[e] = this.free;
+    this.free = e;
+  }
+
+  private append(e: number): void {
+    this.older[e] = this.newest;
+    this.newer[e] = -1;
+    if (this.newest < 0) this.oldest = e;
+    else this.newer[this.newest] = e;
+    this.newest = e;
+  }
+
+  private unlink(e: number): void {
+    const { older, newer } = this;
+    if (older[e] < 0) this.oldest = newer[e];
+    else newer[older[e]] = newer[e];
+    if (newer[e] < 0) this.newest = older[e];
+    else older[newer[e]] = older[e];
+  }
+
+  private bucketOf(hi: number, lo: number): number {
+    let h = Math.imul(hi ^ this.secret, 0x9e3779b1 | 0);
+    h = Math.imul(((h << 13) | (h >>> 19)) ^ lo, 0x85ebca6b | 0);
+    return (h ^ (h >>> 15)) & (BUCKETS - 1);
+  }
 }
 
-/** Group bit of an Ethernet address (IEEE 802, section 8.2). */
-export function isMulticast(mac: number): boolean {
-  return (Math.floor(mac / 2 ** 40) & 1) === 1;
+/** Group bit of an Ethernet address (IEEE 802, section 8.2), of which `hi` is bits 47-16. */
+export function isMulticast(hi: number): boolean {
+  return (hi & 0x01000000) !== 0;
 }
 
 /** 01:80:c2:00:00:00 to :0f, which bridges don't forward (IEEE 802.1D, table 7-10). */
-export function isReserved(mac: number): boolean {
-  return mac >= 0x0180c2000000 && mac <= 0x0180c200000f;
+export function isReserved(hi: number, lo: number): boolean {
+  return hi === 0x0180c200 && (lo & 0xfff0) === 0;
 }

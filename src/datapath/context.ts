@@ -44,13 +44,14 @@ class Saved {
 const EMPTY = new Int32Array(1);
 const KEPT_WORDS = 1 + CONN.words + COLD.words;
 
-/** What the state machine of a connection said to a packet: still new, established, a reply. */
+/** What the state machine of a connection said to a packet: invalid, still new, established, a reply. */
+export const STEP_INV = 0;
 export const STEP_NEW = 1;
 export const STEP_EST = 2;
 export const STEP_EST_RPL = 3;
 /** Connections that a foldable packet goes through at most, and how often. */
 export const MAX_TRACED = 4;
-const MAX_STEPS = 8;
+export const MAX_STEPS = 8;
 /** Words of changes to a frame that are written down. */
 export const MAX_EDIT_WORDS = 28;
 
@@ -120,7 +121,10 @@ export class PacketContext {
   /** What the packet went through, the first in the low bits: four bits each, STEP_* and then which of the
    *  connections it was. */
   steps = 0;
-  private nSteps = 0;
+  nSteps = 0;
+  /** How many ct() called it invalid, all for the same reason (INVALID_*) if it can be folded. */
+  nInvalid = 0;
+  invalid = 0;
   /** Changes to the frame (see edit.ts): the first `nEdits` elements. */
   readonly edits = new Int32Array(MAX_EDIT_WORDS);
   nEdits = 0;
@@ -200,6 +204,8 @@ export class PacketContext {
     this.nConns = 0;
     this.steps = 0;
     this.nSteps = 0;
+    this.nInvalid = 0;
+    this.invalid = 0;
     this.nEdits = 0;
     this.category = 0;
     this.nSeen = 0;
@@ -221,6 +227,13 @@ export class PacketContext {
     }
     if (j === nConns) conns[this.nConns++] = conn;
     this.steps |= (step | (j << 2)) << (4 * this.nSteps++);
+  }
+
+  /** Adds to the trace that a ct() called the packet invalid. */
+  traceInvalid(reason: number): void {
+    if (this.nInvalid > 0 && this.invalid !== reason) this.foldable = false;
+    this.nInvalid++;
+    this.invalid = reason;
   }
 
   /** Writes down a word of a change to the frame; when there are too many, the packet can't be folded. */

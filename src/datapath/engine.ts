@@ -5,8 +5,10 @@
  *  engine with a coordinator at the other end of two rings, and parks the packets that wait. */
 import * as flowKey from '../classifier/flow-key.js';
 import type { MegaflowCache } from '../classifier/megaflow.js';
+import * as megaflows from '../classifier/megaflow.js';
 import type { Partition } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
+import * as headers from '../wire/extract.js';
 import { extract, extractInto } from '../wire/extract.js';
 import * as waits from './context.js';
 import { PacketContext } from './context.js';
@@ -20,7 +22,7 @@ import * as counters from './stats.js';
 import { clearTracking, Tracker } from './tracker.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
-const { FLOW, OFPP_CONTROLLER } = flowKey;
+const { FLOW, OFPP_CONTROLLER, OFPP_NORMAL } = flowKey;
 const { WAIT_COMMIT, WAIT_FRAGMENT, WAIT_NONE, WAIT_NORMAL, WAIT_UPCALL } = waits;
 const {
   DROP_METER,
@@ -56,7 +58,9 @@ const {
 } = opcodes;
 const { STAT } = counters;
 
-const { IN_PORT, RECIRC_ID, VLAN_0, DP_HASH } = FLOW;
+const { IN_PORT, RECIRC_ID, VLAN_0, DP_HASH, ETH_TYPE } = FLOW;
+const { ETH_TYPE_IP, ETH_TYPE_IPV6 } = headers;
+const { FOLDS_IP, FOLDS_OTHER } = megaflows;
 /** Length of OP_CONTROLLER that stands for the whole frame. */
 const SEND_ALL = 0xffff;
 
@@ -248,13 +252,15 @@ export class Engine {
           break;
         case OP_NORMAL:
           ctx.pc = pc + 1;
-          ctx.foldable = false;
           // The switch looks at the frame as the actions before have left it.
           if (ctx.nFrames > 0) extract(ctx.view, ctx.off, ctx.len, ctx.key, ctx.layout);
           if (!this.control.normal(ctx)) {
+            ctx.foldable = false;
             ctx.wait = WAIT_NORMAL;
             return false;
           }
+          // Only if that has been left to the collector, the verdict is the same for other packets.
+          if (ctx.answerPorts[0] !== OFPP_NORMAL) ctx.foldable = false;
           this.switched(ctx);
           break;
         case OP_LEARN:
@@ -288,7 +294,9 @@ export class Engine {
     const hit = this.megaflows.find(ctx.key);
     if (hit !== null) {
       this.stats[STAT.MEGAFLOW_HITS]++;
-      if (!hit.foldable) ctx.foldable = false;
+      const type = ctx.key[ETH_TYPE];
+      const folds = type === ETH_TYPE_IP || type === ETH_TYPE_IPV6 ? FOLDS_IP : FOLDS_OTHER;
+      if ((hit.folds & folds) === 0) ctx.foldable = false;
       hit.bytes += ctx.len;
       hit.used = ctx.now;
       if (this.keepsMegaflows) ctx.megaflows.push(hit);

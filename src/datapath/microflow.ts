@@ -26,6 +26,7 @@
  *
  *  Private to its thread. */
 import * as flowKey from '../classifier/flow-key.js';
+import * as megaflows from '../classifier/megaflow.js';
 import * as keys from '../conntrack/key.js';
 import type { Partition } from '../conntrack/partition.js';
 import * as tcp from '../conntrack/tcp.js';
@@ -46,6 +47,7 @@ import * as frameRecords from './frames.js';
 import type { Recorder } from './recorder.js';
 import * as stagedKeys from './staging.js';
 import { Staging } from './staging.js';
+import * as counters from './stats.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
 const { FLOW, KEY_WORDS } = flowKey;
@@ -63,12 +65,14 @@ const {
   WSCALE_UNKNOWN,
 } = tcp;
 const { TM_ICMP_FIRST, TM_ICMP_REPLY, TM_UDP_MULTIPLE, TM_UDP_SINGLE } = timers;
-const { UPDATE_VALID, UPDATE_VALID_NEW } = updates;
+const { UPDATE_INVALID, UPDATE_VALID, UPDATE_VALID_NEW } = updates;
 const { COLD, CONN, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE_TFTP } = layouts;
 const { ETH_TYPE_IP, ETH_TYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } = headers;
-const { MAX_TRACED, STEP_EST, STEP_EST_RPL, STEP_NEW } = traces;
+const { MAX_TRACED, STEP_EST, STEP_EST_RPL, STEP_INV, STEP_NEW } = traces;
 const { FRAME_DATA_OFF } = frameRecords;
-const { STAGED_ADDR6, STAGED_KEY, VLAN_IPV6 } = stagedKeys;
+const { INVALID_0 } = counters.STAT;
+const { STAGED_ADDR6, STAGED_KEY, VLAN_BAD_IP, VLAN_BAD_L4, VLAN_IPV6, VLAN_OTHER } = stagedKeys;
+const { FOLDS_IP, FOLDS_OTHER } = megaflows;
 
 /** An entry: one cache line. It begins with a packet's STAGED_KEY. */
 const ENTRY = record(
@@ -105,9 +109,23 @@ const INFO_GENERAL = 8;
 const INFO_EXTRA = 16;
 /** … whether the frame is changed, … */
 const INFO_EDITED = 32;
-/** … and of each connection, two bits from INFO_KNOWN on: whether it is known by CREATED, and then whether it
- *  has a mark or label. */
+/** … of each connection, two bits from INFO_KNOWN on: whether it is known by CREATED, and then whether it
+ *  has a mark or label; … */
 const INFO_KNOWN = 8;
+/** … how many ct() call the packet invalid, and why (INVALID_*); … */
+const INFO_INVALID = 16;
+const MAX_INVALID = 0xff;
+const INFO_REASON = 24;
+/** … and the number of STEPS. */
+const INFO_STEPS = 28;
+
+/** A bit of VLAN that no packet has: of entries for segments that a connection calls invalid. They stand beside those of
+ *  the same packets when they are valid. */
+const VLAN_INVALID = 0x02000000;
+/** What the hashes of such entries differ by. */
+const INVALID_HASH = 0x5bd1e995;
+/** `runGeneral`: some connection calls the segment invalid, which the entry doesn't. */
+const REJECTED = -2;
 const KNOWN_BY_CREATED = 1;
 const KNOWN_META = 2;
 
@@ -203,10 +221,35 @@ for (const w of [
 }
 COVERED[FLOW.NW] = ~0xff00; // all but the TTL
 
-/** Whether an entry can stand for a megaflow with this mask. */
-export function coversMask(mask: Int32Array): boolean {
-  for (let w = 0; w < KEY_WORDS; w++) if ((mask[w] & ~COVERED[w]) !== 0) return false;
-  return true;
+/** The same of packets that are not IP: of what they carry, nothing. */
+const COVERED_OTHER = new Int32Array(KEY_WORDS);
+for (const w of [
+  FLOW.IN_PORT,
+  FLOW.RECIRC_ID,
+  FLOW.CT_STATE,
+  FLOW.CT_ZONE,
+  FLOW.CT_MARK,
+  FLOW.CT_LABEL_0,
+  FLOW.CT_LABEL_1,
+  FLOW.CT_LABEL_2,
+  FLOW.CT_LABEL_3,
+  FLOW.ETH_DST_HI,
+  FLOW.ETH_DST_LO_SRC_HI,
+  FLOW.ETH_SRC_LO,
+  FLOW.ETH_TYPE,
+  FLOW.VLAN_0,
+]) {
+  COVERED_OTHER[w] = -1;
+}
+
+/** Which entries can stand for a megaflow with this mask: FOLDS_*. */
+export function coveredBy(mask: Int32Array): number {
+  let folds = FOLDS_IP | FOLDS_OTHER;
+  for (let w = 0; w < KEY_WORDS; w++) {
+    if ((mask[w] & ~COVERED[w]) !== 0) folds &= ~FOLDS_IP;
+    if ((mask[w] & ~COVERED_OTHER[w]) !== 0) folds &= ~FOLDS_OTHER;
+  }
+  return folds;
 }
 
 /** Whether these bits of a flow key word are the same for all packets of an entry. */
@@ -258,10 +301,14 @@ export interface Trace {
   readonly nConns: number;
   readonly conns: Int32Array;
   readonly steps: number;
+  readonly nSteps: number;
   /** Copies of the frame that were made, and the changes to it if there was one. */
   readonly nFrames: number;
   readonly edits: Int32Array;
   readonly nEdits: number;
+  /** How many ct() called it invalid, all for this reason. */
+  readonly nInvalid: number;
+  readonly invalid: number;
 }
 
 export class MicroflowCache {
@@ -283,6 +330,8 @@ export class MicroflowCache {
   private readonly frames: FrameStore;
   private readonly staging: Staging;
   private readonly arenaU8: Uint8Array;
+  /** Counters of the engine (STAT); here only why packets are invalid. */
+  private readonly stats: Float64Array;
   /** First word of each staged packet's entry, or -1. */
   private readonly found: Int32Array;
   /** Who keeps records of connections. */
@@ -302,7 +351,9 @@ export class MicroflowCache {
     frames: FrameStore,
     arena: SharedArrayBuffer,
     vector: number,
+    stats: Float64Array,
   ) {
+    this.stats = stats;
     this.partition = partition;
     this.packets = packets;
     this.frames = frames;
@@ -311,9 +362,15 @@ export class MicroflowCache {
     this.found = new Int32Array(vector);
   }
 
+  /** ct() takes checksums for right. */
+  set ignoreChecksums(on: boolean) {
+    this.staging.ignoreChecksums = on;
+  }
+
   /** Forgets everything, whatever is staged. */
   clear(): void {
     this.nEntries = 0;
+    this.anyInvalid = false;
     this.found.fill(-1);
     if (this.room === FIRST_ENTRIES) {
       this.index.fill(0);
@@ -348,7 +405,7 @@ export class MicroflowCache {
       let e = found[i];
       if (e < 0) continue;
       if (!this.sameKey(e, i)) {
-        e = this.find(i);
+        e = this.find(i, hashes[i]);
         found[i] = e;
         if (e < 0) continue;
       }
@@ -382,24 +439,32 @@ export class MicroflowCache {
     return this.entries[e + INFO] & INFO_EXTRA ? this.extra[((e >> SHIFT) << X_SHIFT) + X_TAG] : 0;
   }
 
-  /** Whether the checksums of packet `i` of the staged vector were looked at and are right. */
-  verified(i: number): boolean {
-    return this.staging.hashes[i] !== 0;
+  /** What is known of the checksums of packet `i` of the staged vector, as PacketContext.sums. */
+  sums(i: number): number {
+    const { hashes, keys } = this.staging;
+    if (hashes[i] === 0) return 0;
+    const bits = keys[(i << KEY_SHIFT) + VLAN];
+    if (bits & (VLAN_OTHER | VLAN_BAD_IP)) return 0;
+    return bits & VLAN_BAD_L4 ? 2 : 1;
   }
 
   /** Stage 5 for packet `i` of the staged vector. Returns its verdict template, or -1: ask the engine. */
   run(i: number, slot: number): number {
     let e = this.found[i];
     if (e < 0) {
+      const hash = this.staging.hashes[i];
+      if (hash === 0) return -1;
       // Packets before it in the vector may have left an entry.
-      if (this.made === this.stagedMade || this.staging.hashes[i] === 0) return -1;
-      e = this.find(i);
-      if (e < 0) return -1;
+      if (this.made !== this.stagedMade) e = this.find(i, hash);
+      if (e < 0) return this.runInvalid(i, slot);
       this.found[i] = e;
     }
     const { entries, partition, staging } = this;
     const info = entries[e + INFO];
-    if (info & INFO_GENERAL) return this.runGeneral(e, info, i, slot);
+    if (info & INFO_GENERAL) {
+      const verdict = this.runGeneral(e, info, i, slot);
+      return verdict === REJECTED ? this.runInvalid(i, slot) : verdict;
+    }
     const { hot, hotF64 } = partition;
     const now = this.packets.clock[slot];
     const conn = entries[e + CONN_0];
@@ -410,7 +475,10 @@ export class MicroflowCache {
     if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now || !this.owns(c, reply, zoneProto, i)) return -1;
     if (((zoneProto >>> 8) & 0xff) === IPPROTO_TCP) {
       // What is not the common case may change more.
-      if (!this.tcp(c, reply, expected, i, now)) return this.runGeneral(e, info, i, slot);
+      if (!this.tcp(c, reply, expected, i, now)) {
+        const verdict = this.runGeneral(e, info, i, slot);
+        return verdict === REJECTED ? this.runInvalid(i, slot) : verdict;
+      }
     } else if (!this.udp(c, reply, expected, now)) {
       return -1;
     }
@@ -423,6 +491,21 @@ export class MicroflowCache {
     }
     return verdict;
   }
+
+  /** `run` by the entry of such packets that a connection calls invalid. */
+  private runInvalid(i: number, slot: number): number {
+    if (!this.anyInvalid) return -1;
+    const { keys, hashes } = this.staging;
+    const k = i << KEY_SHIFT;
+    keys[k + VLAN] |= VLAN_INVALID;
+    const e = this.find(i, hashes[i] ^ INVALID_HASH || 1);
+    keys[k + VLAN] &= ~VLAN_INVALID;
+    if (e < 0) return -1;
+    this.found[i] = e;
+    return Math.max(-1, this.runGeneral(e, this.entries[e + INFO], i, slot));
+  }
+  /** Whether there is such an entry. */
+  private anyInvalid = false;
 
   /** `run` for any entry: all connections must agree, so what was changed before one does not is put back. */
   private runGeneral(e: number, info: number, i: number, slot: number): number {
@@ -450,21 +533,26 @@ export class MicroflowCache {
       for (let w = 0; w < STEPPED_WORDS; w++) saved[j * STEPPED_WORDS + w] = hot[from + w];
     }
     const all = entries[e + STEPS];
-    for (let steps = all; steps !== 0; steps >>>= 4) {
+    const nSteps = info >>> INFO_STEPS;
+    this.rejected = false;
+    for (let at = 0, steps = all; at < nSteps; at++, steps >>>= 4) {
       if (this.step(conns[(steps >>> 2) & 3], steps & 3, proto, i, now)) continue;
       for (let j = 0; j < n; j++) {
         const to = ((conns[j] >> 1) << HOT_SHIFT) + C_STATE;
         for (let w = 0; w < STEPPED_WORDS; w++) hot[to + w] = saved[j * STEPPED_WORDS + w];
       }
-      return -1;
+      return this.rejected ? REJECTED : -1;
     }
     const bytes = staging.l3Sizes[i];
-    for (let steps = all; steps !== 0; steps >>>= 4) {
+    for (let at = 0, steps = all; at < nSteps; at++, steps >>>= 4) {
+      if ((steps & 3) === STEP_INV) continue;
       const conn = conns[(steps >>> 2) & 3];
       this.count(hot, (conn >> 1) << HOT_SHIFT, conn & 1, bytes);
     }
     if (info & INFO_EDITED) this.edit(x, i, slot);
     else this.packets.frameChunk[slot] = -1;
+    const nInvalid = (info >>> INFO_INVALID) & 0xff;
+    if (nInvalid !== 0) this.stats[INVALID_0 + ((info >>> INFO_REASON) & 15)] += nInvalid;
     const verdict = entries[e + VERDICT];
     if (this.recorder !== null) {
       const { l4s, l4Sizes, l3Sizes } = staging;
@@ -628,10 +716,15 @@ export class MicroflowCache {
         return expected === (reply === 1 ? STEP_EST_RPL : STEP_EST);
       case UPDATE_VALID_NEW:
         return expected === STEP_NEW;
+      case UPDATE_INVALID:
+        this.rejected = true;
+        return expected === STEP_INV;
       default:
         return false;
     }
   }
+  /** Whether a step of the packet being run came out as invalid. */
+  private rejected = false;
   /** dpctl/ct-{en,dis}able-tcp-seq-chk. */
   checkSequence = true;
 
@@ -676,12 +769,31 @@ export class MicroflowCache {
 
   /** Makes an entry for packets like the one in staged position `i`, which the engine has just run. */
   insert(i: number, trace: Trace, verdict: number, tag = 0): void {
+    const { staging } = this;
+    const { keys, hashes } = staging;
+    const hash = hashes[i];
+    if (hash === 0 || !trace.foldable || trace.nFrames > 1 || trace.nInvalid > MAX_INVALID) return;
+    if (trace.nInvalid === 0 || trace.nSteps === 0) {
+      this.put(i, hash, trace, verdict, tag);
+      return;
+    }
+    // Records of connections count such segments.
+    if (this.recorder !== null) return;
+    const k = i << KEY_SHIFT;
+    keys[k + VLAN] |= VLAN_INVALID;
+    this.put(i, hash ^ INVALID_HASH || 1, trace, verdict, tag);
+    keys[k + VLAN] &= ~VLAN_INVALID;
+    this.anyInvalid = true;
+  }
+
+  private put(i: number, hash: number, trace: Trace, verdict: number, tag: number): void {
     const { staging, partition } = this;
-    const hash = staging.hashes[i];
-    const { conns, steps, nConns, edits, nEdits } = trace;
-    if (hash === 0 || !trace.foldable || trace.nFrames > 1) return;
+    const { conns, steps, nSteps, nConns, edits, nEdits, nInvalid } = trace;
     const k = i << KEY_SHIFT;
     const { keys } = staging;
+    const unusual = keys[k + VLAN] & (VLAN_OTHER | VLAN_BAD_IP | VLAN_BAD_L4);
+    // Records of connections tell such packets apart; where layers are is known of IP only.
+    if (unusual !== 0 && (this.recorder !== null || (unusual & VLAN_OTHER && trace.nFrames > 0))) return;
     const tp = keys[k + TP];
     const proto = (keys[k + PORT_NW] >>> 8) & 0xff;
     if (proto === IPPROTO_TCP) {
@@ -691,9 +803,8 @@ export class MicroflowCache {
     }
     const ipv6 = (keys[k + VLAN] & IPV6_BIT) !== 0;
     const { hot, cold } = partition;
-    let info = nConns;
-    // A second step would be in the other four bits.
-    if (nConns !== 1 || steps >>> 4 !== 0) info |= INFO_GENERAL;
+    let info = nConns | (nInvalid << INFO_INVALID) | (trace.invalid << INFO_REASON) | (nSteps << INFO_STEPS);
+    if (nConns !== 1 || nSteps !== 1 || nInvalid > 0) info |= INFO_GENERAL;
     if (nConns > 2 || ipv6 || tag !== 0) info |= INFO_GENERAL | INFO_EXTRA;
     if (trace.nFrames > 0) info |= INFO_GENERAL | INFO_EXTRA | INFO_EDITED;
     for (let j = 0; j < nConns; j++) {
@@ -707,7 +818,7 @@ export class MicroflowCache {
       info |= INFO_GENERAL | INFO_EXTRA;
       info |= (meta ? KNOWN_BY_CREATED | KNOWN_META : KNOWN_BY_CREATED) << (INFO_KNOWN + 2 * j);
     }
-    let e = this.find(i);
+    let e = this.find(i, hash);
     if (e < 0) {
       if (this.nEntries === this.room) this.makeRoom();
       e = this.nEntries++ << SHIFT;
@@ -805,9 +916,8 @@ export class MicroflowCache {
   }
 
   /** First word of the entry of staged packet `i`, or -1. */
-  private find(i: number): number {
+  private find(i: number, hash: number): number {
     const { index, bucketMask } = this;
-    const hash = this.staging.hashes[i];
     for (let bucket = hash & bucketMask; ; bucket = (bucket + 1) & bucketMask) {
       const b = bucket << BUCKET_SHIFT;
       for (let p = 0; p < WAYS; p++) {

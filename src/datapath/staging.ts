@@ -1,8 +1,9 @@
 /** First stage of the microflow cache: what identifies each packet of a vector, as columns.
  *
- *  A packet that the cache can't cover has hash 0: fragments, wrong checksums, tunnels of headers, whatever
- *  ct() would call invalid. For all others the checks here are those of `extract` (wire/extract.ts) and
- *  `extractConnKey` (conntrack/key.ts), so that the engine need not verify checksums again.
+ *  A packet that the cache can't cover has hash 0: fragments, tunnels of headers, most of what ct() would call
+ *  invalid. For all others the checks here are those of `extract` (wire/extract.ts) and `extractConnKey`
+ *  (conntrack/key.ts), so that the engine need not verify checksums again. Packets with a wrong checksum, and frames
+ *  that carry no IP, have keys that others don't have.
  *
  *  Private to its thread; overwritten by the next vector. */
 import { fold6 } from '../conntrack/hash.js';
@@ -13,29 +14,33 @@ import { checksum, sum } from '../wire/checksum.js';
 import * as headers from '../wire/extract.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
-const { ETH_TYPE_IP, ETH_TYPE_IPV6, ETH_TYPE_QINQ, ETH_TYPE_VLAN } = headers;
+const { ETH_TYPE_IP, ETH_TYPE_IPV6, ETH_TYPE_NONE, ETH_TYPE_QINQ, ETH_TYPE_VLAN } = headers;
 const { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IGMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } = headers;
 
 /** What a packet is known by. */
 export const STAGED_KEY = record(
   'PORT_NW', // in_port:16 | proto:8 | tos:8
-  'SRC', //     IPv4 address, or the last word of an IPv6 one
+  'SRC', //     IPv4 address, or the last word of an IPv6 one, or the EtherType of what is not IP
   'DST',
   'TP', //      ports; ICMP: type:8 | code:8 | id:16; IGMP: as FLOW.TP
   'ETH_0', //   destination and source MAC
   'ETH_1',
   'ETH_2',
-  'VLAN', //    as FLOW.VLAN_0, with VLAN_IPV6 in IPv6 packets
+  'VLAN', //    as FLOW.VLAN_0, with VLAN_* below, bits that no TPID has
 );
-/** A bit that no TPID has. */
 export const VLAN_IPV6 = 0x40000000;
+/** The frame carries no IP: PORT_NW has the port only, TP is 0. */
+export const VLAN_OTHER = 0x20000000;
+/** The checksum of the IP header is wrong; or that is right, and that of the payload is wrong. */
+export const VLAN_BAD_IP = 0x10000000;
+export const VLAN_BAD_L4 = 0x04000000;
 /** Words of the other parts of IPv6 addresses: the first three of the source, then of the destination. */
 export const STAGED_ADDR6 = 6;
 
 const { PORT_NW, SRC, DST, TP, ETH_0, ETH_1, ETH_2, VLAN } = STAGED_KEY.at;
 const KEY_SHIFT = STAGED_KEY.shift;
 const ADDR6_WORDS = STAGED_ADDR6;
-const IPV6_BIT = VLAN_IPV6;
+const [IPV6_BIT, OTHER_BIT, BAD_IP, BAD_L4] = [VLAN_IPV6, VLAN_OTHER, VLAN_BAD_IP, VLAN_BAD_L4];
 
 export class Staging {
   /** STAGED_KEY of each packet. */
@@ -49,6 +54,8 @@ export class Staging {
   readonly l3Sizes: Int32Array;
   readonly l4Sizes: Int32Array;
   readonly view: DataView;
+  /** Whether checksums are taken for right. */
+  ignoreChecksums = false;
   private readonly packets: PacketColumns;
   private readonly seed: number;
 
@@ -69,6 +76,7 @@ export class Staging {
   parse(slots: Int32Array, n: number): void {
     const { view, packets, keys, hashes, l3s, l4s, l4Sizes, l3Sizes } = this;
     const { off, capLen, inPort } = packets;
+    const verify = !this.ignoreChecksums;
     for (let i = 0; i < n; i++) {
       const slot = slots[i];
       const o = off[slot];
@@ -85,6 +93,7 @@ export class Staging {
       }
       if (type !== ETH_TYPE_IP) {
         if (type === ETH_TYPE_IPV6) this.parse6(i, slot, l3, vlan);
+        else this.parseOther(i, slot, l3, type, vlan);
         continue;
       }
       const first = view.getInt32(l3); // version, length, tos, total length
@@ -97,23 +106,30 @@ export class Staging {
       const l4 = l3 + header;
       const size = total - header;
       let tp = view.getInt32(l4);
+      const headerRight = !verify || checksum(sum(view, l3, header)) === 0;
+      const check = verify && headerRight;
+      let bad = headerRight ? 0 : BAD_IP;
       if (proto === IPPROTO_TCP) {
         if (size < 20) continue;
         const data = (view.getUint8(l4 + 12) >>> 4) << 2;
         if (data < 20 || data > size) continue;
-        if (checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + IPPROTO_TCP + size) !== 0) continue;
+        if (check && checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + IPPROTO_TCP + size) !== 0) {
+          bad = BAD_L4;
+        }
       } else if (proto === IPPROTO_UDP) {
         const length = view.getUint16(l4 + 4);
         if (length < 8 || length > size) continue;
         // A sender may leave it out (RFC 768).
         if (
+          check &&
           view.getUint16(l4 + 6) !== 0 &&
           checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + IPPROTO_UDP + size) !== 0
-        )
-          continue;
+        ) {
+          bad = BAD_L4;
+        }
       } else if (proto === IPPROTO_ICMP) {
-        if (replyType(tp >>> 24) < 0 || (tp & 0x00ff0000) !== 0 || checksum(sum(view, l4, size)) !== 0)
-          continue;
+        if (replyType(tp >>> 24) < 0 || (tp & 0x00ff0000) !== 0) continue;
+        if (check && checksum(sum(view, l4, size)) !== 0) bad = BAD_L4;
         tp = (tp & (0xffff0000 | 0)) | view.getUint16(l4 + 4);
       } else if (proto === IPPROTO_IGMP) {
         tp = ((tp >>> 24) << 16) | ((tp >>> 16) & 0xff);
@@ -122,7 +138,6 @@ export class Staging {
       } else {
         tp = 0;
       }
-      if (checksum(sum(view, l3, header)) !== 0) continue;
 
       const k = i << KEY_SHIFT;
       const portNw = (inPort[slot] << 16) | (proto << 8) | ((first >>> 16) & 0xff);
@@ -135,7 +150,7 @@ export class Staging {
       keys[k + ETH_0] = view.getInt32(o);
       keys[k + ETH_1] = view.getInt32(o + 4);
       keys[k + ETH_2] = view.getInt32(o + 8);
-      keys[k + VLAN] = vlan;
+      keys[k + VLAN] = vlan | bad;
       hashes[i] = this.hash(portNw, src, dst, tp);
       l3s[i] = l3;
       l4s[i] = l4;
@@ -168,7 +183,8 @@ export class Staging {
     } else {
       return;
     }
-    if (checksum(sum(view, l4, size) + sum(view, l3 + 8, 32) + proto + size) !== 0) return;
+    const right =
+      this.ignoreChecksums || checksum(sum(view, l4, size) + sum(view, l3 + 8, 32) + proto + size) === 0;
 
     const k = i << KEY_SHIFT;
     const a = i * ADDR6_WORDS;
@@ -186,7 +202,7 @@ export class Staging {
     keys[k + ETH_0] = view.getInt32(o);
     keys[k + ETH_1] = view.getInt32(o + 4);
     keys[k + ETH_2] = view.getInt32(o + 8);
-    keys[k + VLAN] = vlan | IPV6_BIT;
+    keys[k + VLAN] = vlan | (right ? IPV6_BIT : IPV6_BIT | BAD_L4);
     this.hashes[i] = this.hash(
       portNw,
       fold6(seed, addr6[a], addr6[a + 1], addr6[a + 2], src),
@@ -197,6 +213,31 @@ export class Staging {
     this.l4s[i] = l4;
     this.l4Sizes[i] = size;
     this.l3Sizes[i] = size + 40;
+  }
+
+  /** A frame of another protocol: what its addresses, EtherType and tag say. */
+  private parseOther(i: number, slot: number, l3: number, type: number, vlan: number): void {
+    const { view, packets, keys, seed } = this;
+    const o = packets.off[slot];
+    if (type < 0x0600) {
+      // 802.2; behind LLC/SNAP there may be anything.
+      if (view.getInt32(l3) === (0xaaaa0300 | 0)) return;
+      type = ETH_TYPE_NONE;
+    }
+    const k = i << KEY_SHIFT;
+    const eth0 = view.getInt32(o);
+    const eth1 = view.getInt32(o + 4);
+    const eth2 = view.getInt32(o + 8);
+    const port = packets.inPort[slot] << 16;
+    keys[k + PORT_NW] = port;
+    keys[k + SRC] = type;
+    keys[k + DST] = 0;
+    keys[k + TP] = 0;
+    keys[k + ETH_0] = eth0;
+    keys[k + ETH_1] = eth1;
+    keys[k + ETH_2] = eth2;
+    keys[k + VLAN] = vlan | OTHER_BIT;
+    this.hashes[i] = this.hash(port | type, Math.imul(seed ^ eth0, 0x9e3779b1 | 0) ^ vlan, eth1, eth2);
   }
 
   /** Keyed like the connection table's hash; never 0. */

@@ -29,8 +29,10 @@ import { statOfState } from './stats.js';
 const { CS_DNAT, CS_EST, CS_INV, CS_NEW, CS_REL, CS_RPL, CS_SNAT, CS_TRK, FLOW, KEY_WORDS } = flowKey;
 const {
   FTP_PORT,
+  INVALID_IP_CHECKSUM,
   INVALID_L4_CHECKSUM,
   INVALID_NONE,
+  INVALID_NOT_IP,
   INVALID_NOT_OPENING,
   INVALID_TCP,
   INVALID_UNRELATED,
@@ -55,7 +57,7 @@ const {
   STATE_TRANSLATED,
 } = layouts;
 const { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } = headers;
-const { STEP_EST, STEP_EST_RPL, STEP_NEW, WAIT_COMMIT } = waits;
+const { STEP_EST, STEP_EST_RPL, STEP_INV, STEP_NEW, WAIT_COMMIT } = waits;
 const {
   CHILD_ADDRESS,
   CHILD_END,
@@ -215,7 +217,7 @@ export class Tracker {
     if (found < 0 && translated && nat === 0) conn = this.findOriginal(ctx);
     if (found >= 0) {
       create = control === ALG_FTP ? this.updateFtp(ctx, found, nat !== 0) : this.update(ctx, found);
-      if (create || key[CT_STATE] & (CS_INV | CS_REL)) ctx.foldable = false;
+      if (create || key[CT_STATE] & CS_REL) ctx.foldable = false;
       else ctx.trace(found, this.outcome);
       if (nat !== 0 && !create) this.translate(ctx, found, zone, ck.related);
     } else if (conn >= 0) {
@@ -271,7 +273,10 @@ export class Tracker {
   /** ct() of a packet that can't be tracked, for one of the reasons INVALID_*. */
   reject(ctx: PacketContext, zone: number, reason: number): void {
     const { key } = ctx;
-    ctx.foldable = false;
+    // Of these reasons, the key of a microflow entry tells.
+    if (reason !== INVALID_NOT_IP && reason !== INVALID_IP_CHECKSUM && reason !== INVALID_L4_CHECKSUM) {
+      ctx.foldable = false;
+    }
     this.invalidate(ctx, reason);
     key[CT_ZONE] = zone;
     key[CT_STATE] |= CS_TRK;
@@ -428,6 +433,7 @@ export class Tracker {
   private invalidate(ctx: PacketContext, reason: number): void {
     ctx.key[CT_STATE] = CS_INV;
     this.invalid = reason;
+    ctx.traceInvalid(reason);
     ctx.count(this.stats, STAT.INVALID_0 + reason);
   }
 
@@ -481,13 +487,14 @@ export class Tracker {
         return true;
       case UPDATE_INVALID:
         this.invalidate(ctx, INVALID_TCP);
+        this.outcome = STEP_INV;
         return false;
     }
     this.count(slot, reply, layout.end - layout.l3);
     return false;
   }
 
-  /** STEP_* that the last packet got that was valid. */
+  /** STEP_* that the last packet got, if it opens no connection. */
   private outcome = STEP_NEW;
 
   private count(slot: number, reply: number, bytes: number): void {

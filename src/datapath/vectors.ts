@@ -11,7 +11,7 @@ import type { PacketContext } from './context.js';
 import type { CommitRequest, ControlPlane } from './control.js';
 import { Engine } from './engine.js';
 import { FrameStore } from './frames.js';
-import { coversMask, MicroflowCache } from './microflow.js';
+import { coveredBy, MicroflowCache } from './microflow.js';
 import { Recorder } from './recorder.js';
 import { STAT } from './stats.js';
 import { VerdictTable } from './verdicts.js';
@@ -42,7 +42,7 @@ export abstract class VectorLoop implements ControlPlane {
   /** Microflow hits by verdict template, not yet in the counters. */
   private hits = new Int32Array(64);
   /** Keeps records of connections, if they are asked for. */
-  private readonly recorder: Recorder | null = null;
+  protected readonly recorder: Recorder | null = null;
   private readonly dpflows: boolean;
   /** With `dpflows`, the megaflows behind microflow entries, by their tags. */
   private behind: Megaflow[][] = [];
@@ -63,10 +63,11 @@ export abstract class VectorLoop implements ControlPlane {
     this.dpflows = o.dpflows;
     const frames = new FrameStore(chunk);
     const partition = new Partition(o.partition);
-    this.microflows = new MicroflowCache(partition, packets, frames, o.arena, o.vector);
+    this.microflows = new MicroflowCache(partition, packets, frames, o.arena, o.vector, this.stats);
+    this.microflows.ignoreChecksums = o.ignoreChecksums;
     this.engine = new Engine(
       partition,
-      new MegaflowCache(coversMask),
+      new MegaflowCache(coveredBy),
       this,
       frames,
       o.arena,
@@ -155,7 +156,7 @@ export abstract class VectorLoop implements ControlPlane {
   private start(slot: number, i: number): void {
     const { engine, ctx } = this;
     engine.begin(ctx, slot);
-    if (this.microflows.verified(i)) ctx.sums = 1;
+    ctx.sums = this.microflows.sums(i);
     if (!engine.run(ctx) || !this.isDone(ctx)) {
       this.park(ctx);
       return;

@@ -70,6 +70,12 @@ export class FrameLayout {
   }
 }
 
+/** Whether the frame ends within its VLAN tag. */
+export function isPartialVlan(key: Int32Array): boolean {
+  const type = key[ETH_TYPE];
+  return (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ) && (key[VLAN_0] & 0x1000) === 0;
+}
+
 export function isMpls(ethType: number): boolean {
   return ethType === ETH_TYPE_MPLS || ethType === ETH_TYPE_MPLS_MCAST;
 }

@@ -95,7 +95,7 @@ test('megaflow: the entry does not keep the arrays that it was made from', () =>
 test('megaflow: a full cache keeps what is in use, and nothing else is lost', () => {
   const r = new Random(1);
   const LIMIT = 200;
-  const cache = new MegaflowCache(() => false, LIMIT);
+  const cache = new MegaflowCache(() => 0, LIMIT);
   const mask = new Int32Array(KEY_WORDS).fill(-1);
   const keyOf = (i: number) => {
     const key = new Int32Array(KEY_WORDS);
@@ -125,7 +125,7 @@ test('megaflow: a full cache keeps what is in use, and nothing else is lost', ()
 });
 
 test('megaflow: masks without entries go away, and clear() forgets all', () => {
-  const cache = new MegaflowCache(() => false, 3);
+  const cache = new MegaflowCache(() => 0, 3);
   const mask = (bits: number) => {
     const m = new Int32Array(KEY_WORDS);
     m[FLOW.NW_SRC] = bits;

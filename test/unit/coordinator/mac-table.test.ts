@@ -8,12 +8,24 @@ import {
   MAC_TABLE_SIZE,
   MacTable,
 } from '../../../src/coordinator/mac-table.js';
+import { Random } from '../../../src/generate/random.js';
 
 const A = 0x020000000001;
 const B = 0xfe0000000002;
 
+/** A table that is asked by whole addresses. */
+class Table {
+  readonly table = new MacTable();
+  learn(mac: number, vlan: number, port: number, now: number): void {
+    this.table.learn((mac / 0x10000) | 0, (vlan << 16) | (mac % 0x10000), port, now);
+  }
+  lookup(mac: number, vlan: number, now: number): number {
+    return this.table.lookup((mac / 0x10000) | 0, (vlan << 16) | (mac % 0x10000), now);
+  }
+}
+
 test('mac table: an address is where it was last seen, by VLAN', () => {
-  const t = new MacTable();
+  const t = new Table();
   t.learn(A, 0, 1, 0);
   t.learn(A, 7, 2, 0);
   t.learn(B, 0, 3, 0);
@@ -26,7 +38,7 @@ test('mac table: an address is where it was last seen, by VLAN', () => {
 });
 
 test('mac table: an address is forgotten after 300 s of silence, being asked for does not help', () => {
-  const t = new MacTable();
+  const t = new Table();
   t.learn(A, 0, 1, 1000);
   assert.equal(t.lookup(A, 0, 1000 + MAC_AGING_MS - 1), 1);
   assert.equal(t.lookup(A, 0, 1000 + MAC_AGING_MS), -1);
@@ -36,7 +48,7 @@ test('mac table: an address is forgotten after 300 s of silence, being asked for
 });
 
 test('mac table: group addresses are not learned', () => {
-  const t = new MacTable();
+  const t = new Table();
   t.learn(0x010000000001, 0, 1, 0);
   t.learn(0xffffffffffff, 0, 1, 0);
   assert.equal(t.lookup(0x010000000001, 0, 0), -1);
@@ -44,7 +56,7 @@ test('mac table: group addresses are not learned', () => {
 });
 
 test('mac table: when it is full the one longest silent makes way', () => {
-  const t = new MacTable();
+  const t = new Table();
   for (let i = 0; i < MAC_TABLE_SIZE; i++) t.learn(0x020000000000 + i, 0, 1, i);
   t.learn(0x020000000000, 0, 1, MAC_TABLE_SIZE); // the first speaks again
   t.learn(0x030000000000 - 0x010000000000 + 0x10000000, 0, 2, MAC_TABLE_SIZE + 1);
@@ -53,11 +65,45 @@ test('mac table: when it is full the one longest silent makes way', () => {
   assert.equal(t.lookup(0x020000000002, 0, MAC_TABLE_SIZE + 2), 1);
 });
 
+test('mac table: whatever is learned, moved and forgotten, it is what a Map in the order of use would say', () => {
+  const t = new Table();
+  const model = new Map<number, { port: number; seen: number }>();
+  const random = new Random(7);
+  for (let now = 0; now < 60_000; now++) {
+    // More addresses than the table holds; now and then a long silence.
+    const mac = 0x020000000000 + random.below(MAC_TABLE_SIZE + 500);
+    const at = now * 20;
+    const known = model.get(mac);
+    if (known !== undefined && at - known.seen >= MAC_AGING_MS) model.delete(mac);
+    assert.equal(t.lookup(mac, 0, at), model.get(mac)?.port ?? -1);
+    if (random.below(3) === 0) continue;
+    const port = random.below(4);
+    model.delete(mac);
+    model.set(mac, { port, seen: at });
+    if (model.size > MAC_TABLE_SIZE) model.delete(model.keys().next().value as number);
+    t.learn(mac, 0, port, at);
+  }
+  const ports = (text: string) =>
+    text
+      .trim()
+      .split('\n')
+      .slice(1)
+      .map((line) => line.trim().split(/ +/)[0]);
+  const live = [...model.values()].filter(({ seen }) => 60_000 * 20 - seen < MAC_AGING_MS);
+  assert.deepEqual(
+    ports(t.table.show(60_000 * 20)),
+    live.map(({ port }) => String(port)),
+  );
+  t.table.clear();
+  assert.equal(t.table.show(0).trim().split('\n').length, 1);
+});
+
 test('mac table: group and reserved addresses are told from others', () => {
-  assert.equal(isMulticast(0x010000000000), true);
-  assert.equal(isMulticast(0x020000000000), false);
-  assert.equal(isMulticast(0xffffffffffff), true);
-  assert.equal(isReserved(0x0180c2000000), true);
-  assert.equal(isReserved(0x0180c200000f), true);
-  assert.equal(isReserved(0x0180c2000010), false);
+  assert.equal(isMulticast(0x01000000), true);
+  assert.equal(isMulticast(0x02000000), false);
+  assert.equal(isMulticast(-1), true);
+  assert.equal(isReserved(0x0180c200, 0), true);
+  assert.equal(isReserved(0x0180c200, 0x0f), true);
+  assert.equal(isReserved(0x0180c200, 0x10), false);
+  assert.equal(isReserved(0x0180c201, 0), false);
 });
