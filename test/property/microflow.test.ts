@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   ACK,
+  arp,
   type Bytes,
   data,
   ethernet,
@@ -94,7 +95,44 @@ table=6,ip,ct_state=+est,actions=1
 in_port=1,ipv6,actions=mod_dl_dst:02:00:00:00:00:07,2
 in_port=2,actions=1
 `,
+  switching: `arp,actions=normal
+ct_state=-trk,ip,actions=ct(zone=3,table=1)
+ct_state=-trk,ipv6,actions=ct(zone=3,table=1)
+dl_type=0x88cc,actions=drop
+priority=0,actions=output:3,normal
+table=1,ct_state=+trk+new,ip,actions=ct(commit,zone=3),normal
+table=1,ct_state=+trk+new,ipv6,actions=ct(commit,zone=3),normal
+table=1,ct_state=+trk+est-inv,actions=normal
+table=1,ct_state=+trk+inv,actions=output:4
+`,
+  'switching of changed frames': `ip,in_port=1,actions=ct(commit,zone=3),mod_vlan_vid:7,normal
+ip,actions=mod_dl_src:02:00:00:00:00:bb,output:3,mod_dl_src:02:00:00:00:00:cc,normal
+arp,arp_tpa=10.0.0.2,actions=mod_dl_src:02:00:00:00:00:aa,normal
+arp,actions=output:3,resubmit(,1)
+priority=0,actions=normal,output:2
+table=1,actions=normal
+`,
 };
+
+/** Frames that carry no IP, some of them short or tagged. */
+function other(r: Random): { port: number; frame: Bytes } {
+  const [src, dst] = [1 + r.int(4), r.once(4) ? 'ff:ff:ff:ff:ff:ff' : 1 + r.int(4)];
+  const tags = r.once(6) ? [r.once(3) ? 0 : 5] : [];
+  const kind = r.int(5);
+  let frame = ethernet({ src, dst, tags, pad: 18 }, arp({ op: 1 + r.int(2), tpa: `10.0.0.${1 + r.int(3)}` }));
+  if (kind === 3) frame = ethernet({ src, dst: '01:80:c2:00:00:0e', tags, type: 0x88cc }, data(50));
+  else if (kind === 4) frame = ethernet({ src, dst, tags, type: r.once(2) ? 46 : 0x8100 }, data(46));
+  else if (r.once(8)) frame = frame.slice(0, r.once(4) ? 10 : 20);
+  return { port: 1 + r.int(3), frame };
+}
+
+/** The frame, a byte of which has been damaged on the way: of the IP header's checksum, or at the end. */
+function damaged(r: Random, frame: Bytes): Bytes {
+  const bytes = frame.slice();
+  const at = r.once(3) && view(bytes).getUint16(12) === 0x0800 ? 24 : bytes.length - 1;
+  bytes[at] ^= 0x41;
+  return bytes;
+}
 
 const V4 = (n: number) => `10.0.${n < 10 ? 0 : 1}.${n % 10}`;
 const V6 = (n: number) => `fd00::${n.toString(16)}`;
@@ -153,7 +191,10 @@ async function conversations(r: Random, flows: string): Promise<Packet[]> {
     const l3 = six ? ipv6({ src: V6(src), dst: V6(dst) }, l4) : ipv4({ src: V4(src), dst: V4(dst), tos }, l4);
     const sec = 1_700_000_000 + Math.floor(ms / 1000);
     const tags = dst === 13 && r.once(2) ? [5] : [];
-    packets.push({ sec, nsec: (ms % 1000) * 1e6, port: 1, frame: ethernet({ tags }, l3) });
+    const frame = ethernet({ tags }, l3);
+    const nsec = (ms % 1000) * 1e6;
+    packets.push({ sec, nsec, port: 1, frame: r.once(12) ? damaged(r, frame) : frame });
+    if (r.once(6)) packets.push({ sec, nsec, ...other(r) });
   }
   await run(packets, {
     flows,
@@ -161,7 +202,8 @@ async function conversations(r: Random, flows: string): Promise<Packet[]> {
     onOutput: (n, port, frame) => {
       if (port !== 2 || r.once(6)) return;
       const bytes = unhex(frame);
-      if (view(bytes).getUint16(12) === 0x8100) return;
+      const type = view(bytes).getUint16(12);
+      if (type !== 0x0800 && type !== 0x86dd) return;
       // The source has looked at one packet more already.
       packets.splice(n + 1, 0, { ...packets[n - 1], port: 2, frame: answer(r, bytes) });
     },
