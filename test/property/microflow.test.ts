@@ -105,7 +105,8 @@ table=1,ct_state=+trk+new,ipv6,actions=ct(commit,zone=3),normal
 table=1,ct_state=+trk+est-inv,actions=normal
 table=1,ct_state=+trk+inv,actions=output:4
 `,
-  'switching of changed frames': `ip,in_port=1,actions=ct(commit,zone=3),mod_vlan_vid:7,normal
+  'switching of changed frames': `ip,in_port=1,nw_dst=10.0.1.1,actions=ct(commit,zone=3),mod_vlan_vid:7,normal
+ip,in_port=1,actions=ct(commit,zone=3),mod_dl_src:02:00:00:00:00:dd,normal
 ip,actions=mod_dl_src:02:00:00:00:00:bb,output:3,mod_dl_src:02:00:00:00:00:cc,normal
 arp,arp_tpa=10.0.0.2,actions=mod_dl_src:02:00:00:00:00:aa,normal
 arp,actions=output:3,resubmit(,1)
