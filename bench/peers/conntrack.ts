@@ -14,6 +14,7 @@ import { Fabric } from '../../src/coordinator/fabric.js';
 import { STEP_NEW } from '../../src/datapath/context.js';
 import { FrameStore } from '../../src/datapath/frames.js';
 import { MicroflowCache } from '../../src/datapath/microflow.js';
+import { STAT_WORDS } from '../../src/datapath/stats.js';
 import { parseFlows } from '../../src/openflow/parser.js';
 import { Pipeline } from '../../src/openflow/tables.js';
 import { Translator } from '../../src/openflow/translate.js';
@@ -65,7 +66,8 @@ class Tracked {
     collector.drain();
     if (fabric.coordinator.connections !== 1) throw new Error('the first packet has opened no connection');
     const partition = fabric.coordinator.partitions[0];
-    this.cache = new MicroflowCache(partition, packets, new FrameStore(() => {}), arena, batch);
+    const stats = new Float64Array(STAT_WORDS);
+    this.cache = new MicroflowCache(partition, packets, new FrameStore(() => {}), arena, batch, stats);
     this.cache.stage(this.slots, 1);
     this.cache.insert(
       0,
@@ -74,9 +76,12 @@ class Tracked {
         nConns: 1,
         conns: Int32Array.of(0),
         steps: STEP_NEW,
+        nSteps: 1,
         nFrames: 0,
         edits: new Int32Array(0),
         nEdits: 0,
+        nInvalid: 0,
+        invalid: 0,
       },
       this.verdict,
     );
