@@ -1,16 +1,13 @@
 /** One process of `shardtrack bench`: warms up until the speed is stable, measures, and says what it has found. */
 import { randomUUID } from 'node:crypto';
-import type { RecordableHistogram } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { BroadcastChannel } from 'node:worker_threads';
 import { quantile } from 'simple-statistics';
-import {
-  CollectionCounter,
-  type Collections,
-  type Measure,
-  newHistogram,
-  type ShardReport,
-} from './measured-shard.js';
+import { census } from '../coordinator/census.js';
+import { STAT } from '../datapath/stats.js';
+import { type Hardware, HardwareCounter } from './hardware.js';
+import { type Latency, latencyOf } from './latency.js';
+import { CollectionCounter, type Collections, type Measure, type ShardReport } from './measured-shard.js';
 import { type Counts, MAIN_STAGES, Resident } from './resident.js';
 import { type BenchSpec, prepare } from './spec.js';
 
@@ -21,14 +18,30 @@ export interface MeasureOptions {
   warmupSeconds: number;
 }
 
-/** Microseconds. */
-export interface Latency {
-  count: number;
-  p50: number;
-  p90: number;
-  p99: number;
-  p999: number;
-  max: number;
+/** What one slice after the other was like. */
+export interface Series {
+  /** Seconds of the capture's clock at the end of the slice, since the first packet of all. */
+  clock: number[];
+  mpps: number[];
+  /** Percent of the slice's packets that these caches answered, and upcalls per million packets. */
+  microflow: number[];
+  megaflow: number[];
+  upcalls: number[];
+}
+
+/** Live connections by state, now and then. */
+export interface States {
+  clock: number[];
+  /** By name of the state, or of a protocol without states: as many as `clock` has. */
+  connections: Record<string, number[]>;
+}
+
+export interface WorkerLoad {
+  packets: number;
+  microflowHits: number;
+  megaflowHits: number;
+  /** Share of the measured time in vectors; null without workers. */
+  busy: number | null;
 }
 
 export interface ProcessResult {
@@ -50,6 +63,11 @@ export interface ProcessResult {
   sharedBytesPerConnection: number | null;
   peakRssBytes: number;
   collections: Collections;
+  /** Per packet, of all threads; null where the machine does not count. */
+  hardware: Hardware | null;
+  series: Series;
+  states: States;
+  byWorker: WorkerLoad[];
   workers: number;
   ordering: string;
 }
@@ -59,6 +77,10 @@ const SLICE_MS = 100;
 const WINDOW = 5;
 const STABLE = 0.03;
 const LEAST_WARMUP_MS = 1000;
+/** Points of a series, at most: slices are joined. */
+const POINTS = 60;
+/** Looks at the states of connections. */
+const CENSUSES = 20;
 /** Packets to begin with, while the speed is not known. */
 const FIRST = 2048;
 
@@ -84,23 +106,20 @@ export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<Proce
     Atomics.store(new Int32Array(phase), 0, 1);
     const collections = new CollectionCounter();
     const before = resident.counts();
+    const workersBefore = loads(resident);
     const stagesBefore = resident.stages.slice();
-    const cpuBefore = process.cpuUsage();
-    const began = performance.now();
-    const speeds: number[] = [];
-    while (performance.now() - began < o.seconds * 1000) speeds.push(await clock.slice());
-    const seconds = (performance.now() - began) / 1000;
-    const cpu = process.cpuUsage(cpuBefore);
-    const after = resident.counts();
-    const counts = Object.fromEntries(
-      Object.entries(after).map(([name, n]) => [name, n - before[name as keyof Counts]]),
-    ) as unknown as Counts;
+    const hardware = await HardwareCounter.start();
+    const run = await runSlices(clock, resident, o.seconds);
+    const counted = (await hardware?.stop()) ?? null;
+    const { seconds, cpuMs, speeds } = run;
+    const counts = difference(resident.counts(), before);
     const { packets } = counts;
     const perPacket = (ms: number) => (ms * 1e6) / packets;
     const stages: Record<string, number> = {};
     MAIN_STAGES.forEach((name, i) => {
       stages[name] = perPacket(resident.stages[i] - stagesBefore[i]);
     });
+    const byWorker = loads(resident).map((load, i) => difference(load, workersBefore[i]));
     const { n, sharedBytes } = resident.connections();
     const own = collections.stop();
     await resident.stop();
@@ -114,7 +133,7 @@ export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<Proce
       mppsMedian: quantile(speeds, 0.5),
       gbps: (counts.bytes * 8) / seconds / 1e9,
       nsPerPacket: (seconds * 1e9) / packets,
-      cpuNsPerPacket: ((cpu.user + cpu.system) * 1000) / packets,
+      cpuNsPerPacket: perPacket(cpuMs),
       stages,
       vector: latencyOf(reports.map((r) => r.vectors)),
       commit: latencyOf(reports.map((r) => r.commits)),
@@ -126,6 +145,13 @@ export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<Proce
         count: reports.reduce((sum, r) => sum + r.collections.count, own.count),
         ms: reports.reduce((sum, r) => sum + r.collections.ms, own.ms),
       },
+      hardware: counted === null ? null : perPacketOf(counted, packets),
+      series: run.series,
+      states: run.states,
+      byWorker: byWorker.map((load, id) => ({
+        ...load,
+        busy: resident.workers === 0 ? null : busyMsOf(reports, id) / 1000 / seconds,
+      })),
       workers: resident.workers,
       ordering: prepared.ordering.mode,
     };
@@ -133,6 +159,93 @@ export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<Proce
     await resident.stop();
     ear.close();
   }
+}
+
+type Load = Omit<WorkerLoad, 'busy'>;
+
+function loads({ fabric }: Resident): Load[] {
+  return fabric.counters().byWorker.map((stats) => ({
+    packets: stats[STAT.PACKETS],
+    microflowHits: stats[STAT.MICROFLOW_HITS],
+    megaflowHits: stats[STAT.MEGAFLOW_HITS],
+  }));
+}
+
+function difference<T extends { [name in keyof T]: number }>(after: T, before: T): T {
+  const entries = Object.entries<number>(after).map(([name, n]) => [name, n - before[name as keyof T]]);
+  return Object.fromEntries(entries) as T;
+}
+
+function perPacketOf(hardware: Hardware, packets: number): Hardware {
+  const entries = Object.entries(hardware).map(([name, n]) => [name, n === null ? null : n / packets]);
+  return Object.fromEntries(entries) as Hardware;
+}
+
+const busyMsOf = (reports: readonly ShardReport[], id: number) =>
+  reports.reduce((ms, r) => (r.id === id ? ms + r.busyMs : ms), 0);
+
+interface Measurement {
+  /** In slices; looking at connections is not in them. */
+  seconds: number;
+  cpuMs: number;
+  /** Of each slice. */
+  speeds: number[];
+  series: Series;
+  states: States;
+}
+
+async function runSlices(clock: Slices, resident: Resident, wanted: number): Promise<Measurement> {
+  const rows: (Counts & { clock: number; ms: number })[] = [];
+  const states: { clock: number; counts: Map<string, number> }[] = [];
+  const speeds: number[] = [];
+  let ms = 0;
+  let cpu = 0;
+  let before = resident.counts();
+  while (ms < wanted * 1000) {
+    const cpuBefore = process.cpuUsage();
+    const began = performance.now();
+    speeds.push(await clock.slice());
+    const took = performance.now() - began;
+    const { user, system } = process.cpuUsage(cpuBefore);
+    ms += took;
+    cpu += (user + system) / 1000;
+    const after = resident.counts();
+    rows.push({ ...difference(after, before), clock: resident.clockMs / 1000, ms: took });
+    before = after;
+    // No packet is in flight between slices.
+    if (states.length < (ms * CENSUSES) / (wanted * 1000)) {
+      const counts = census(resident.fabric.coordinator.partitions, resident.clockMs);
+      states.push({ clock: resident.clockMs / 1000, counts });
+    }
+  }
+  return { seconds: ms / 1000, cpuMs: cpu, speeds, series: seriesOf(rows), states: statesOf(states) };
+}
+
+function seriesOf(rows: readonly (Counts & { clock: number; ms: number })[]): Series {
+  const series: Series = { clock: [], mpps: [], microflow: [], megaflow: [], upcalls: [] };
+  const step = Math.ceil(rows.length / POINTS);
+  for (let i = 0; i < rows.length; i += step) {
+    const part = rows.slice(i, i + step);
+    const sum = (name: 'packets' | 'ms' | 'microflowHits' | 'megaflowHits' | 'upcalls') =>
+      part.reduce((total, row) => total + row[name], 0);
+    const packets = sum('packets');
+    series.clock.push(part[part.length - 1].clock);
+    series.mpps.push(packets / sum('ms') / 1000);
+    series.microflow.push((100 * sum('microflowHits')) / packets);
+    series.megaflow.push((100 * sum('megaflowHits')) / packets);
+    series.upcalls.push((1e6 * sum('upcalls')) / packets);
+  }
+  return series;
+}
+
+function statesOf(looks: readonly { clock: number; counts: Map<string, number> }[]): States {
+  const names = new Set(looks.flatMap(({ counts }) => [...counts.keys()]));
+  return {
+    clock: looks.map((look) => look.clock),
+    connections: Object.fromEntries(
+      [...names].map((name) => [name, looks.map((l) => l.counts.get(name) ?? 0)]),
+    ),
+  };
 }
 
 /** Runs slices of about the same time. */
@@ -181,12 +294,4 @@ async function heard(reports: readonly ShardReport[], workers: number): Promise<
     }
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
-}
-
-function latencyOf(parts: readonly RecordableHistogram[]): Latency | null {
-  const all = newHistogram();
-  for (const part of parts) if (part.count > 0) all.add(part);
-  if (all.count === 0) return null;
-  const us = (p: number) => all.percentile(p) / 1000;
-  return { count: all.count, p50: us(50), p90: us(90), p99: us(99), p999: us(99.9), max: all.max / 1000 };
 }

@@ -3,12 +3,13 @@
  *
  *  Reads: the word PHASE, which the main thread raises when measuring begins. Posts what it has found on a
  *  BroadcastChannel when it is told to stop. */
-import { createHistogram, type RecordableHistogram } from 'node:perf_hooks';
+import type { RecordableHistogram } from 'node:perf_hooks';
 import v8 from 'node:v8';
 import { BroadcastChannel } from 'node:worker_threads';
 import type { PacketContext } from '../datapath/context.js';
 import type { CommitRequest } from '../datapath/control.js';
 import { type Chain, Shard, type ShardInit } from '../datapath/shard.js';
+import { newHistogram } from './latency.js';
 
 /** What the main thread hands to its workers. */
 export interface Measure {
@@ -31,9 +32,6 @@ export interface ShardReport {
   busyMs: number;
   collections: Collections;
 }
-
-/** Time is measured in nanoseconds, with two digits. */
-export const newHistogram = () => createHistogram({ lowest: 1, highest: 1e12, figures: 2 });
 
 /** Counts garbage collections of the thread that it is made on. */
 export class CollectionCounter {

@@ -212,6 +212,11 @@ export class Resident {
     return homes.isFirst && this.answers[slot] !== 0 ? homes.keep(slot) : home;
   }
 
+  /** The clock of the packet dispatched last, in ms since the first of all. */
+  get clockMs(): number {
+    return this.fabric.packets.clock[(this.slot === 0 ? this.n : this.slot) - 1];
+  }
+
   counts(): Counts {
     const { fabric, collector } = this;
     collector.settle();

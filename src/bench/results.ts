@@ -111,8 +111,10 @@ const latency = (kind: 'vector' | 'commit') => (w: WorkloadResult) => {
     .map((q) => digits(q === 'max' ? Math.max(...parts.map((p) => p.max)) : average(parts.map((p) => p[q]))))
     .join(' / ');
 };
-const each = (field: (p: ProcessResult) => number) => (w: WorkloadResult) =>
-  digits(average(w.processes.map(field)));
+const each = (field: (p: ProcessResult) => number | null) => (w: WorkloadResult) => {
+  const values = w.processes.map(field).filter((v) => v !== null);
+  return values.length === 0 ? '–' : digits(average(values));
+};
 const percent = (field: (p: ProcessResult) => number) => (w: WorkloadResult) =>
   `${(100 * average(w.processes.map(field))).toFixed(1)} %`;
 
@@ -133,8 +135,10 @@ const ROWS: Row[] = [
   ['upcalls/million', each((p) => (p.counts.upcalls * 1e6) / p.packets)],
   ['commits/million', each((p) => (p.counts.commits * 1e6) / p.packets)],
   ['connections', each((p) => p.connections)],
-  ['bytes/connection', each((p) => p.sharedBytesPerConnection ?? 0)],
+  ['bytes/connection', each((p) => p.sharedBytesPerConnection)],
   ['peak RSS, MiB', each((p) => p.peakRssBytes / 2 ** 20)],
+  ['instructions/packet', each((p) => p.hardware?.instructions ?? null)],
+  ['cycles/packet', each((p) => p.hardware?.cycles ?? null)],
   ['GC: count / ms', (w) => `${each((p) => p.collections.count)(w)} / ${each((p) => p.collections.ms)(w)}`],
   ['workers', (w) => `${w.processes[0].workers} (${w.processes[0].ordering})`],
   ['stable after, s', each((p) => p.warmup.seconds)],
@@ -149,7 +153,7 @@ function heading({ environment: e, options: o }: BenchResults): string {
 }
 
 /** What a reader must know to believe the figures. */
-function remarks(results: BenchResults): string[] {
+export function remarks(results: BenchResults): string[] {
   const remarks: string[] = [];
   for (const w of results.workloads) {
     const restless = w.processes.filter((p) => !p.warmup.stable).length;
@@ -163,6 +167,27 @@ function remarks(results: BenchResults): string[] {
   return remarks;
 }
 
+/** Results as --json and --history write them. Throws Error that begins with `place`. */
+export function checkResults(text: string, place: string): BenchResults {
+  let results: Partial<BenchResults>;
+  try {
+    results = JSON.parse(text);
+  } catch (error) {
+    throw new Error(`${place}: ${(error as Error).message}`);
+  }
+  if (results?.format !== 'shardtrack-bench' || results.version !== RESULTS_VERSION) {
+    throw new Error(
+      `${place}: these are no results of shardtrack bench of version ${RESULTS_VERSION}; expected what --json or --history wrote`,
+    );
+  }
+  return results as BenchResults;
+}
+
+/** The table of all figures: a row of cells, one for each workload, with its title. */
+export function resultsRows({ workloads }: BenchResults): [title: string, ...cells: string[]][] {
+  return ROWS.map(([title, cell]) => [title, ...workloads.map(cell)]);
+}
+
 /** For a terminal. */
 export function resultsText(results: BenchResults): string {
   const table = new Table({
@@ -170,15 +195,14 @@ export function resultsText(results: BenchResults): string {
     style: { head: [], border: [], compact: true },
     colAligns: ['left', ...results.workloads.map(() => 'right' as const)],
   });
-  for (const [title, cell] of ROWS) table.push([title, ...results.workloads.map(cell)]);
+  table.push(...resultsRows(results));
   const notes = remarks(results).map((r) => `note: ${r}\n`);
   return `${heading(results)}\n${table.toString()}\n${notes.join('')}`;
 }
 
 /** For a job summary. */
 export function resultsMarkdown(results: BenchResults): string {
-  const rows = ROWS.map(([title, cell]) => [title, ...results.workloads.map(cell)]);
-  const table = markdownTable([['', ...results.workloads.map((w) => w.name)], ...rows], {
+  const table = markdownTable([['', ...results.workloads.map((w) => w.name)], ...resultsRows(results)], {
     align: ['l', ...results.workloads.map(() => 'r')],
   });
   const notes = remarks(results).map((r) => `\n> ${r}\n`);

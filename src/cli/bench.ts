@@ -1,11 +1,14 @@
 /** `shardtrack bench`. */
 import fs from 'node:fs';
 import type { Command } from 'commander';
+import { readHistory } from '../bench/history.js';
 import { resultsMarkdown, resultsText } from '../bench/results.js';
 import { type Named, runBenchmarks } from '../bench/run.js';
 import { type BenchSpec, madeSpec } from '../bench/spec.js';
 import { WORKLOADS } from '../generate/workloads.js';
 import { OutputFile } from '../pcap/output-file.js';
+import { benchReport } from '../report/bench.js';
+import { renderReport } from '../report/lazy.js';
 import { changedWorkload, type WorkloadChanges, workloadOptions } from './generate.js';
 import {
   collectIn,
@@ -14,6 +17,7 @@ import {
   parsePortList,
   parseWorkers,
   UsageError,
+  usage,
   wholeNumber,
 } from './options.js';
 import { InterruptedError, loadPipeline, workersOf } from './replay.js';
@@ -33,6 +37,7 @@ export interface BenchArguments extends WorkloadChanges {
   warmup: number;
   json?: string;
   markdown?: string;
+  html?: string;
   history?: string;
   quiet?: boolean;
 }
@@ -68,6 +73,11 @@ export async function benchCommand(
   version: string,
 ): Promise<void> {
   const workloads = specsOf(names, args);
+  // Mistakes in an old history too.
+  if (args.history !== undefined && fs.existsSync(args.history)) {
+    const { history } = args;
+    usage(() => readHistory(history));
+  }
   // Mistakes in the tables are told before anything runs, as replay does.
   if (args.flows !== undefined) {
     const { flows, groups, meters, ports } = args;
@@ -94,7 +104,11 @@ export async function benchCommand(
     writeTo(args.json, `${JSON.stringify(results, null, 2)}\n`);
     writeTo(args.markdown, resultsMarkdown(results));
     if (args.history !== undefined) fs.appendFileSync(args.history, `${JSON.stringify(results)}\n`);
-    const taken = args.json === '-' || args.markdown === '-';
+    if (args.html !== undefined) {
+      const history = args.history === undefined ? [] : readHistory(args.history);
+      writeTo(args.html, await renderReport(benchReport(results, history)));
+    }
+    const taken = [args.json, args.markdown, args.html].includes('-');
     if (!args.quiet && !taken) process.stdout.write(resultsText(results));
   } catch (error) {
     throw abort.signal.aborted ? abort.signal.reason : error;
@@ -104,7 +118,7 @@ export async function benchCommand(
   }
 }
 
-function writeTo(path: string | undefined, text: string): void {
+export function writeTo(path: string | undefined, text: string): void {
   if (path === undefined) return;
   const out = new OutputFile(path);
   out.writeText(text);
@@ -154,6 +168,7 @@ export function addBench(program: Command, version: string): void {
     .option('--json <FILE>', 'results as JSON (docs/bench.schema.json)')
     .option('--markdown <FILE>', 'results as Markdown')
     .option('--history <FILE>', 'append the results to FILE, as one line of JSON')
+    .option('--html <FILE>', 'a report with charts, the history among them, as one HTML file')
     .option('--quiet', 'no table, no progress')
     .action((names: string[], o: BenchArguments) =>
       benchCommand(names.includes('all') ? WORKLOADS.map((w) => w.name) : names, o, version),

@@ -12,10 +12,11 @@ import { compareTimes, type TimingVerdict } from '../compare/timing.js';
 import { tablesFor } from '../generate/tables.js';
 import { SERVER_PORT, traffic } from '../generate/traffic.js';
 import { writeCapture } from '../generate/write.js';
-import { OutputFile } from '../pcap/output-file.js';
-import { type BenchArguments, benchOptions } from './bench.js';
+import { comparisonReport } from '../report/compare.js';
+import { renderReport } from '../report/lazy.js';
+import { type BenchArguments, benchOptions, writeTo } from './bench.js';
 import { changedWorkload } from './generate.js';
-import { UsageError, wholeNumber } from './options.js';
+import { UsageError, usage, wholeNumber } from './options.js';
 import { InterruptedError, workersOf } from './replay.js';
 
 export interface CompareArguments extends BenchArguments {
@@ -60,7 +61,7 @@ export async function compareCommand(
     throw new UsageError(`--notice ${o.notice} must be more than --tolerance ${o.tolerance}`);
   }
   const names = [baseText, candidateText].map((text) => usage(() => parseSide(text)));
-  const limits = { tolerance: o.tolerance / 100, notice: o.notice / 100 };
+  const limits = limitsOf(o);
   const comparison: Comparison = {
     format: 'shardtrack-compare',
     version: 1,
@@ -119,7 +120,7 @@ export async function compareCommand(
       });
       verdict = comparison.timing.verdict;
     }
-    return finish(comparison, verdict, o);
+    return await finish(comparison, verdict, o);
   } catch (error) {
     throw abort.signal.aborted ? abort.signal.reason : error;
   } finally {
@@ -129,14 +130,7 @@ export async function compareCommand(
   }
 }
 
-/** Mistakes of the user. */
-function usage<T>(run: () => T): T {
-  try {
-    return run();
-  } catch (error) {
-    throw new UsageError((error as Error).message);
-  }
-}
+const limitsOf = (o: CompareArguments) => ({ tolerance: o.tolerance / 100, notice: o.notice / 100 });
 
 async function inputOf(o: CompareArguments, folder: string, sides: readonly Side[]): Promise<Input> {
   const workers = workersOf(o);
@@ -186,21 +180,16 @@ function specOf(side: Side, { spec }: Input): BenchSpec {
 }
 
 /** Writes the report; returns the exit code. */
-function finish(c: Comparison, verdict: TimingVerdict | null, o: CompareArguments): number {
-  if (o.json !== undefined) writeTo(o.json, `${JSON.stringify(c, null, 2)}\n`);
-  if (o.markdown !== undefined) writeTo(o.markdown, comparisonMarkdown(c));
-  if (!o.quiet && o.json !== '-' && o.markdown !== '-') process.stdout.write(comparisonText(c));
+async function finish(c: Comparison, verdict: TimingVerdict | null, o: CompareArguments): Promise<number> {
+  writeTo(o.json, `${JSON.stringify(c, null, 2)}\n`);
+  writeTo(o.markdown, comparisonMarkdown(c));
+  if (o.html !== undefined) writeTo(o.html, await renderReport(comparisonReport(c, limitsOf(o))));
+  if (!o.quiet && ![o.json, o.markdown, o.html].includes('-')) process.stdout.write(comparisonText(c));
   if (verdict === 'slower') return o.exitSlower;
   const { results } = c;
   if (results !== null && results.packets.different + results.connections.different > 0)
     return o.exitDifferent;
   return verdict === "can't tell" ? o.exitUnknown : 0;
-}
-
-function writeTo(file: string, text: string): void {
-  const out = new OutputFile(file);
-  out.writeText(text);
-  out.finish();
 }
 
 function percentage(text: string): number {
@@ -235,6 +224,7 @@ export function addCompare(program: Command): void {
     .option('--exit-different <CODE>', 'exit code of other results, unless slower', code, 3)
     .option('--json <FILE>', 'the comparison as JSON')
     .option('--markdown <FILE>', 'the comparison as Markdown')
+    .option('--html <FILE>', 'the comparison as one HTML file with charts')
     .option('--quiet', 'no report, no progress')
     .action(async (base: string, candidate: string, o: CompareArguments) => {
       process.exitCode = await compareCommand(base, candidate, o);

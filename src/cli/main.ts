@@ -22,6 +22,7 @@ import {
   wholeNumber,
 } from './options.js';
 import { InterruptedError, type ReplayArguments, replayCommand } from './replay.js';
+import { addReport } from './report.js';
 import { type TraceArguments, traceCommand } from './trace.js';
 
 const EXIT_FAILED = 1;
@@ -99,6 +100,7 @@ program
     "the workers' flow caches at the end, as dpctl/dump-flows: depends on the number of workers",
   )
   .option('--stats <FILE>', 'statistics as JSON')
+  .option('--html <FILE>', 'a report with charts over capture time, as one HTML file')
   .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
   .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
   .option('--strict', 'drop packets whose ct(commit) is refused (the table or the zone is full)')
@@ -188,6 +190,7 @@ program
 addGenerate(program);
 addBench(program, version);
 addCompare(program);
+addReport(program);
 
 const flows = program.command('flows').description('work on flow tables without packets');
 flows

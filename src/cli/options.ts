@@ -8,6 +8,15 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
+/** Runs what fails by mistakes of the user only. */
+export function usage<T>(run: () => T): T {
+  try {
+    return run();
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
 /** `PORT=FILE` or, for outputs, `FILE.pcapng`. */
 export interface PortFile {
   port: number | null;

@@ -13,6 +13,8 @@ import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.
 import { MergedSource } from '../pcap/merge.js';
 import { openCapture } from '../pcap/open.js';
 import { OutputFile } from '../pcap/output-file.js';
+import { renderReport } from '../report/lazy.js';
+import { replayReport, Timeline } from '../report/replay.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { parseTables, readText } from './flows.js';
 import { type PortFile, UsageError } from './options.js';
@@ -37,6 +39,7 @@ export interface ReplayArguments {
   dumpGroups?: string;
   dpflows?: string;
   stats?: string;
+  html?: string;
   comments?: boolean;
   workers: number | 'auto';
   maxConns?: number;
@@ -79,6 +82,8 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     const statsFile = open(args.stats, files);
     const dpflows = open(args.dpflows, files);
     const log = open(args.eventsLog, files);
+    const html = open(args.html, files);
+    const timeline = html === null ? null : new Timeline();
     const refusals: string[] = [];
     const result = await replay({
       source,
@@ -96,14 +101,17 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       onFlowRemoved: (line) => log?.writeText(`${line}\n`),
       strict: args.strict,
       dpflows: args.dpflows !== undefined,
-      sinks,
+      sinks: timeline === null ? sinks : [...sinks, timeline],
       maxConns: args.maxConns,
       rssKey: args.rssKey,
       window: args.window,
       vector: args.vector,
       jitter: args.jitter,
       fault: args.fault,
-      progress: (_packets, bytes) => bar?.update(bytes),
+      progress: (_packets, bytes, coordinator) => {
+        bar?.update(bytes);
+        timeline?.look(coordinator);
+      },
       signal: abort.signal,
     });
     bar?.stop();
@@ -116,6 +124,10 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     groupsDump?.writeText(result.dumpGroups());
     if (dpflows !== null) for (const line of result.dpflows()) dpflows.writeText(`${line}\n`);
     statsFile?.writeText(`${JSON.stringify(stats, null, 2)}\n`);
+    if (html !== null && timeline !== null) {
+      timeline.finish(result.census());
+      html.writeText(await renderReport(replayReport(stats, timeline, factsOf(args, paths))));
+    }
     for (const notice of result.notices) {
       process.stderr.write(`shardtrack: warning: ${notice.file}: byte ${notice.offset}: ${notice.message}\n`);
     }
@@ -139,6 +151,18 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
+}
+
+/** What a report says about the input. */
+function factsOf(args: ReplayArguments, paths: readonly string[]): [string, string][] {
+  const { flows, groups, events } = args;
+  const facts: [string, string][] = [
+    ['Captures', paths.join(', ')],
+    ['Flow table', flows ?? 'built in: everything is tracked'],
+  ];
+  if (groups !== undefined) facts.push(['Groups', groups]);
+  if (events !== undefined) facts.push(['Events', events]);
+  return facts;
 }
 
 /** Refused events that are told one by one; the log has all. */
@@ -267,6 +291,7 @@ function outputs(args: ReplayArguments): string[] {
     args.controller,
     args.conntrack,
     args.stats,
+    args.html,
     args.eventsLog,
     args.dumpFlows,
     args.dumpGroups,

@@ -17,7 +17,7 @@ export interface Comparison {
   stored: StoredComparison | null;
 }
 
-const TITLES: Record<string, string> = {
+export const TITLES: Record<string, string> = {
   time: 'time by the clock',
   main: 'processor time, main thread',
   others: 'processor time, workers',
@@ -51,7 +51,7 @@ const markdown: Writer = {
 const escaped = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
 const count = (n: number) => n.toLocaleString('en-US');
 /** No ratio beyond this is worth its digits. */
-const MUCH = 10;
+export const MUCH = 10;
 const percent = (ratio: number) =>
   ratio > MUCH
     ? `more than ${MUCH} times`
@@ -115,13 +115,14 @@ function resultsReport({ packets, causes, connections }: ResultsComparison, w: W
       count(g.connections),
       g.difference,
       `${g.first.packet}`,
-      tupleOf((g.first.base ?? g.first.candidate) as string),
+      connectionText((g.first.base ?? g.first.candidate) as string),
     ]);
   parts.push(w.table(['connections', 'difference', 'first made by packet', 'which'], rows));
   return parts.join('');
 }
 
-function tupleOf(line: string): string {
+/** A connection as `--conntrack FILE.ndjson` has it, for people. */
+export function connectionText(line: string): string {
   const { protocol, zone, orig } = JSON.parse(line) as {
     protocol: string;
     zone: number;
@@ -135,7 +136,7 @@ function timingReport(t: TimingComparison, w: Writer): string {
   const rows = Object.entries(t.ratios).map(([name, r]) => [TITLES[name], percent(r.ratio), interval(r)]);
   const counters = Object.keys(t.counts.base)
     .filter((name) => !['parked', 'vectors'].includes(name))
-    .filter((name) => differ(t.counts.base[name], t.counts.candidate[name]))
+    .filter((name) => isNotable(t.counts.base[name], t.counts.candidate[name]))
     .map((name) => [name, ...[t.counts.base, t.counts.candidate].map((c) => (c[name] * 1e6).toFixed(0))]);
   const parts = [
     w.heading(`Time: ${t.verdict}`),
@@ -149,7 +150,7 @@ function timingReport(t: TimingComparison, w: Writer): string {
 }
 
 /** By more than a hundredth: which cache answers depends on the schedule too, a little. */
-function differ(a: number, b: number): boolean {
+export function isNotable(a: number, b: number): boolean {
   return Math.abs(a - b) > 0.01 * Math.max(a, b);
 }
 

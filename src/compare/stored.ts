@@ -2,7 +2,7 @@
  *  differences can be told; the intervals say how large. */
 import fs from 'node:fs';
 import { mean, sampleVariance } from 'simple-statistics';
-import { type BenchResults, type Environment, RESULTS_VERSION } from '../bench/results.js';
+import { type BenchResults, checkResults, type Environment } from '../bench/results.js';
 import { studentQuantile } from '../bench/statistics.js';
 import { judge, type Ratio, type TimingVerdict } from './timing.js';
 
@@ -19,18 +19,7 @@ const FIELDS = { time: 'nsPerPacket', cpu: 'cpuNsPerPacket' } as const;
 
 /** Throws Error naming the file. */
 export function readResults(path: string): BenchResults {
-  let results: Partial<BenchResults>;
-  try {
-    results = JSON.parse(fs.readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new Error(`${path}: ${(error as Error).message}`);
-  }
-  if (results.format !== 'shardtrack-bench' || results.version !== RESULTS_VERSION) {
-    throw new Error(
-      `${path}: these are no results of shardtrack bench of version ${RESULTS_VERSION}; expected what --json wrote`,
-    );
-  }
-  return results as BenchResults;
+  return checkResults(fs.readFileSync(path, 'utf8'), path);
 }
 
 export function compareStored(

@@ -15,6 +15,7 @@ import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '../pcap/types.js';
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
+import { census } from './census.js';
 import { Collector, type Tally, type VerdictSink } from './collector.js';
 import type { Coordinator } from './coordinator.js';
 import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from './dump.js';
@@ -118,6 +119,8 @@ export interface ReplayResult {
   /** Makes the lines of dump-conntrack, -m unless told otherwise; or the table as lines of JSON. */
   dump: (options?: DumpOptions) => string[];
   dumpJson: () => string[];
+  /** How many live connections there are at the end in each state. */
+  census: () => Map<string, number>;
   /** As dump-flows prints the flow tables at the end. */
   dumpFlows: () => string;
   /** As dump-groups and dump-group-stats print the groups. */
@@ -527,6 +530,7 @@ class Run {
           connectionJson(c, end, firstNs, coordinator.limits.limitOf(c.zone)),
         );
       },
+      census: () => census(partitions, end),
       dumpFlows: () => dumpFlows(pipeline, selectAll(catchAll()), end),
       dumpGroups: () => dumpGroups(pipeline, null) + dumpGroupStats(pipeline, null, end),
       dpflows: () => dumpDpFlows(fabric.megaflows, end),

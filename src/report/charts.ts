@@ -66,6 +66,16 @@ function optionsOf(chart: Chart, width: number): Plot.PlotOptions {
   }
 }
 
+/** Decades beyond which only powers of ten are marked. */
+const FEW_DECADES = 1.5;
+
+/** Marks of an axis with the values from `low` to `high`. */
+function ticksOf(scale: 'linear' | 'log' | undefined, width: number, low: number, high: number) {
+  if (scale !== 'log' || !(low > 0) || Math.log10(high / low) < FEW_DECADES) return ticks(width);
+  const from = Math.ceil(Math.log10(low));
+  return Array.from({ length: Math.floor(Math.log10(high)) - from + 1 }, (_, i) => 10 ** (from + i));
+}
+
 const ticks = (width: number) => (width < 500 ? 4 : 8);
 const plain = { tickFormat: numberText, labelArrow: 'none' } as const;
 
@@ -178,7 +188,17 @@ function histogram(chart: Histogram, width: number): Plot.PlotOptions {
     marginLeft: 58,
     marginBottom: 42,
     marginTop: 30,
-    x: { ...plain, label: chart.x.label, type: chart.x.scale ?? 'linear', ticks: ticks(width) },
+    x: {
+      ...plain,
+      label: chart.x.label,
+      type: chart.x.scale ?? 'linear',
+      ticks: ticksOf(
+        chart.x.scale,
+        width,
+        Math.min(...chart.bins.map((b) => b.from)),
+        Math.max(...chart.bins.map((b) => b.to)),
+      ),
+    },
     y: { ...plain, label: chart.count, grid: true, ticks: 5, zero: true },
     marks: [
       Plot.rectY(chart.bins, {
@@ -197,7 +217,13 @@ function histogram(chart: Histogram, width: number): Plot.PlotOptions {
 }
 
 function history(chart: History, width: number): Plot.PlotOptions {
-  const runs = chart.runs.map((r, i) => ({ ...r, i: i + 1 }));
+  const domain = domainOf(chart.runs.map((r) => r.value));
+  const runs = chart.runs.map((r, i) => ({
+    ...r,
+    i: i + 1,
+    low: Math.max(r.low, domain[0]),
+    high: Math.min(r.high, domain[1]),
+  }));
   const starts = [0, ...chart.changes];
   const levels = starts.map((from, k) => {
     const to = starts[k + 1] ?? runs.length;
@@ -217,7 +243,7 @@ function history(chart: History, width: number): Plot.PlotOptions {
       domain: [0.5, runs.length + 0.5],
       ticks: Math.min(runs.length, ticks(width)),
     },
-    y: { ...plain, label: chart.value, grid: true, ticks: 5 },
+    y: { ...plain, label: chart.value, grid: true, ticks: 5, domain },
     marks: [
       Plot.ruleX(runs, { x: 'i', y1: 'low', y2: 'high', stroke: colour(0), strokeOpacity: 0.6 }),
       Plot.dot(runs, { x: 'i', y: 'value', fill: colour(0), r: 3 }),
@@ -226,6 +252,14 @@ function history(chart: History, width: number): Plot.PlotOptions {
       Plot.text(changes, { x: 'x', text: 'label', frameAnchor: 'top', dy: -12 }),
     ],
   };
+}
+
+/** Room for the values and their changes: what is not sure about a single run may go beyond it. */
+function domainOf(values: readonly number[]): [number, number] {
+  if (values.length === 0) return [0, 1];
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const room = Math.max(0.3 * (high - low), 0.02 * Math.abs(high));
+  return [low - room, high + room];
 }
 
 /** The numbers of a chart. Of long ones every so many rows, which the caption says. */

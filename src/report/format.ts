@@ -24,3 +24,12 @@ export function cellText(cell: Cell): string {
   if (cell === null) return '–';
   return typeof cell === 'number' ? numberText(cell) : cell;
 }
+
+/** `0.051` is +5.1 %. */
+export function percentText(share: number): string {
+  return `${share < 0 ? '−' : '+'}${Math.abs(share * 100).toFixed(1)} %`;
+}
+
+export function rangeText(low: number, high: number): string {
+  return `${numberText(low)} to ${numberText(high)}`;
+}

@@ -29,6 +29,7 @@ test('bench: results fit the schema, as JSON, as Markdown, as a line of history'
   const { status, out, err } = cli(
     ...['tcp', '--packets', '5000', '--connections', '100', '--workers', '1', ...short],
     ...['--json', file('r.json'), '--markdown', file('r.md'), '--history', file('h.ndjson')],
+    ...['--html', file('r.html')],
   );
   assert.equal(status, 0, err);
   const results = JSON.parse(fs.readFileSync(file('r.json'), 'utf8')) as BenchResults;
@@ -41,6 +42,22 @@ test('bench: results fit the schema, as JSON, as Markdown, as a line of history'
   assert.ok(p.mpps > 0 && p.counts.commits > 0 && p.counts.microflowHits > 0);
   assert.ok(p.vector !== null && p.vector.p50 > 0 && p.vector.p99 <= p.vector.max * 1.01);
   assert.ok(p.commit !== null && p.commit.count > 0);
+  const { series, states, byWorker } = p;
+  for (const list of Object.values(series)) assert.equal(list.length, series.clock.length);
+  assert.ok(series.clock.length > 1 && series.clock.every((at, i) => i === 0 || at > series.clock[i - 1]));
+  assert.ok(states.clock.length > 1 && states.connections.ESTABLISHED.length === states.clock.length);
+  assert.equal(byWorker.length, 1);
+  assert.equal(byWorker[0].packets, p.packets);
+  assert.ok((byWorker[0].busy as number) > 0 && (byWorker[0].busy as number) <= 1);
+  const html = fs.readFileSync(file('r.html'), 'utf8');
+  for (const caption of [
+    'Throughput over capture time',
+    'Latency of a vector',
+    'Connections by state',
+    'Load of each',
+  ]) {
+    assert.ok(html.includes(caption), caption);
+  }
   assert.equal(p.workers, 1);
   assert.ok(Math.abs(summary.mpps.mean - p.mpps) < 1e-9);
 });
@@ -57,6 +74,36 @@ test('bench: captures, without workers', () => {
   assert.equal(p.workers, 0);
   assert.equal(p.vector, null);
   assert.ok(p.packets > 0);
+});
+
+test('report: a history and results, as text and HTML, and as exit code', () => {
+  const file = (name: string) => path.join(folder, name);
+  const report = (...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [CLI, 'report', ...args]);
+    return { status, out: stdout.toString(), err: stderr.toString() };
+  };
+  const [line] = fs.readFileSync(file('h.ndjson'), 'utf8').split('\n');
+  const history = Array.from({ length: 16 }, (_, i) => {
+    const run = JSON.parse(line) as BenchResults;
+    const { cpuNsPerPacket } = run.workloads[0].summary;
+    cpuNsPerPacket.mean *= (i < 8 ? 1 : 1.2) + 0.002 * (i % 3);
+    return `${JSON.stringify(run)}\n`;
+  });
+  fs.writeFileSync(file('long.ndjson'), history.join(''));
+  const { status, out, err } = report(
+    '--history',
+    file('long.ndjson'),
+    '--html',
+    file('long.html'),
+    '--fail-on-change',
+  );
+  assert.equal(status, 1, err);
+  assert.match(out, /^tcp: \+(19|20|21)\.\d % processor time since run 9 of 16/);
+  assert.match(fs.readFileSync(file('long.html'), 'utf8'), /tcp: processor time a packet, run after run/);
+  assert.equal(report(file('r.json'), '--history', file('h.ndjson'), '--fail-on-change').status, 0);
+  assert.equal(report().status, 2);
+  assert.match(report('--history', file('none')).err, /none: there is no such file/);
+  assert.match(report(file('r.md')).err, /r\.md: /);
 });
 
 test('bench: mistakes end with 2 and say what would be right', () => {

@@ -45,6 +45,8 @@ test('compare: a flow table that lets less through is reviewed by its effect', (
     '3',
     '--json',
     json,
+    '--html',
+    path.join(folder, 'review.html'),
   );
   assert.equal(status, 3, err);
   const { results } = JSON.parse(fs.readFileSync(json, 'utf8')) as Comparison;
@@ -60,6 +62,9 @@ test('compare: a flow table that lets less through is reviewed by its effect', (
   assert.equal(gone.difference, 'only in base');
   assert.equal(results.connections.base - results.connections.candidate, gone.connections);
   assert.match(out, /of 3,138 packets differ/);
+  const html = fs.readFileSync(path.join(folder, 'review.html'), 'utf8');
+  assert.match(html, /Cause 1: .* packets; base: .*in_port=1, priority 100/);
+  assert.match(html, /only in base/);
 });
 
 test('compare: another spelling of the same table makes no difference', () => {
@@ -83,7 +88,7 @@ test('compare: two pairs of processes say nothing yet about time, but all about 
   const { status, out, err } = cli(
     ...[root, root, '--only', 'time', '--workload', 'udp', '--packets', '2000', '--workers', '1'],
     ...['--slices', '4', '--slice', '5', '--pairs', '2', '--warmup-ms', '50', '--exit-unknown', '9'],
-    ...['--json', json],
+    ...['--json', json, '--html', path.join(folder, 'time.html')],
   );
   assert.equal(status, 9, err);
   assert.match(out, /Time: can't tell/);
@@ -93,6 +98,9 @@ test('compare: two pairs of processes say nothing yet about time, but all about 
   assert.deepEqual(timing!.workers, { base: 1, candidate: 1 });
   assert.ok(timing!.counts.base.microflowHits > 0.1);
   assert.deepEqual(timing!.counts.base.commits, timing!.counts.candidate.commits);
+  const html = fs.readFileSync(path.join(folder, 'time.html'), 'utf8');
+  assert.match(html, /Time: can&#39;t tell/);
+  assert.match(html, /Each pair of processes by itself/);
 });
 
 test('compare: the places to slow down on purpose are there', async () => {
