@@ -25,7 +25,7 @@ export interface Collections {
 
 export interface ShardReport {
   id: number;
-  /** Nanoseconds a vector, and between the request for a connection and its answer. */
+  /** Nanoseconds a vector, and a commit: until the record is made, or the request for it answered. */
   vectors: RecordableHistogram;
   commits: RecordableHistogram;
   /** Milliseconds spent in vectors. */
@@ -57,6 +57,7 @@ export class MeasuredShard extends Shard {
   private readonly asked = new Map<PacketContext, number>();
   private collections: CollectionCounter | null = null;
   private busyMs = 0;
+  private reservedMs = 0;
 
   constructor(init: ShardInit, measure: Measure) {
     super(init);
@@ -85,6 +86,18 @@ export class MeasuredShard extends Shard {
     this.busyMs += ms;
     this.vectors.record(nanoseconds(ms));
     return busy;
+  }
+
+  /** Plain connections are made here, at once. */
+  override reserve(ctx: PacketContext): number {
+    if (this.collections === null) return super.reserve(ctx);
+    this.reservedMs = performance.now();
+    return super.reserve(ctx);
+  }
+
+  override made(ctx: PacketContext, slot: number, hash: number): void {
+    super.made(ctx, slot, hash);
+    if (this.collections !== null) this.commits.record(nanoseconds(performance.now() - this.reservedMs));
   }
 
   override commit(ctx: PacketContext, request: CommitRequest): number {

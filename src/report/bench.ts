@@ -200,7 +200,8 @@ function latency(processes: readonly ProcessResult[], kind: 'vector' | 'commit')
     else bin.n += n;
   }
   const mean = (q: 'p50' | 'p99') => parts.reduce((sum, p) => sum + p[q], 0) / parts.length;
-  const what = kind === 'vector' ? 'a vector' : 'a commit, from the request for a connection to its answer';
+  const what =
+    kind === 'vector' ? 'a vector' : 'a commit: until the connection is made, or the request for it answered';
   return {
     kind: 'histogram',
     caption: `Latency of ${what}, all processes`,
