@@ -10,6 +10,8 @@ import { Pipeline } from '../openflow/tables.js';
 import { Translator } from '../openflow/translate.js';
 import type { RuleNames } from '../output/records/columns.js';
 import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
+import { compileFilter } from '../pcap/filter.js';
+import { FilteredSource } from '../pcap/filtered.js';
 import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.js';
 import { findCaptures } from './inputs.js';
 import { type Reconciliation, reconcile } from './reconcile.js';
@@ -44,6 +46,8 @@ export interface AnalyzeOptions
   > {
   /** Files, folders, patterns; `-` is standard input. */
   paths: readonly string[];
+  /** Only packets that pass count: an expression of pcap-filter(7), as far as docs/analyze.md says. */
+  filter?: string;
   /** A flow table, as text for `ovs-ofctl add-flows`, or ready. Default: every connection is tracked in zone 0. */
   flows?: string | Tables;
   /** Which port a packet arrives on. Default: interface k of its capture is port k + 1. */
@@ -65,7 +69,7 @@ export interface Analysis {
 }
 
 /** Reads captures as one timeline, and gives out a record for each connection. Rejects with FlowSyntaxError for a
- *  mistake in the table, with Error for a path that names nothing; damaged captures are in `files`. */
+ *  mistake in the table, with FilterSyntaxError for one in the filter, with Error for a path that names nothing; damaged captures are in `files`. */
 export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
   const { paths, passedOver } = await findCaptures(options.paths);
   const { flows } = options;
@@ -73,7 +77,9 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
   const ruleOf = ruleNames(tables.pipeline);
   const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
   const arena = new SegmentArena(segments, DEFAULT_SEGMENT_BYTES);
-  const source = await Timeline.of(paths, arena);
+  const filter = options.filter === undefined ? null : compileFilter(options.filter);
+  const timeline = await Timeline.of(paths, arena);
+  const source = filter === null ? timeline : new FilteredSource(timeline, filter, arena);
   const summarizer = new Summarizer(ruleOf);
   const result = await replay({
     source,
@@ -97,8 +103,9 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
       options.onRecord?.(record, ruleOf);
     },
   });
-  const { reports: files } = source;
-  const reconciliation = reconcile(files, result, summarizer.counted);
+  const { reports: files } = timeline;
+  const filtered = source instanceof FilteredSource ? source.filtered : { packets: 0, bytes: 0 };
+  const reconciliation = reconcile(files, result, summarizer.counted, filtered);
   return { files, passedOver, reconciliation, summary: summarizer.summary(), result };
 }
 

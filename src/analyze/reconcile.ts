@@ -37,15 +37,17 @@ export function reconcile(
   files: readonly CaptureReport[],
   result: ReplayResult,
   records: Amount & { connections: number },
+  filtered: Amount,
 ): Reconciliation {
   const { tallies: t } = result;
   const all = [
     ...NAMES,
     ...INVALID_REASONS.map((reason, i) => [CATEGORY.INVALID_0 + i, `invalid: ${reason}`] as const),
   ];
-  const rows = all
-    .map(([category, name]) => ({ name, packets: t.packets[category], bytes: t.bytes[category] }))
-    .filter((row) => row.packets > 0);
+  const rows = [
+    ...all.map(([category, name]) => ({ name, packets: t.packets[category], bytes: t.bytes[category] })),
+    { name: 'left out by the filter', ...filtered },
+  ].filter((row) => row.packets > 0);
   const captured = sum(files);
   const repeated = { packets: t.repeatedPackets, bytes: t.repeatedBytes };
   const counted = sum(rows);

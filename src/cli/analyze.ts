@@ -17,6 +17,7 @@ import {
   type RecordSink,
   ZeekRecords,
 } from '../output/records/sinks.js';
+import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { UsageError } from './options.js';
@@ -27,6 +28,7 @@ export interface AnalyzeArguments {
   out: RecordOutput[];
   report?: string;
   sql?: string;
+  filter?: string;
   flows?: string;
   groups?: string;
   meters?: string;
@@ -71,6 +73,8 @@ export function collectRecordOutput(value: string, before: RecordOutput[]): Reco
 /** Runs the command; resolves to the exit code. Throws as `replayCommand` does. */
 export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
   checkOutputs(args);
+  // Before anything is opened.
+  if (args.filter !== undefined) compileFilter(args.filter);
   const { paths } = await findCaptures(args.paths).catch((error: Error) => {
     throw new UsageError(error.message);
   });
@@ -97,6 +101,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
     const report = args.report === undefined ? null : new OutputFile(args.report);
     const analysis = await analyze({
       paths: args.paths,
+      filter: args.filter,
       flows: tables,
       events: tables.events,
       portMap: portMap({ captures: paths, in: [], inside: args.inside }),

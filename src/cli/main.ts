@@ -5,6 +5,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { MOST_CONNS } from '../coordinator/appctl.js';
 import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
+import { FilterSyntaxError } from '../pcap/filter.js';
 import { type AnalyzeArguments, analyzeCommand, collectRecordOutput } from './analyze.js';
 import { addBench } from './bench.js';
 import { addCompare } from './compare.js';
@@ -139,6 +140,10 @@ program
     '--sql <QUERY>',
     'print what DuckDB answers, which knows the records as the table connections (needs @duckdb/node-api)',
   )
+  .option(
+    '--filter <EXPRESSION>',
+    "only packets that pass, in the language of tcpdump (docs/analyze.md), such as 'tcp port 443'",
+  )
   .option('--top <N>', 'rows of each table of the summary', wholeNumber(0, 1000), 10)
   .option('--inside <CIDR,...>', 'these sources arrive on port 1, all others on port 2', parseInside)
   .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
@@ -240,5 +245,5 @@ function report(error: unknown): number {
     return EXIT_USAGE;
   }
   process.stderr.write(`shardtrack: ${error instanceof Error ? error.message : String(error)}\n`);
-  return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
+  return error instanceof UsageError || error instanceof FilterSyntaxError ? EXIT_USAGE : EXIT_FAILED;
 }

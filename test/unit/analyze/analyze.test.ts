@@ -265,3 +265,24 @@ test('inputs: files once each, folders below, names in the order that people cou
   await assert.rejects(names('y-*.pcap'), /no file matches the pattern/);
   await assert.rejects(findCaptures([files({ 'a.txt': 'x' })]), /no capture is in the folder/);
 });
+
+test('analyze: a filter leaves packets out, and they are a row of the reconciliation', async () => {
+  const packets = randomTraffic(new Random(5), { packets: 400 }).map((p) => ({ ...p, port: 1 }));
+  packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
+  const at = files({ 'all.pcap': pcapFile(packets, NANO) });
+  const all = await records([at]);
+  const udp = await records([at], { filter: 'udp or icmp' });
+  const rest = await records([at], { filter: 'not (udp or icmp)', workers: 1 });
+  const row = ({ analysis }: { analysis: Analysis }) =>
+    analysis.reconciliation.rows.find((r) => r.name === 'left out by the filter');
+  assert.deepEqual(udp.analysis.reconciliation.captured, all.analysis.reconciliation.captured);
+  assert.equal(row(all), undefined);
+  // Both leave out what is too short to tell.
+  assert.ok(row(udp)!.packets + row(rest)!.packets >= packets.length);
+  const long = row(await records([at], { filter: 'greater 100' }))!;
+  assert.equal(long.packets + row(await records([at], { filter: 'less 99' }))!.packets, packets.length);
+  assert.ok(udp.lines.length > 5 && rest.lines.length > 5);
+  assert.ok(udp.lines.every((line) => /"protocol":"(udp|icmp)"/.test(line)));
+  assert.ok(rest.lines.every((line) => !/"protocol":"(udp|icmp)"/.test(line)));
+  await assert.rejects(records([at], { filter: 'port x' }), /column 6: "x" is no port/);
+});
