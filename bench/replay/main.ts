@@ -143,10 +143,13 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     captures,
     out: [],
   });
-  const workers = ordering.mode === 'inline' ? 0 : args.workers;
-  const steered = ordering.mode === 'steered';
+  const inline = args.workers === 0;
+  const steered = ordering.mode === 'steered' && !inline;
+  const shared = steered || ordering.mode === 'parallel';
+  const workers = shared ? args.workers : 0;
   const fabric = new Fabric({
     workers,
+    vectors: !inline,
     steered,
     slots: n,
     arena: loaded.arena,
@@ -164,7 +167,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     fabric.reassembly,
   );
   const { packets } = fabric;
-  const { homes, answers } = prepare(fabric, loaded, workers, ordering, steered);
+  const { homes, answers } = prepare(fabric, loaded, workers, ordering, shared);
   // In steered mode what is in HASH changes.
   const hashes = packets.hash.slice();
   fabric.start(collector);
@@ -193,7 +196,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
   };
   const turn = () => {
     fabric.sweep(SWEEP_SLICE);
-    if (workers === 0) {
+    if (inline) {
       for (let i = 0; i < BURST; i++) {
         stamp();
         collector.dispatched++;
@@ -299,14 +302,10 @@ function prepare(
   loaded: Loaded,
   workers: number,
   ordering: Ordering,
-  steered: boolean,
+  shared: boolean,
 ): { homes: Uint8Array; answers: Uint8Array } {
   const { packets } = fabric;
-  const lockstep = ordering.mode !== 'parallel' && !steered;
-  const steering = new Steering(
-    new Toeplitz(DEFAULT_RSS_KEY),
-    defaultIndirection(lockstep ? 1 : Math.max(1, workers)),
-  );
+  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(Math.max(1, workers)));
   const view = new DataView(loaded.arena);
   const homes = new Uint8Array(loaded.n);
   const answers = new Uint8Array(loaded.n);
@@ -322,7 +321,7 @@ function prepare(
     packets.sec[i] = loaded.sec[i];
     packets.nsec[i] = loaded.nsec[i];
     steering.locate(view, loaded.off[i], loaded.len[i]);
-    packets.hash[i] = lockstep ? 0 : steering.hash;
+    packets.hash[i] = shared ? steering.hash : 0;
     homes[i] = steering.home;
     answers[i] = steering.mayAnswer(view) ? 1 : 0;
   }

@@ -59,8 +59,10 @@ export class Resident {
   readonly collector: Collector;
   /** Packets of a round. */
   readonly n: number;
+  /** Threads: none if packets must run in input order. */
   readonly workers: number;
-  /** Milliseconds spent in each of MAIN_STAGES. Inline, all counts as dispatch. */
+  private readonly inline: boolean;
+  /** Milliseconds spent in each of MAIN_STAGES. Without threads, what they would do counts as dispatch. */
   readonly stages = new Float64Array(MAIN_STAGES.length);
   private readonly homes: Uint8Array;
   /** In steered mode: what each packet's HASH comes from, and whether it may be an answer. */
@@ -75,10 +77,13 @@ export class Resident {
 
   constructor({ loaded, pipeline, ports, ordering }: Prepared, o: ResidentOptions) {
     this.n = loaded.n;
-    this.workers = ordering.mode === 'inline' ? 0 : o.workers;
-    const steered = ordering.mode === 'steered';
+    this.inline = o.workers === 0;
+    const steered = ordering.mode === 'steered' && !this.inline;
+    const shared = steered || ordering.mode === 'parallel';
+    this.workers = shared ? o.workers : 0;
     this.fabric = new Fabric({
       workers: this.workers,
+      vectors: !this.inline,
       steered,
       slots: loaded.n,
       arena: loaded.arena,
@@ -99,8 +104,8 @@ export class Resident {
       reassembly,
     );
     this.answers = new Uint8Array(loaded.n);
-    this.alone = steered && this.workers > 0 ? aloneIn(loaded, ordering) : new Uint8Array(loaded.n);
-    this.homes = this.fill(loaded, ordering, steered || ordering.mode === 'parallel');
+    this.alone = steered ? aloneIn(loaded, ordering) : new Uint8Array(loaded.n);
+    this.homes = this.fill(loaded, ordering, shared);
     // In steered mode what is in HASH changes.
     this.hashes = packets.hash.slice();
     this.most = Math.min(loaded.n, DEFAULT_WINDOW);
@@ -110,13 +115,12 @@ export class Resident {
   }
 
   /** Fills the descriptor rows; returns each packet's home. */
-  private fill(loaded: Loaded, ordering: Ordering, shares: boolean): Uint8Array {
-    const lockstep = !shares;
+  private fill(loaded: Loaded, ordering: Ordering, shared: boolean): Uint8Array {
     const { packets } = this.fabric;
     const homes = new Uint8Array(loaded.n);
     const steering = new Steering(
       new Toeplitz(DEFAULT_RSS_KEY),
-      defaultIndirection(lockstep ? 1 : Math.max(1, this.workers)),
+      defaultIndirection(Math.max(1, this.workers)),
     );
     const view = new DataView(loaded.arena);
     steering.targets = ordering.targets;
@@ -126,7 +130,7 @@ export class Resident {
       packets.capLen[i] = packets.wireLen[i] = loaded.len[i];
       packets.inPort[i] = loaded.port[i];
       steering.locate(view, loaded.off[i], loaded.len[i]);
-      packets.hash[i] = lockstep ? 0 : steering.hash;
+      packets.hash[i] = shared ? steering.hash : 0;
       homes[i] = steering.home;
       this.answers[i] = steering.mayAnswer(view) ? 1 : 0;
     }
@@ -164,7 +168,7 @@ export class Resident {
     };
     fabric.sweep(SWEEP_SLICE);
     lap(SWEEP);
-    if (this.workers === 0) {
+    if (this.inline) {
       for (let i = Math.min(BURST, end - this.seq); i > 0; i--) {
         this.dispatch();
         collector.drain();

@@ -122,6 +122,7 @@ function counts(rows: Record<string, number>): string {
 export function summaryText(stats: Stats): string {
   const { traffic, run } = stats;
   const { ct } = traffic;
+  const inOrder = run.ordering === 'lockstep' || run.ordering === 'inline';
   const outputs = Object.entries(traffic.out).map(
     ([port, t]) => `${port === '65534' ? 'LOCAL' : `port ${port}`} ${count(t.packets)}`,
   );
@@ -148,9 +149,11 @@ export function summaryText(stats: Stats): string {
     ],
     [
       'threads',
-      run.workers === 0 || run.ordering === 'inline'
+      run.workers === 0
         ? 'none: everything inline'
-        : `${plural(run.workers, 'worker')}: ${run.by_worker.map((w) => `${(w.share * 100).toFixed(1)} %`).join(', ')}`,
+        : inOrder
+          ? 'none: all on the main thread, in vectors'
+          : `${plural(run.workers, 'worker')}: ${run.by_worker.map((w) => `${(w.share * 100).toFixed(1)} %`).join(', ')}`,
     ],
     [
       'flow cache',
@@ -171,9 +174,7 @@ export function summaryText(stats: Stats): string {
   if (events.done + events.refused > 0) {
     rows.push(['events', `${count(events.done)} done, ${count(events.refused)} refused`]);
   }
-  if (run.ordering === 'lockstep' && run.workers > 1) {
-    rows.push(['note', `the flow table ${run.ordering_reason}: all packets went to one home, in order`]);
-  } else if (run.ordering === 'inline' && run.workers > 0) {
+  if (inOrder && run.workers > 0) {
     rows.push([
       'note',
       `the flow table ${run.ordering_reason}: all packets ran on the main thread, in order`,

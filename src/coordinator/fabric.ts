@@ -1,27 +1,24 @@
 /** The worker threads as the main thread sees them: shared memory, rings, requests and answers. The
  *  replay and the benchmark drive it; both dispatch packets into it and collect what comes out.
  *
- *  With no workers the engine runs here, in order, and the coordinator answers it at once: the reference
- *  that every other number of workers must agree with. */
+ *  With no workers the datapath runs here and the coordinator answers it at once: a packet at a time, the reference
+ *  that everything else must agree with (reference.ts), or a vector at a time (lane.ts). */
 import { fileURLToPath } from 'node:url';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { KEY_WORDS } from '../classifier/flow-key.js';
-import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
+import type { Megaflow } from '../classifier/megaflow.js';
 import { Arrival, FRAGMENT_HELD, Reassembly } from '../conntrack/ipf.js';
 import {
   allocateEnded,
   allocatePartition,
-  Partition,
   type PartitionMemory,
   PartitionWriter,
 } from '../conntrack/partition.js';
 import { allocateTimeouts } from '../conntrack/timeouts.js';
-import type { PacketContext } from '../datapath/context.js';
-import { COMMIT_CONN, COMMIT_NAT, type CommitRequest, type ControlPlane } from '../datapath/control.js';
-import { Engine } from '../datapath/engine.js';
-import { FrameChunk, FrameStore } from '../datapath/frames.js';
-import { Recorder, TALLY_WORDS } from '../datapath/recorder.js';
+import { COMMIT_CONN, COMMIT_NAT } from '../datapath/control.js';
+import { FrameChunk } from '../datapath/frames.js';
+import { TALLY_WORDS } from '../datapath/recorder.js';
 import {
   FRAGMENT_ANSWER,
   FRAGMENT_HEADER,
@@ -41,8 +38,7 @@ import {
   type ShardInit,
   writeLayout,
 } from '../datapath/shard.js';
-import { STAT, STAT_WORDS } from '../datapath/stats.js';
-import { VerdictTable } from '../datapath/verdicts.js';
+import { STAT_WORDS } from '../datapath/stats.js';
 import type { Pipeline } from '../openflow/tables.js';
 import type { Translator } from '../openflow/translate.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
@@ -67,8 +63,12 @@ import {
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
 import { Coordinator } from './coordinator.js';
+import { arrive, Direct } from './direct.js';
 import { explain } from './explain.js';
 import { type Ask, Homes } from './homes.js';
+import { Lane } from './lane.js';
+import type { LocalDatapath } from './local.js';
+import { Reference } from './reference.js';
 
 /** Packets that a worker takes from its ring at a time. */
 export const DEFAULT_VECTOR = 256;
@@ -84,6 +84,8 @@ const NONE: readonly number[] = [];
 export interface FabricOptions {
   /** 0: everything on this thread. */
   workers: number;
+  /** Without workers: a vector at a time. */
+  vectors?: boolean;
   /** One partition for all workers, and homes that connections change (homes.ts). */
   steered?: boolean;
   /** Packets in flight at most: rows of the descriptor columns. */
@@ -145,6 +147,8 @@ export interface Completions {
   template(worker: number, id: number, words: Int32Array): void;
   chunk(worker: number, id: number, chunk: FrameChunk): void;
   complete(worker: number, slots: Int32Array, n: number): void;
+  /** Emits what is complete and in turn. False if that was nothing. */
+  drain(): boolean;
 }
 
 /** One worker's rings, from this side. */
@@ -184,7 +188,7 @@ interface Ordered {
   words: Int32Array;
 }
 
-export class Fabric implements ControlPlane {
+export class Fabric {
   readonly packets: PacketColumns;
   readonly coordinator: Coordinator;
   readonly pipeline: Pipeline;
@@ -221,11 +225,9 @@ export class Fabric implements ControlPlane {
   private tasks: Promise<unknown>[] = [];
   private random: number;
 
-  // Inline.
-  private engine: Engine | null = null;
-  private ctx: PacketContext | null = null;
-  private verdicts = new VerdictTable();
-  private recorder: Recorder | null = null;
+  /** Without workers. */
+  private readonly local: LocalDatapath | null = null;
+  private readonly direct: Direct;
   private epoch = 0;
   /** Generation of the tables that caches know of. */
   private generation: number;
@@ -241,6 +243,7 @@ export class Fabric implements ControlPlane {
       ignoreChecksums: false,
       dpflows: false,
       records: false,
+      vectors: false,
       seed: (Math.random() * 0x100000000) | 0,
       jitter: 0,
       ...options,
@@ -269,13 +272,15 @@ export class Fabric implements ControlPlane {
     // Slots in limbo can't be used yet: as many more as there can be commits before the epoch moves on.
     const capacity = Math.max(o.maxConns, o.capacity ?? 0) + o.slots + 4 * MAX_PARKED + MAX_GRANTED;
     const partitions: PartitionWriter[] = [];
+    const stats: SharedArrayBuffer[] = [];
+    const tallies: SharedArrayBuffer[] = [];
     const timeouts = allocateTimeouts();
     for (let id = 0; id < homes; id++) {
       let partition = this.partitions[0];
       if (!o.steered) {
         partition = allocatePartition(capacity, o.seed, timeouts, o.records);
         const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
-        // Inline, nothing is searched for while the coordinator is at work.
+        // On this thread nothing is searched for while the coordinator is at work.
         const epoch = o.workers === 0 ? () => ++this.epoch : () => Atomics.load(this.ctl, epochAt);
         this.partitions.push(partition);
         partitions.push(new PartitionWriter(partition, epoch));
@@ -288,10 +293,13 @@ export class Fabric implements ControlPlane {
         partition = { ...partition, ended: allocateEnded() };
         partitions[0].share(partition.ended);
       }
-      const stats = new SharedArrayBuffer(STAT_WORDS * 8);
-      this.stats.push(new Float64Array(stats));
-      const tallies = o.records ? new SharedArrayBuffer(TALLY_WORDS * 8) : null;
-      if (tallies !== null) this.tallies.push(new Float64Array(tallies));
+      stats.push(new SharedArrayBuffer(STAT_WORDS * 8));
+      this.stats.push(new Float64Array(stats[id]));
+      if (o.records) {
+        tallies.push(new SharedArrayBuffer(TALLY_WORDS * 8));
+        this.tallies.push(new Float64Array(tallies[id]));
+      }
+      if (o.workers === 0) break;
       const channel = new MessageChannel();
       const init: ShardInit = {
         id,
@@ -300,8 +308,8 @@ export class Fabric implements ControlPlane {
         slots: o.slots,
         partition,
         ctl,
-        stats,
-        tallies,
+        stats: stats[id],
+        tallies: tallies[id] ?? null,
         work: WordRing.allocate(o.slots + 1),
         done: WordRing.allocate(o.slots + 1),
         requests: WordRing.allocate(REQUEST_RING_WORDS),
@@ -317,21 +325,24 @@ export class Fabric implements ControlPlane {
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
         fault: id === 0 ? (o.fault ?? null) : null,
       };
-      if (o.workers === 0) {
-        channel.port1.close();
-        this.startInline(init);
-        break;
-      }
       this.inits.push(init);
       this.links.push(new Link(init, channel.port1));
     }
     this.coordinator = new Coordinator(partitions, o.translator, o.ports, o.maxConns);
+    const { coordinator, packets, pipeline } = this;
+    this.direct = new Direct(coordinator, pipeline, packets, this.reassembly, o.arena);
+    if (o.workers === 0) {
+      const { vectors, arena, vector, strict, ignoreChecksums, dpflows, jitter } = o;
+      const options = { arena, vector, strict, ignoreChecksums, dpflows, jitter, packets, pipeline };
+      const memory = { partition: this.partitions[0], stats: stats[0], tallies: tallies[0] ?? null };
+      const local = { ...options, ...memory, control: this.direct };
+      this.local = vectors ? new Lane(local) : new Reference(local);
+    }
     if (!o.steered) {
       for (const [id, link] of this.links.entries()) this.grant(link, id);
       return;
     }
     this.finished = new Int32Array(o.workers).fill(-1);
-    const { coordinator, packets } = this;
     this.homes = new Homes(
       packets,
       new Directory(o.slots, o.seed),
@@ -361,31 +372,14 @@ export class Fabric implements ControlPlane {
   /** Vectors that each worker had finished then. */
   private finished = new Int32Array(0);
 
-  private startInline(init: ShardInit): void {
-    const frames = new FrameStore((id, sab) => this.completions!.chunk(0, id, new FrameChunk(sab)));
-    this.engine = new Engine(
-      new Partition(init.partition),
-      new MegaflowCache(),
-      this,
-      frames,
-      init.arena,
-      this.packets,
-      this.stats[0],
-    );
-    this.engine.tracker.strict = init.strict;
-    this.engine.tracker.ignoreChecksums = init.ignoreChecksums;
-    if (init.tallies !== null) {
-      const { partition, tracker } = this.engine;
-      this.recorder = new Recorder(partition, this.packets, init.arena, tracker, init.tallies);
-    }
-    this.ctx = this.engine.newContext();
-  }
-
   /** Starts the threads. */
   start(completions: Completions): void {
     this.completions = completions;
     completions.bridge = this.coordinator;
-    if (this.workers === 0) return;
+    if (this.local !== null) {
+      this.local.completions = completions;
+      return;
+    }
     this.pool = new Piscina({
       filename: this.entry.file,
       workerData: this.entry.data,
@@ -404,8 +398,8 @@ export class Fabric implements ControlPlane {
   /** Hands the packet in `slot` to its home; to none at -1. Its row must be complete. */
   dispatch(slot: number, home: number): void {
     if (home < 0) return;
-    if (this.workers === 0) {
-      this.runInline(slot);
+    if (this.local !== null) {
+      this.local.take(slot);
       return;
     }
     const link = this.links[home];
@@ -413,8 +407,9 @@ export class Fabric implements ControlPlane {
     if (link.nBatch === DISPATCH_BATCH) this.flushLink(link, home);
   }
 
-  /** Publishes what has been dispatched. */
+  /** Publishes what has been dispatched; without workers, runs it. */
   flush(): void {
+    this.local?.finish();
     this.links.forEach((link, home) => {
       if (link.nBatch > 0) this.flushLink(link, home);
     });
@@ -449,6 +444,7 @@ export class Fabric implements ControlPlane {
   poll(): boolean {
     let any = false;
     const { links } = this;
+    if (links.length === 0) return false;
     // Test only: workers in random order, and sometimes not at all.
     const first = this.random === 0 ? 0 : this.next() % links.length;
     for (let i = 0; i < links.length; i++) {
@@ -639,7 +635,7 @@ export class Fabric implements ControlPlane {
     const hash = this.homes === null ? packets.hash[slot] : 0;
     arrival.packet(words.subarray(key, key + KEY_WORDS), words[payload + 2], hash);
     arrival.home = worker;
-    const answer = this.arrive(packets.clock[slot]);
+    const answer = arrive(reassembly, arrival, packets.clock[slot]);
     const { completed } = reassembly;
     const size = completed.reduce(
       (n, { bytes }) => n + FRAGMENT_ANSWER + KEY_WORDS + (((bytes?.length ?? 0) + 3) >> 2),
@@ -657,14 +653,6 @@ export class Fabric implements ControlPlane {
       new Uint8Array(out.buffer, out.byteOffset + r * 4).set(bytes);
       r += (bytes.length + 3) >> 2;
     }
-    return answer;
-  }
-
-  /** The fragment in `arrival` is in ct() at `now`. */
-  private arrive(now: number): number {
-    const answer = this.reassembly.arrive(this.arrival, now);
-    // What goes on is counted with the verdict.
-    if (answer === FRAGMENT_HELD) this.reassembly.expire(now, 1);
     return answer;
   }
 
@@ -750,7 +738,7 @@ export class Fabric implements ControlPlane {
     if (generation === this.generation) return;
     this.generation = generation;
     Atomics.store(this.ctl, CTL_GENERATION, generation);
-    this.engine?.megaflows.clear();
+    this.local?.forget();
   }
 
   /** Whether `tidy` is due. */
@@ -766,7 +754,7 @@ export class Fabric implements ControlPlane {
     if (this.tidied === this.generation) return;
     this.tidied = this.generation;
     // Workers empty their caches before their next packet.
-    this.engine?.megaflows.clear();
+    this.local?.forget();
     this.translator.forget();
   }
 
@@ -795,11 +783,12 @@ export class Fabric implements ControlPlane {
   /** dpctl/ct-{en,dis}able-tcp-seq-chk; only while no packet is in flight. */
   setSequenceCheck(on: boolean): void {
     Atomics.store(this.ctl, CTL_NO_SEQ_CHECK, on ? 0 : 1);
-    if (this.engine !== null) this.engine.tracker.checkSequence = on;
+    if (this.local !== null) this.local.checkSequence = on;
   }
 
   /** Counters of all workers together (see STAT), and of each. */
   counters(): { total: Float64Array; byWorker: Float64Array[] } {
+    this.local?.account();
     const total = new Float64Array(STAT_WORDS);
     for (const stats of this.stats) for (let i = 0; i < STAT_WORDS; i++) total[i] += stats[i];
     return { total, byWorker: this.stats };
@@ -820,8 +809,7 @@ export class Fabric implements ControlPlane {
         if ('megaflows' in got.message) this.megaflows.push(got.message.megaflows as Megaflow[]);
       }
     }
-    if (this.engine !== null && this.megaflows.length === 0)
-      this.megaflows.push(this.engine.megaflows.entries());
+    if (this.local !== null && this.megaflows.length === 0) this.megaflows.push(this.local.megaflows());
     for (const link of this.links) link.port.close();
   }
 
@@ -839,80 +827,8 @@ export class Fabric implements ControlPlane {
       arena,
       checkSequence: Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0,
       strict,
-      fragment: (ctx, zone) => this.fragment(ctx, zone),
+      fragment: (ctx, zone) => this.direct.fragment(ctx, zone),
     });
-  }
-
-  // ---- inline: the coordinator as the engine's control plane ----
-
-  private runInline(slot: number): void {
-    const ctx = this.ctx!;
-    const engine = this.engine!;
-    engine.begin(ctx, slot);
-    engine.partition.refresh();
-    if (!engine.run(ctx))
-      throw new Error('datapath: a packet waits although the coordinator answers at once');
-    const known = this.verdicts.size;
-    const id = this.verdicts.intern(ctx);
-    if (id === known) this.completions!.template(0, id, this.verdicts.template(id));
-    this.recorder?.done(ctx, id, this.verdicts);
-    this.packets.verdict[slot] = id;
-    this.packets.frameChunk[slot] = ctx.firstChunk;
-    this.packets.frameOff[slot] = ctx.firstRecord;
-    this.popped[0] = slot;
-    this.completions!.complete(0, this.popped, 1);
-  }
-
-  upcall(ctx: PacketContext): Int32Array {
-    this.stats[0][STAT.UPCALLS]++;
-    const { program, mask } = this.coordinator.translate(ctx.key);
-    return this.engine!.megaflows.insert(ctx.key, mask, program).program;
-  }
-
-  reserve(): number {
-    return this.homes === null && this.coordinator.commitsFreely(1) ? this.coordinator.reserve(0) : -1;
-  }
-
-  made(ctx: PacketContext, slot: number, hash: number): void {
-    const { hot, hotF64 } = this.engine!.partition;
-    const c = slot << CONN.shift;
-    const expires = hotF64[(c + CONN.at.EXPIRES) >> 1];
-    this.coordinator.made(0, slot, hash, hot[c + CONN.at.ZONE_PROTO], expires, ctx.now);
-    this.engine!.partition.refresh();
-  }
-
-  commit(ctx: PacketContext, request: CommitRequest): number {
-    const slot = this.coordinator.commit(0, request.words, 0, this.packets.seq[ctx.slot], ctx.now);
-    this.engine!.partition.refresh();
-    return slot;
-  }
-
-  normal(ctx: PacketContext): boolean {
-    ctx.answerPorts.length = 0;
-    ctx.answer = this.coordinator.normal(ctx.key, ctx.now, ctx.answerPorts);
-    return true;
-  }
-
-  change(ctx: PacketContext, id: number): void {
-    this.pipeline.execute(id, ctx.now);
-    this.revalidate();
-  }
-
-  meter(ctx: PacketContext, id: number): boolean {
-    return this.pipeline.meter(id, ctx.len, ctx.now);
-  }
-
-  fragment(ctx: PacketContext, zone: number): boolean {
-    const { arrival } = this;
-    arrival.u8 = ctx.u8;
-    arrival.view = ctx.view;
-    arrival.off = ctx.off;
-    arrival.len = ctx.len;
-    arrival.layout.copy(ctx.layout);
-    arrival.packet(ctx.key, zone, this.packets.hash[ctx.slot]);
-    ctx.answer = this.arrive(ctx.now);
-    ctx.fragments = this.reassembly.completed;
-    return true;
   }
 
   // ---- test only ----

@@ -57,7 +57,7 @@ export interface ReplayOptions {
   ports: readonly number[];
   translator: Translator;
   workers: number;
-  /** What the flow table needs. Inline, `workers` is not looked at. */
+  /** What the flow table needs. If its packets must run in order, workers stay away (lane.ts). */
   ordering: Ordering;
   events?: readonly ControlEvent[];
   /** Takes a line of the events log for every flow with send_flow_rem that goes. */
@@ -150,9 +150,9 @@ export async function replay(options: ReplayOptions): Promise<ReplayResult> {
 class Run {
   readonly fabric: Fabric;
   private readonly options: ReplayOptions;
-  /** Everything to one home, in order. */
-  private readonly lockstep: boolean;
   private readonly steered: boolean;
+  /** A packet at a time: the reference. */
+  private readonly inline: boolean;
   /** The packet dispatched last is one that is alone in flight, in steered mode. */
   private alone = false;
   private readonly collector: Collector;
@@ -181,12 +181,14 @@ class Run {
     const { mode } = options.ordering;
     // Records of connections count packets as they are run, and what has been run may have to be forgotten.
     this.steered = mode === 'steered' && options.workers > 0 && options.onRecord === undefined;
-    this.lockstep = mode !== 'parallel' && !this.steered;
-    const workers = options.ordering.mode === 'inline' ? 0 : options.workers;
+    const inOrder = mode !== 'parallel' && !this.steered;
+    const workers = inOrder ? 0 : options.workers;
+    this.inline = options.workers === 0;
     const slots = options.window ?? DEFAULT_WINDOW;
     const { arena } = options;
     this.fabric = new Fabric({
       workers,
+      vectors: options.workers > 0,
       steered: this.steered,
       slots,
       arena: arena.sab,
@@ -234,7 +236,7 @@ class Run {
       };
       options.onFlowRemoved?.(noteJson(time, 'flow_removed', flowRemovedText(rule, reason, now)));
     };
-    const homes = this.lockstep || this.steered ? 1 : Math.max(1, workers);
+    const homes = this.steered ? 1 : Math.max(1, workers);
     this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
     this.steering.reassembles = mode === 'parallel' && options.ordering.tracks;
     this.steering.targets = options.ordering.targets;
@@ -248,10 +250,8 @@ class Run {
     let breath = began;
     for (;;) {
       let busy = this.fill();
-      if (fabric.workers > 0) {
-        fabric.flush();
-        if (fabric.poll()) busy = true;
-      }
+      fabric.flush();
+      if (fabric.poll()) busy = true;
       if (this.drain()) busy = true;
       if (collector.inFlight === 0 && this.fence()) busy = true;
       if (this.ended && collector.inFlight === 0) break;
@@ -335,7 +335,7 @@ class Run {
       this.dispatch();
       n++;
       // Inline, the packet is done: free its slot.
-      if (fabric.workers === 0) this.drain();
+      if (this.inline) this.drain();
     }
     return n > 0;
   }
@@ -480,11 +480,7 @@ class Run {
   private steer(slot: number, view: DataView, off: number, len: number): number {
     const { fabric, steering } = this;
     const { packets, workers } = fabric;
-    if (workers > 0 && this.lockstep) {
-      packets.hash[slot] = 0;
-      return 0;
-    }
-    // Inline, the hash matters to fragments alone.
+    // Without workers, the hash matters to fragments alone.
     if (workers === 0 && !(steering.reassembles && steering.mayBeFragment(view, off, len))) return 0;
     steering.locate(view, off, len);
     const { homes } = fabric;

@@ -269,6 +269,7 @@ export class Engine {
           this.control.change(ctx, program[pc + 1]);
           break;
         case OP_METER:
+          ctx.foldable = false;
           ctx.pc = pc + 2;
           if (this.control.meter(ctx, program[pc + 1])) break;
           ctx.reason = DROP_METER;

@@ -383,13 +383,18 @@ export class MicroflowCache {
     this.bucketMask = (indexWords(FIRST_ENTRIES) >> BUCKET_SHIFT) - 1;
   }
 
+  /** Forgets everything if a connection has got the tuple of another. A thread that commits by itself asks after
+   *  each; all others see it when a vector is staged. */
+  noticeConflicts(): void {
+    if (this.partition.conflicts === this.conflicts) return;
+    this.conflicts = this.partition.conflicts;
+    this.clear();
+  }
+
   /** Stages 1 to 4 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */
   stage(slots: Int32Array, n: number): void {
     const { partition, staging, found } = this;
-    if (partition.conflicts !== this.conflicts) {
-      this.conflicts = partition.conflicts;
-      this.clear();
-    }
+    this.noticeConflicts();
     staging.parse(slots, n);
     const { entries, index, bucketMask } = this;
     const { hashes } = staging;

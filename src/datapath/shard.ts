@@ -10,7 +10,7 @@
  *
  *  docs/architecture.md, "The thread protocol", has the order of publications. */
 import type { MessagePort } from 'node:worker_threads';
-import { FLOW, KEY_WORDS, OFPP_NORMAL } from '../classifier/flow-key.js';
+import { KEY_WORDS } from '../classifier/flow-key.js';
 import type { Fragment } from '../conntrack/ipf.js';
 import { MESSAGE_HEADER, MessageReader, MessageWriter, WordRing } from '../rings/words.js';
 import {
@@ -31,10 +31,10 @@ import {
   CTL_STOP,
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
-import { FrameLayout, isPartialVlan } from '../wire/extract.js';
+import { FrameLayout } from '../wire/extract.js';
 import { type PacketContext, WAIT_NONE, WAIT_NORMAL, WAIT_TURN, WAIT_UPCALL } from './context.js';
 import { type CommitRequest, MAX_COMMIT_WORDS, PENDING } from './control.js';
-import { DROP_NO_OUTPUT, MAX_PROGRAM_WORDS, OP_END } from './program.js';
+import { MAX_PROGRAM_WORDS } from './program.js';
 import { STAT } from './stats.js';
 import { VectorLoop, type VectorOptions } from './vectors.js';
 
@@ -71,9 +71,6 @@ export const ORDERED_HEADER = 2;
 /** Words of MSG_FRAGMENT between ORDERED_HEADER and key, and in front of each key of its answer. */
 export const FRAGMENT_HEADER = 8;
 export const FRAGMENT_ANSWER = 5;
-const { IN_PORT, VLAN_0 } = FLOW;
-/** With twice so many elements of `PacketContext.outs`, all ports still fit in (MAX_OUTPUTS). */
-const MOST_OUTS = 256;
 /** Longest message from the coordinator. */
 export const MAX_REPLY_WORDS = MESSAGE_HEADER + 2 * KEY_WORDS + MAX_PROGRAM_WORDS;
 /** Packets that may wait for the coordinator at a time. */
@@ -750,38 +747,12 @@ export class Shard extends VectorLoop {
   }
 
   normal(ctx: PacketContext): boolean {
-    if (this.isSwitchedLater(ctx)) {
-      ctx.answer = 0;
-      ctx.answerPorts.length = 1;
-      ctx.answerPorts[0] = OFPP_NORMAL;
-      return true;
-    }
+    if ((this.input === null || isFinal(ctx)) && this.switchesLater(ctx)) return true;
     const at = this.requests.begin(MSG_NORMAL, this.tokenOf(ctx), ORDERED_HEADER + KEY_WORDS);
     this.requests.words[at] = ctx.slot;
     this.requests.words[at + 1] = ctx.isLastRequest ? 1 + ctx.nCt / 2 : 0;
     this.requests.words.set(ctx.key, at + ORDERED_HEADER);
     return false;
-  }
-
-  /** Whether nothing depends on where `normal` sends the packet: then the collector switches it in its turn, and it
-   *  waits for nothing. */
-  private isSwitchedLater(ctx: PacketContext): boolean {
-    const { key, program, pc } = ctx;
-    const tag = key[VLAN_0];
-    return (
-      program![pc] === OP_END &&
-      program![pc + 1] === DROP_NO_OUTPUT &&
-      ctx.isAlone &&
-      ctx.cut === 0 &&
-      ctx.nOuts < MOST_OUTS &&
-      key[IN_PORT] === this.packets.inPort[ctx.slot] &&
-      // A priority tag is taken off.
-      (tag & 0x1fff) !== 0x1000 &&
-      !isPartialVlan(key) &&
-      (this.input === null || isFinal(ctx)) &&
-      // A connection's record says why its packets were dropped.
-      (this.recorder === null || ctx.nSeen === 0)
-    );
   }
 
   change(): void {

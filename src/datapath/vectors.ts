@@ -4,17 +4,24 @@
  *  differ in where packets come from, in how the coordinator is asked, and in where verdicts go.
  *
  *  Writer of the packets' VERDICT and FRAME_* columns and of its counters: the thread that it runs on. */
+import { FLOW, OFPP_NORMAL } from '../classifier/flow-key.js';
 import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
 import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
+import { isPartialVlan } from '../wire/extract.js';
 import type { PacketContext } from './context.js';
 import type { CommitRequest, ControlPlane } from './control.js';
 import { Engine } from './engine.js';
 import { FrameStore } from './frames.js';
 import { coveredBy, MicroflowCache } from './microflow.js';
+import { DROP_NO_OUTPUT, OP_END } from './program.js';
 import { Recorder } from './recorder.js';
 import { STAT } from './stats.js';
 import { VerdictTable } from './verdicts.js';
+
+const { IN_PORT, VLAN_0 } = FLOW;
+/** With twice so many elements of `PacketContext.outs`, all ports still fit in (MAX_OUTPUTS). */
+const MOST_OUTS = 256;
 
 export interface VectorOptions {
   arena: SharedArrayBuffer;
@@ -42,7 +49,7 @@ export abstract class VectorLoop implements ControlPlane {
   /** Microflow hits by verdict template, not yet in the counters. */
   private hits = new Int32Array(64);
   /** Keeps records of connections, if they are asked for. */
-  protected readonly recorder: Recorder | null = null;
+  private readonly recorder: Recorder | null = null;
   private readonly dpflows: boolean;
   /** With `dpflows`, the megaflows behind microflow entries, by their tags. */
   private behind: Megaflow[][] = [];
@@ -93,7 +100,7 @@ export abstract class VectorLoop implements ControlPlane {
   }
 
   /** Drops what was cached of older tables, whatever is under way. */
-  protected forget(): void {
+  forget(): void {
     this.microflows.clear();
     this.engine.megaflows.clear();
     this.behind = [];
@@ -111,18 +118,37 @@ export abstract class VectorLoop implements ControlPlane {
   protected abstract flush(): boolean;
 
   abstract upcall(ctx: PacketContext): Int32Array | null;
-  /** -1 here: whoever can reserve slots says so. */
-  reserve(_ctx: PacketContext): number {
-    return -1;
-  }
-  made(_ctx: PacketContext, _slot: number, _hash: number): void {
-    throw new Error('datapath: no slot has been reserved');
-  }
+  abstract reserve(ctx: PacketContext): number;
+  abstract made(ctx: PacketContext, slot: number, hash: number): void;
   abstract commit(ctx: PacketContext, request: CommitRequest): number;
   abstract normal(ctx: PacketContext): boolean;
   abstract change(ctx: PacketContext, id: number): void;
   abstract meter(ctx: PacketContext, id: number): boolean;
   abstract fragment(ctx: PacketContext, zone: number): boolean;
+
+  /** Whether nothing depends on where `normal` sends the packet: then the collector switches it in its turn, and it
+   *  waits for nothing. */
+  protected switchesLater(ctx: PacketContext): boolean {
+    const { key, program, pc } = ctx;
+    const tag = key[VLAN_0];
+    const later =
+      program![pc] === OP_END &&
+      program![pc + 1] === DROP_NO_OUTPUT &&
+      ctx.isAlone &&
+      ctx.cut === 0 &&
+      ctx.nOuts < MOST_OUTS &&
+      key[IN_PORT] === this.packets.inPort[ctx.slot] &&
+      // A priority tag is taken off.
+      (tag & 0x1fff) !== 0x1000 &&
+      !isPartialVlan(key) &&
+      // A connection's record says why its packets were dropped.
+      (this.recorder === null || ctx.nSeen === 0);
+    if (!later) return false;
+    ctx.answer = 0;
+    ctx.answerPorts.length = 1;
+    ctx.answerPorts[0] = OFPP_NORMAL;
+    return true;
+  }
 
   /** The packets in `slots[0..n)` through the datapath; the last stage in input order. */
   protected runVector(slots: Int32Array, n: number): void {
