@@ -20,8 +20,8 @@ import {
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
 import type { PrefixSet } from '../wire/cidr.js';
-import { UsageError } from './options.js';
-import { InterruptedError, loadPipeline, portMap, workersOf } from './replay.js';
+import { InterruptedError, UsageError } from './options.js';
+import { loadPipeline, portMap, workersOf } from './replay.js';
 
 export interface AnalyzeArguments {
   paths: string[];

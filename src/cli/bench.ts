@@ -12,6 +12,7 @@ import { renderReport } from '../report/lazy.js';
 import { changedWorkload, type WorkloadChanges, workloadOptions } from './generate.js';
 import {
   collectIn,
+  InterruptedError,
   type PortFile,
   parseInside,
   parsePortList,
@@ -20,7 +21,7 @@ import {
   usage,
   wholeNumber,
 } from './options.js';
-import { InterruptedError, loadPipeline, workersOf } from './replay.js';
+import { loadPipeline, workersOf } from './replay.js';
 
 export interface BenchArguments extends WorkloadChanges {
   capture: string[];

@@ -16,8 +16,8 @@ import { comparisonReport } from '../report/compare.js';
 import { renderReport } from '../report/lazy.js';
 import { type BenchArguments, benchOptions, writeTo } from './bench.js';
 import { changedWorkload } from './generate.js';
-import { UsageError, usage, wholeNumber } from './options.js';
-import { InterruptedError, workersOf } from './replay.js';
+import { InterruptedError, UsageError, usage, wholeNumber } from './options.js';
+import { workersOf } from './replay.js';
 
 export interface CompareArguments extends BenchArguments {
   workload: string;

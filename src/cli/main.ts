@@ -1,19 +1,15 @@
 #!/usr/bin/env node
 /** The command line: arguments in, exit code out. */
 import fs from 'node:fs';
+import * as module from 'node:module';
 import { Command, CommanderError, Option } from 'commander';
-import { MOST_CONNS } from '../coordinator/appctl.js';
-import { EventError } from '../coordinator/events.js';
 import { FlowSyntaxError } from '../openflow/types.js';
-import { FilterSyntaxError } from '../pcap/filter.js';
-import { type AnalyzeArguments, analyzeCommand, collectRecordOutput } from './analyze.js';
-import { addBench } from './bench.js';
-import { addCompare } from './compare.js';
-import { checkFlows, formatFlows, readText } from './flows.js';
-import { addGenerate } from './generate.js';
+import { MOST_CONNS } from '../shm/layouts.js';
+import type { AnalyzeArguments } from './analyze.js';
 import {
   collectIn,
   collectOut,
+  InterruptedError,
   parseFault,
   parseInside,
   parsePortList,
@@ -22,12 +18,14 @@ import {
   UsageError,
   wholeNumber,
 } from './options.js';
-import { InterruptedError, type ReplayArguments, replayCommand } from './replay.js';
-import { addReport } from './report.js';
-import { type TraceArguments, traceCommand } from './trace.js';
+import type { ReplayArguments } from './replay.js';
+import type { TraceArguments } from './trace.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
+
+/** Node 22 and later keep the compiled code of the modules loaded from here on (module.enableCompileCache). */
+(module as { enableCompileCache?: () => void }).enableCompileCache?.();
 
 const { version } = JSON.parse(
   fs.readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'),
@@ -58,171 +56,29 @@ const program = new Command('shardtrack')
   .exitOverride()
   .configureHelp({ helpWidth: 100 });
 
-program
-  .command('replay')
-  .description('replay captures through a flow table')
-  .argument(
-    '[capture...]',
-    'pcap or pcapng, compressed (gzip, zstd, lz4, xz) or not, - for standard input; arrives on port 1 (pcapng: interface k on port k+1)',
-  )
-  .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
-  .option(
-    '--inside <CIDR,...>',
-    'for captures of both directions: these sources arrive on port 1, all others on port 2',
-    parseInside,
-  )
-  .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
-  .option(
-    '--flows <FILE>',
-    'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)',
-  )
-  .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
-  .option('--meters <FILE>', 'meters as for ovs-ofctl add-meter, one a line')
-  .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
-  .option('--events-log <FILE>', 'NDJSON of what each event printed, or why it was refused')
-  .option(
-    '--out <PORT=FILE|FILE.pcapng>',
-    'what a port sent as pcap, or all ports as pcapng (repeatable)',
-    collectOut,
-    [],
-  )
-  .option('--controller <FILE>', 'what went to the controller, as pcap')
-  .option('--comments', 'give packets in FILE.pcapng their verdict as a comment')
-  .option('--verdicts <FILE>', 'NDJSON, one line a packet')
-  .option('--frame-hashes', 'in --verdicts, a hash of every frame that was sent')
-  .option(
-    '--conntrack <FILE>',
-    'the connection table at the end: as dpctl/dump-conntrack -m, or in FILE.ndjson or .json as a line of JSON each',
-  )
-  .option('--dump-flows <FILE>', 'the flow tables at the end, as ovs-ofctl dump-flows')
-  .option('--dump-groups <FILE>', 'the groups at the end, as dump-groups and dump-group-stats')
-  .option(
-    '--dpflows <FILE>',
-    "the workers' flow caches at the end, as dpctl/dump-flows: depends on the number of workers",
-  )
-  .option('--stats <FILE>', 'statistics as JSON')
-  .option('--html <FILE>', 'a report with charts over capture time, as one HTML file')
-  .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
-  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
-  .option('--strict', 'drop packets whose ct(commit) is refused (the table or the zone is full)')
-  .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
-  .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
-  .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))
-  .option(
-    '--jitter <SEED>',
-    'random delays between threads, to show that nothing depends on them',
-    wholeNumber(1, 0x7fffffff),
-  )
-  .addOption(
-    new Option('--fault <KIND@N>', 'test only: the first worker fails').argParser(parseFault).hideHelp(),
-  )
-  .option('--quiet', 'no progress bar, no summary')
-  .addHelpText('after', EXAMPLES)
-  .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {
-    process.exitCode = await replayCommand({ ...options, captures }, version);
-  });
-
-program
-  .command('analyze')
-  .description('connection records of captures: files, folders, patterns, sets that rotate, as one timeline')
-  .argument(
-    '<path...>',
-    'captures as for replay; folders, with all captures below; patterns; - for standard input',
-  )
-  .option(
-    '-o, --out <FILE|FORMAT=FILE>',
-    'records by the ending of the name (.ndjson, .csv, .parquet, .ipfix, .log for Zeek), or ndjson=, csv=, zeek=, parquet=, ipfix=, conntrack= (as conntrack -L), dpctl= (as dump-conntrack -m); - is standard output (repeatable)',
-    collectRecordOutput,
-    [],
-  )
-  .option('--report <FILE>', 'summary, reconciliation and state of each file as JSON')
-  .option(
-    '--sql <QUERY>',
-    'print what DuckDB answers, which knows the records as the table connections (needs @duckdb/node-api)',
-  )
-  .option(
-    '--filter <EXPRESSION>',
-    "only packets that pass, in the language of tcpdump (docs/analyze.md), such as 'tcp port 443'",
-  )
-  .option('--top <N>', 'rows of each table of the summary', wholeNumber(0, 1000), 10)
-  .option('--inside <CIDR,...>', 'these sources arrive on port 1, all others on port 2', parseInside)
-  .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
-  .option(
-    '--flows <FILE>',
-    'flow table as for ovs-ofctl add-flows (default: everything is tracked, in zone 0)',
-  )
-  .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
-  .option('--meters <FILE>', 'meters as for ovs-ofctl add-meter, one a line')
-  .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
-  .option(
-    '--ignore-checksums',
-    'take checksums for right, as in captures of hosts that leave them to the card',
-  )
-  .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
-  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
-  .option('--jitter <SEED>', 'as for replay', wholeNumber(1, 0x7fffffff))
-  .option('--quiet', 'no progress, no summary')
-  .action(async (paths: string[], options: Omit<AnalyzeArguments, 'paths'>) => {
-    process.exitCode = await analyzeCommand({ ...options, paths });
-  });
-
-program
-  .command('trace')
-  .description('say why a packet goes where it goes: tables, rules, connections, buckets, megaflow')
-  .argument('[capture...]', 'as for replay; all packets before the traced one have their effect')
-  .option(
-    '--packet <K>',
-    'number of the packet of the captures, from 1',
-    wholeNumber(1, Number.MAX_SAFE_INTEGER),
-  )
-  .option(
-    '--flow <FLOW>',
-    "a packet described as a match, such as 'in_port=1,tcp,nw_src=10.0.0.1,tp_dst=80'; comes after the captures",
-  )
-  .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
-  .option('--inside <CIDR,...>', 'as for replay', parseInside)
-  .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
-  .option('--flows <FILE>', 'flow table as for ovs-ofctl add-flows')
-  .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
-  .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
-  .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
-  .option('--strict', 'as for replay')
-  .option('--workers <N|auto>', 'worker threads for the packets before', parseWorkers, 'auto')
-  .action(async (captures: string[], options: Omit<TraceArguments, 'captures'>) => {
-    process.stdout.write(await traceCommand({ ...options, captures }));
-  });
-
-addGenerate(program);
-addBench(program, version);
-addCompare(program);
-addReport(program);
-
-const flows = program.command('flows').description('work on flow tables without packets');
-flows
-  .command('check')
-  .description('check flow tables: all mistakes at once, as replay would find them')
-  .argument('<FILE...>', 'flow tables as for ovs-ofctl add-flows, - for standard input')
-  .option('--groups <FILE>', 'the group table that they use')
-  .option('--meters <FILE>', 'the meters that they use')
-  .action((files: string[], options: { groups?: string; meters?: string }) => {
-    process.stdout.write(`${checkFlows(files, options.groups, options.meters).join('\n')}\n`);
-  });
-flows
-  .command('format')
-  .description('print a flow table in canonical form, one flow a line, with its comments')
-  .argument('<FILE>', 'flow table as for ovs-ofctl add-flows, - for standard input')
-  .action((file: string) => {
-    process.stdout.write(formatFlows(readText(file), file));
-  });
+/** The commands. Only the one that is called is defined, and loads what it needs: all of them together take several
+ *  times as long to load as a small capture takes to be replayed. */
+const COMMANDS: Record<string, () => Promise<void>> = {
+  replay: addReplay,
+  analyze: addAnalyze,
+  trace: addTrace,
+  generate: async () => (await import('./generate.js')).addGenerate(program),
+  bench: async () => (await import('./bench.js')).addBench(program, version),
+  compare: async () => (await import('./compare.js')).addCompare(program),
+  report: async () => (await import('./report.js')).addReport(program),
+  flows: addFlows,
+};
+const called = process.argv[2] ?? '';
+for (const add of Object.hasOwn(COMMANDS, called) ? [COMMANDS[called]] : Object.values(COMMANDS)) await add();
 
 try {
   await program.parseAsync();
 } catch (error) {
-  process.exitCode = report(error);
+  process.exitCode = await report(error);
 }
 
 /** Says what went wrong; returns the exit code. */
-function report(error: unknown): number {
+async function report(error: unknown): Promise<number> {
   // Commander has printed its own message; help and version end here too.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
   if (error instanceof InterruptedError) {
@@ -236,6 +92,7 @@ function report(error: unknown): number {
     process.stderr.write(`shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the flow table${then}\n`);
     return EXIT_USAGE;
   }
+  const { EventError } = await import('../coordinator/events.js');
   if (error instanceof EventError) {
     process.stderr.write(`${error.message}\n`);
     const n = error.problems.length;
@@ -245,5 +102,173 @@ function report(error: unknown): number {
     return EXIT_USAGE;
   }
   process.stderr.write(`shardtrack: ${error instanceof Error ? error.message : String(error)}\n`);
+  const { FilterSyntaxError } = await import('../pcap/filter.js');
   return error instanceof UsageError || error instanceof FilterSyntaxError ? EXIT_USAGE : EXIT_FAILED;
+}
+
+async function addReplay(): Promise<void> {
+  program
+    .command('replay')
+    .description('replay captures through a flow table')
+    .argument(
+      '[capture...]',
+      'pcap or pcapng, compressed (gzip, zstd, lz4, xz) or not, - for standard input; arrives on port 1 (pcapng: interface k on port k+1)',
+    )
+    .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
+    .option(
+      '--inside <CIDR,...>',
+      'for captures of both directions: these sources arrive on port 1, all others on port 2',
+      parseInside,
+    )
+    .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
+    .option(
+      '--flows <FILE>',
+      'flow table as for ovs-ofctl add-flows (default: track everything, ct(commit) in zone 0)',
+    )
+    .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
+    .option('--meters <FILE>', 'meters as for ovs-ofctl add-meter, one a line')
+    .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
+    .option('--events-log <FILE>', 'NDJSON of what each event printed, or why it was refused')
+    .option(
+      '--out <PORT=FILE|FILE.pcapng>',
+      'what a port sent as pcap, or all ports as pcapng (repeatable)',
+      collectOut,
+      [],
+    )
+    .option('--controller <FILE>', 'what went to the controller, as pcap')
+    .option('--comments', 'give packets in FILE.pcapng their verdict as a comment')
+    .option('--verdicts <FILE>', 'NDJSON, one line a packet')
+    .option('--frame-hashes', 'in --verdicts, a hash of every frame that was sent')
+    .option(
+      '--conntrack <FILE>',
+      'the connection table at the end: as dpctl/dump-conntrack -m, or in FILE.ndjson or .json as a line of JSON each',
+    )
+    .option('--dump-flows <FILE>', 'the flow tables at the end, as ovs-ofctl dump-flows')
+    .option('--dump-groups <FILE>', 'the groups at the end, as dump-groups and dump-group-stats')
+    .option(
+      '--dpflows <FILE>',
+      "the workers' flow caches at the end, as dpctl/dump-flows: depends on the number of workers",
+    )
+    .option('--stats <FILE>', 'statistics as JSON')
+    .option('--html <FILE>', 'a report with charts over capture time, as one HTML file')
+    .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
+    .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
+    .option('--strict', 'drop packets whose ct(commit) is refused (the table or the zone is full)')
+    .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
+    .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
+    .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))
+    .option(
+      '--jitter <SEED>',
+      'random delays between threads, to show that nothing depends on them',
+      wholeNumber(1, 0x7fffffff),
+    )
+    .addOption(
+      new Option('--fault <KIND@N>', 'test only: the first worker fails').argParser(parseFault).hideHelp(),
+    )
+    .option('--quiet', 'no progress bar, no summary')
+    .addHelpText('after', EXAMPLES)
+    .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {
+      const { replayCommand } = await import('./replay.js');
+      process.exitCode = await replayCommand({ ...options, captures }, version);
+    });
+}
+
+async function addAnalyze(): Promise<void> {
+  const { analyzeCommand, collectRecordOutput } = await import('./analyze.js');
+  program
+    .command('analyze')
+    .description(
+      'connection records of captures: files, folders, patterns, sets that rotate, as one timeline',
+    )
+    .argument(
+      '<path...>',
+      'captures as for replay; folders, with all captures below; patterns; - for standard input',
+    )
+    .option(
+      '-o, --out <FILE|FORMAT=FILE>',
+      'records by the ending of the name (.ndjson, .csv, .parquet, .ipfix, .log for Zeek), or ndjson=, csv=, zeek=, parquet=, ipfix=, conntrack= (as conntrack -L), dpctl= (as dump-conntrack -m); - is standard output (repeatable)',
+      collectRecordOutput,
+      [],
+    )
+    .option('--report <FILE>', 'summary, reconciliation and state of each file as JSON')
+    .option(
+      '--sql <QUERY>',
+      'print what DuckDB answers, which knows the records as the table connections (needs @duckdb/node-api)',
+    )
+    .option(
+      '--filter <EXPRESSION>',
+      "only packets that pass, in the language of tcpdump (docs/analyze.md), such as 'tcp port 443'",
+    )
+    .option('--top <N>', 'rows of each table of the summary', wholeNumber(0, 1000), 10)
+    .option('--inside <CIDR,...>', 'these sources arrive on port 1, all others on port 2', parseInside)
+    .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
+    .option(
+      '--flows <FILE>',
+      'flow table as for ovs-ofctl add-flows (default: everything is tracked, in zone 0)',
+    )
+    .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
+    .option('--meters <FILE>', 'meters as for ovs-ofctl add-meter, one a line')
+    .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
+    .option(
+      '--ignore-checksums',
+      'take checksums for right, as in captures of hosts that leave them to the card',
+    )
+    .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
+    .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
+    .option('--jitter <SEED>', 'as for replay', wholeNumber(1, 0x7fffffff))
+    .option('--quiet', 'no progress, no summary')
+    .action(async (paths: string[], options: Omit<AnalyzeArguments, 'paths'>) => {
+      process.exitCode = await analyzeCommand({ ...options, paths });
+    });
+}
+
+async function addTrace(): Promise<void> {
+  program
+    .command('trace')
+    .description('say why a packet goes where it goes: tables, rules, connections, buckets, megaflow')
+    .argument('[capture...]', 'as for replay; all packets before the traced one have their effect')
+    .option(
+      '--packet <K>',
+      'number of the packet of the captures, from 1',
+      wholeNumber(1, Number.MAX_SAFE_INTEGER),
+    )
+    .option(
+      '--flow <FLOW>',
+      "a packet described as a match, such as 'in_port=1,tcp,nw_src=10.0.0.1,tp_dst=80'; comes after the captures",
+    )
+    .option('--in <PORT=FILE>', 'capture that arrives on PORT (repeatable; merged by time)', collectIn, [])
+    .option('--inside <CIDR,...>', 'as for replay', parseInside)
+    .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
+    .option('--flows <FILE>', 'flow table as for ovs-ofctl add-flows')
+    .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
+    .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
+    .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
+    .option('--strict', 'as for replay')
+    .option('--workers <N|auto>', 'worker threads for the packets before', parseWorkers, 'auto')
+    .action(async (captures: string[], options: Omit<TraceArguments, 'captures'>) => {
+      const { traceCommand } = await import('./trace.js');
+      process.stdout.write(await traceCommand({ ...options, captures }));
+    });
+}
+
+async function addFlows(): Promise<void> {
+  const flows = program.command('flows').description('work on flow tables without packets');
+  flows
+    .command('check')
+    .description('check flow tables: all mistakes at once, as replay would find them')
+    .argument('<FILE...>', 'flow tables as for ovs-ofctl add-flows, - for standard input')
+    .option('--groups <FILE>', 'the group table that they use')
+    .option('--meters <FILE>', 'the meters that they use')
+    .action(async (files: string[], options: { groups?: string; meters?: string }) => {
+      const { checkFlows } = await import('./flows.js');
+      process.stdout.write(`${checkFlows(files, options.groups, options.meters).join('\n')}\n`);
+    });
+  flows
+    .command('format')
+    .description('print a flow table in canonical form, one flow a line, with its comments')
+    .argument('<FILE>', 'flow table as for ovs-ofctl add-flows, - for standard input')
+    .action(async (file: string) => {
+      const { formatFlows, readText } = await import('./flows.js');
+      process.stdout.write(formatFlows(readText(file), file));
+    });
 }

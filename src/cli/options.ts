@@ -17,6 +17,16 @@ export function usage<T>(run: () => T): T {
   }
 }
 
+/** SIGINT or SIGTERM. */
+export class InterruptedError extends Error {
+  override name = 'InterruptedError';
+  readonly signal: NodeJS.Signals;
+  constructor(signal: NodeJS.Signals) {
+    super(`interrupted by ${signal}`);
+    this.signal = signal;
+  }
+}
+
 /** `PORT=FILE` or, for outputs, `FILE.pcapng`. */
 export interface PortFile {
   port: number | null;

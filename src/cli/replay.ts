@@ -1,7 +1,7 @@
 /** `shardtrack replay`. */
 import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
-import cliProgress from 'cli-progress';
+import type cliProgress from 'cli-progress';
 import { OFPP_CONTROLLER, OFPP_LOCAL } from '../classifier/flow-key.js';
 import { type ControlEvent, type EventOutcome, outcomeJson, parseEvents } from '../coordinator/events.js';
 import { type PortMap, type ReplayOptions, replay } from '../coordinator/replay.js';
@@ -17,7 +17,7 @@ import { renderReport } from '../report/lazy.js';
 import { replayReport, Timeline } from '../report/replay.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { parseTables, readText } from './flows.js';
-import { type PortFile, UsageError } from './options.js';
+import { InterruptedError, type PortFile, UsageError } from './options.js';
 import { statsOf, summaryText } from './summary.js';
 
 export interface ReplayArguments {
@@ -69,7 +69,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
 
   const sinks: FileSink[] = [];
   const files: OutputFile[] = [];
-  const bar = progressBar(args, paths);
+  const bar = await progressBar(args, paths);
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
   process.on('SIGINT', onSignal);
@@ -181,16 +181,6 @@ function warnOfRefusals(refusals: readonly string[]): void {
     process.stderr.write(
       `shardtrack: warning: ${more} more events were refused; --events-log FILE has all\n`,
     );
-}
-
-/** SIGINT or SIGTERM. */
-export class InterruptedError extends Error {
-  override name = 'InterruptedError';
-  readonly signal: NodeJS.Signals;
-  constructor(signal: NodeJS.Signals) {
-    super(`interrupted by ${signal}`);
-    this.signal = signal;
-  }
 }
 
 /** The flow table and the ports of the switch. */
@@ -326,7 +316,10 @@ function summaryStream(args: ReplayArguments): NodeJS.WriteStream {
   return outputs(args).includes('-') ? process.stderr : process.stdout;
 }
 
-function progressBar(args: ReplayArguments, paths: readonly string[]): cliProgress.SingleBar | null {
+async function progressBar(
+  args: ReplayArguments,
+  paths: readonly string[],
+): Promise<cliProgress.SingleBar | null> {
   if (args.quiet || !process.stderr.isTTY) return null;
   let total = 0;
   for (const path of paths) {
@@ -334,14 +327,15 @@ function progressBar(args: ReplayArguments, paths: readonly string[]): cliProgre
     if (stat === undefined || !stat.isFile()) return null;
     total += stat.size;
   }
-  const bar = new cliProgress.SingleBar(
+  const { default: library } = await import('cli-progress');
+  const bar = new library.SingleBar(
     {
       format: 'replaying {bar} {percentage} % | {duration_formatted} | {eta_formatted} left',
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
     },
-    cliProgress.Presets.shades_classic,
+    library.Presets.shades_classic,
   );
   bar.start(total, 0);
   return bar;

@@ -4,6 +4,7 @@
 import { TCP_STATE_NAMES } from '../conntrack/tcp.js';
 import { DEFAULT_ZONE } from '../conntrack/zone-limits.js';
 import type { Pipeline } from '../openflow/tables.js';
+import { MOST_CONNS } from '../shm/layouts.js';
 import { IPPROTO_ICMP, IPPROTO_IGMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 import {
   isConnection,
@@ -69,8 +70,6 @@ interface Entry {
 /** How ovs-vswitchd begins the text of an error. */
 const SPEAKER = 'ovs-vswitchd: ';
 const MAX_U32 = 0xffff_ffff;
-/** Most connections that Shardtrack can be told to hold. */
-export const MOST_CONNS = 20_000_000;
 
 const COMMANDS = new Map<string, Entry>([
   ['dpctl/dump-conntrack', { usage: '[-m] [-s] [dp] [zone=N]', min: 0, max: 1, read: readDump }],

@@ -3,12 +3,11 @@
  *
  *  A decoder pulls compressed bytes and yields decoded ones, a block at a time. The libraries for zstd and lz4 verify no
  *  checksum; so frames are walked here, which also finds where each ends, and contents are hashed with xxhash-wasm
- *  where the frame has a checksum. What was decoded before the damage is yielded before the error. */
+ *  where the frame has a checksum. What was decoded before the damage is yielded before the error. A library is loaded
+ *  when the first file asks for it: most captures are not compressed. */
 import { ReadableStream } from 'node:stream/web';
-import { Decompress } from 'fzstd';
-import lz4 from 'lz4-napi';
-import xxhash from 'xxhash-wasm';
-import xzDecompress from 'xz-decompress';
+import type lz4 from 'lz4-napi';
+import type xxhash from 'xxhash-wasm';
 import { type ByteFeed, FEED_END, FEED_STARVED } from './feed.js';
 
 /** The compressed data ends before its time. */
@@ -84,7 +83,7 @@ export function compressionOf(start: Uint8Array): Compression | undefined {
 
 /** Frames of zstd and lz4 and skippable ones, one after the other to the end. */
 async function* decodeFrames(intake: Intake): AsyncGenerator<Uint8Array> {
-  const hashes = await xxhash();
+  const hashes = await (await import('xxhash-wasm')).default();
   for (;;) {
     const start = await intake.upTo(4);
     if (start.length === 0) return;
@@ -113,6 +112,7 @@ async function* zstdFrame(
   magic: Uint8Array,
   hash: { update(bytes: Uint8Array): unknown; digest(): bigint },
 ): AsyncGenerator<Uint8Array> {
+  const { Decompress } = await import('fzstd');
   const out: Uint8Array[] = [];
   const zstd = new Decompress((bytes) => out.push(bytes));
   const descriptor = await intake.exactly(1);
@@ -182,6 +182,7 @@ async function* lz4Frame(
   if (((hashes.h32Raw(Buffer.concat([flags, sizeField])) >>> 8) & 0xff) !== headerSum[0]) {
     throw new Error('the checksum of its header is wrong');
   }
+  const { default: library } = await import('lz4-napi');
   const hash = hashes.create32();
   let before: Uint8Array = EMPTY;
   let nOut = 0;
@@ -192,7 +193,7 @@ async function* lz4Frame(
     if (length > most) throw new Error(`a block of ${length} bytes is over the ${most} of its frame`);
     const block = await intake.exactly(length);
     if (blocksChecked && u32(await intake.exactly(4), 0) !== hashes.h32Raw(block)) throw new Error(WRONG_SUM);
-    const bytes = word >>> 31 !== 0 ? block : lz4Block(block, most, before);
+    const bytes = word >>> 31 !== 0 ? block : lz4Block(library, block, most, before);
     nOut += bytes.length;
     if (checked) hash.update(bytes);
     if (linked) before = lastBytes(before, bytes);
@@ -203,11 +204,11 @@ async function* lz4Frame(
 }
 
 /** lz4-napi wants the size in front, and takes one that is too large. */
-function lz4Block(block: Uint8Array, most: number, before: Uint8Array): Uint8Array {
+function lz4Block(library: typeof lz4, block: Uint8Array, most: number, before: Uint8Array): Uint8Array {
   const sized = new Uint8Array(4 + block.length);
   new DataView(sized.buffer).setUint32(0, most, true);
   sized.set(block, 4);
-  return before.length > 0 ? lz4.uncompressSync(sized, before) : lz4.uncompressSync(sized);
+  return before.length > 0 ? library.uncompressSync(sized, before) : library.uncompressSync(sized);
 }
 
 function lastBytes(before: Uint8Array, bytes: Uint8Array): Uint8Array {
@@ -226,6 +227,7 @@ async function* decodeXz(intake: Intake): AsyncGenerator<Uint8Array> {
       if (bytes.length < XZ_PIECE) controller.close();
     },
   });
+  const { default: xzDecompress } = await import('xz-decompress');
   const decoded = new xzDecompress.XzReadableStream(compressed as never).getReader();
   try {
     for (;;) {

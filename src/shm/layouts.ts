@@ -1,6 +1,9 @@
 /** Every table that two threads share, word by word. `docs/architecture.md` has the pictures. */
 import { record } from './record.js';
 
+/** Most connections that Shardtrack can be told to hold. */
+export const MOST_CONNS = 20_000_000;
+
 /** Hot half of a tracked connection: one cache line.
  *
  *  Writer: the coordinator until the record is published in the partition's index and after it has been
