@@ -1,16 +1,31 @@
 /** What do the parts cost, each by itself? In nanoseconds, beside a plain baseline where there is one.
  *
- *      npm run bench:micro -- --seconds 0.5 --only lookup --json FILE
+ *      npm run bench:micro -- --only lookup --json FILE --history FILE --html FILE
  *
- *  Each variant runs in a process of its own, so that what V8 learns from one does not help or hurt another, and
- *  is checked for right results before it is timed. */
+ *  Each variant runs in processes of its own, so that what V8 learns from one does not help or hurt another, and
+ *  is checked for right results before it is timed. Variants take turns, process by process. Results are in the
+ *  schema of `shardtrack bench` (docs/bench.schema.json): `shardtrack compare A.json B.json` and `shardtrack report` read them. */
 import { execFile } from 'node:child_process';
 import fs from 'node:fs';
-import os from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Command, InvalidArgumentError } from 'commander';
 import { Bench } from 'tinybench';
+import { readHistory } from '../../src/bench/history.js';
+import {
+  type BenchResults,
+  CONFIDENCE,
+  environment,
+  type MicroResult,
+  RESULTS_VERSION,
+  resultsMarkdown,
+  resultsText,
+  summariseMicro,
+} from '../../src/bench/results.js';
+import { writeTo } from '../../src/cli/bench.js';
+import { wholeNumber } from '../../src/cli/options.js';
+import { benchReport } from '../../src/report/bench.js';
+import { renderReport } from '../../src/report/html.js';
 import { VARIANTS } from './all.js';
 import type { Variant } from './variant.js';
 
@@ -19,16 +34,22 @@ interface Timing {
   median: number;
   best: number;
   samples: number;
-  note?: string;
+  note: string | null;
 }
 
 interface Options {
   seconds: number;
+  processes: number;
   only?: string[];
   json?: string;
+  markdown?: string;
+  history?: string;
+  html?: string;
+  quiet?: boolean;
   child?: string;
 }
 
+const PACKAGE = new URL('../../../package.json', import.meta.url);
 /** Share of the measured time that goes into warming up before. */
 const WARMUP = 0.5;
 const MS = 1e6;
@@ -50,7 +71,7 @@ function time(variant: Variant, seconds: number): Timing {
     median: result.latency.p50 * per,
     best: result.latency.min * per,
     samples: result.latency.samplesCount,
-    note: variant.note?.(),
+    note: variant.note?.() ?? null,
   };
 }
 
@@ -62,8 +83,6 @@ async function timeInChild(variant: Variant, seconds: number): Promise<Timing> {
   return JSON.parse(stdout) as Timing;
 }
 
-const digits = (ns: number) => (ns >= 100 ? ns.toFixed(0) : ns.toPrecision(3));
-
 async function main(o: Options): Promise<void> {
   if (o.child !== undefined) {
     const variant = VARIANTS.find((v) => v.name === o.child) as Variant;
@@ -74,34 +93,41 @@ async function main(o: Options): Promise<void> {
   if (chosen.length === 0) {
     throw new Error(`nothing is named so; there are ${VARIANTS.map((v) => v.name).join(', ')}`);
   }
-  const cpu = os.cpus()[0]?.model ?? 'unknown';
-  process.stdout.write(`Node ${process.version}, ${cpu}, ${os.cpus().length} cores; best and median\n`);
-  const results: (Timing & Pick<Variant, 'name' | 'what' | 'unit'>)[] = [];
-  let group = '';
-  for (const variant of chosen) {
-    const timing = await timeInChild(variant, o.seconds);
-    const { name, what, unit } = variant;
-    results.push({ name, what, unit, ...timing });
-    if (name.split('/')[0] !== group) {
-      group = name.split('/')[0];
-      process.stdout.write('\n');
+  const { version } = JSON.parse(fs.readFileSync(PACKAGE, 'utf8')) as { version: string };
+  const start = environment(version);
+  const timings: Timing[][] = chosen.map(() => []);
+  for (let p = 0; p < o.processes; p++) {
+    for (const [i, variant] of chosen.entries()) {
+      timings[i].push(await timeInChild(variant, o.seconds));
+      if (!o.quiet) process.stderr.write(`${p + 1}/${o.processes} ${variant.name}\n`);
     }
-    process.stdout.write(
-      `${name.padEnd(28)}${digits(timing.best).padStart(8)} ${digits(timing.median).padStart(8)} ${unit}   ${what}${timing.note === undefined ? '' : `: ${timing.note}`}\n`,
-    );
   }
-  if (o.json !== undefined) {
-    const report = {
-      date: new Date().toISOString(),
-      node: process.version,
-      cpu,
+  const results: BenchResults = {
+    format: 'shardtrack-bench',
+    version: RESULTS_VERSION,
+    environment: start,
+    options: {
+      processes: o.processes,
       seconds: o.seconds,
-      results,
-    };
-    fs.writeFileSync(o.json, `${JSON.stringify(report, null, 2)}\n`);
+      warmupSeconds: o.seconds * WARMUP,
+      confidence: CONFIDENCE,
+    },
+    workloads: [],
+    micro: chosen.map((variant, i) => resultOf(variant, timings[i])),
+  };
+  writeTo(o.json, `${JSON.stringify(results, null, 2)}\n`);
+  writeTo(o.markdown, resultsMarkdown(results));
+  if (o.history !== undefined) fs.appendFileSync(o.history, `${JSON.stringify(results)}\n`);
+  if (o.html !== undefined) {
+    const history = o.history === undefined ? [] : readHistory(o.history);
+    writeTo(o.html, renderReport(benchReport(results, history)));
   }
-  const last = results[results.length - 1];
-  process.stdout.write(`\n${digits(last.median)} ${last.unit} (${last.name})\n`);
+  process.stdout.write(resultsText(results));
+}
+
+function resultOf({ name, what, unit }: Variant, timings: readonly Timing[]): MicroResult {
+  const processes = timings.map(({ median, best, samples }) => ({ median, best, samples }));
+  return summariseMicro({ name, what, unit, note: timings[0].note }, processes);
 }
 
 function parseSeconds(text: string): number {
@@ -111,9 +137,14 @@ function parseSeconds(text: string): number {
 }
 
 const program = new Command('bench:micro')
-  .option('--seconds <S>', 'measured time of each; half as much again goes before', parseSeconds, 0.6)
+  .option('--seconds <S>', 'measured time of each; half as much again goes before', parseSeconds, 0.3)
+  .option('--processes <N>', 'fresh processes for each', wholeNumber(1, 1000), 3)
   .option('--only <NAME...>', 'those whose names begin so, such as lookup or rings/words')
-  .option('--json <FILE>', 'the figures as JSON')
+  .option('--json <FILE>', 'results as JSON (docs/bench.schema.json)')
+  .option('--markdown <FILE>', 'results as Markdown')
+  .option('--history <FILE>', 'append the results to FILE, as one line of JSON')
+  .option('--html <FILE>', 'a report with charts, as one HTML file')
+  .option('--quiet', 'no progress')
   .option('--child <NAME>', 'times one of them and prints JSON (used by the program itself)')
   .action(main);
 try {

@@ -27,7 +27,7 @@ export interface Trend {
   lastChange: number | null;
 }
 
-/** Of the workloads of the last run, those runs that measured the same on a machine like the last one's. Node and
+/** Of the workloads and parts of the last run, those runs that measured the same on a machine like the last one's. Node and
  *  Shardtrack may differ: that is what a change is looked for in. */
 export function trendsOf(
   history: readonly BenchResults[],
@@ -48,7 +48,13 @@ export function trendsOf(
     const changes = changePoints(logs, options);
     return { name, runs, changes, lastChange: lastChange(logs, changes) };
   };
-  return last.workloads.map(({ name, spec }) => {
+  const parts = last.micro.map(({ name }) =>
+    of(
+      name,
+      alike.map((run) => ({ run, value: run.micro.find((m) => m.name === name)?.summary })),
+    ),
+  );
+  const workloads = last.workloads.map(({ name, spec }) => {
     const same = JSON.stringify(spec);
     return of(
       name,
@@ -58,6 +64,8 @@ export function trendsOf(
       }),
     );
   });
+  // Parts have times only.
+  return field === 'mpps' ? workloads : [...workloads, ...parts];
 }
 
 function lastChange(logs: readonly number[], changes: readonly number[]): number | null {

@@ -36,12 +36,26 @@ export interface WorkloadResult {
   processes: ProcessResult[];
 }
 
+/** A part by itself (`npm run bench:micro`). */
+export interface MicroResult {
+  /** "suite/name". */
+  name: string;
+  what: string;
+  unit: 'ns/call' | 'ns/word';
+  /** What was found besides the time, for people. */
+  note: string | null;
+  /** Mean over processes of their medians. */
+  summary: Interval;
+  processes: { median: number; best: number; samples: number }[];
+}
+
 export interface BenchResults {
   format: 'shardtrack-bench';
   version: typeof RESULTS_VERSION;
   environment: Environment;
   options: { processes: number; seconds: number; warmupSeconds: number; confidence: number };
   workloads: WorkloadResult[];
+  micro: MicroResult[];
 }
 
 const MEASURED = ['mpps', 'gbps', 'nsPerPacket', 'cpuNsPerPacket'] as const;
@@ -167,6 +181,17 @@ export function remarks(results: BenchResults): string[] {
   return remarks;
 }
 
+export function summariseMicro(
+  of: Pick<MicroResult, 'name' | 'what' | 'unit' | 'note'>,
+  processes: MicroResult['processes'],
+): MicroResult {
+  const summary = meanOf(
+    processes.map((p) => p.median),
+    CONFIDENCE,
+  );
+  return { ...of, summary, processes };
+}
+
 /** Results as --json and --history write them. Throws Error that begins with `place`. */
 export function checkResults(text: string, place: string): BenchResults {
   let results: Partial<BenchResults>;
@@ -183,6 +208,16 @@ export function checkResults(text: string, place: string): BenchResults {
   return results as BenchResults;
 }
 
+const microRows = (micro: readonly MicroResult[]) =>
+  micro.map((m) => [
+    m.name,
+    withInterval(m.summary),
+    digits(Math.min(...m.processes.map((p) => p.best))),
+    m.unit,
+    m.note === null ? m.what : `${m.what}: ${m.note}`,
+  ]);
+const MICRO_HEAD = ['', 'mean of medians', 'best', '', ''];
+
 /** The table of all figures: a row of cells, one for each workload, with its title. */
 export function resultsRows({ workloads }: BenchResults): [title: string, ...cells: string[]][] {
   return ROWS.map(([title, cell]) => [title, ...workloads.map(cell)]);
@@ -196,8 +231,18 @@ export function resultsText(results: BenchResults): string {
     colAligns: ['left', ...results.workloads.map(() => 'right' as const)],
   });
   table.push(...resultsRows(results));
+  const micro = new Table({
+    head: MICRO_HEAD,
+    style: { head: [], border: [], compact: true },
+    colAligns: ['left', 'right', 'right', 'left', 'left'],
+  });
+  micro.push(...microRows(results.micro));
+  const tables = [
+    ...(results.workloads.length > 0 ? [table] : []),
+    ...(results.micro.length > 0 ? [micro] : []),
+  ];
   const notes = remarks(results).map((r) => `note: ${r}\n`);
-  return `${heading(results)}\n${table.toString()}\n${notes.join('')}`;
+  return `${heading(results)}\n${tables.map((t) => `${t.toString()}\n`).join('')}${notes.join('')}`;
 }
 
 /** For a job summary. */
@@ -206,5 +251,12 @@ export function resultsMarkdown(results: BenchResults): string {
     align: ['l', ...results.workloads.map(() => 'r')],
   });
   const notes = remarks(results).map((r) => `\n> ${r}\n`);
-  return `## Shardtrack benchmarks\n\n${heading(results)}\n\n${table}\n${notes.join('')}`;
+  const micro = markdownTable([MICRO_HEAD, ...microRows(results.micro)], {
+    align: ['l', 'r', 'r', 'l', 'l'],
+  });
+  const tables = [
+    ...(results.workloads.length > 0 ? [table] : []),
+    ...(results.micro.length > 0 ? [micro] : []),
+  ];
+  return `## Shardtrack benchmarks\n\n${heading(results)}\n\n${tables.map((t) => `${t}\n`).join('\n')}${notes.join('')}`;
 }

@@ -46,6 +46,7 @@ export async function runBenchmarks(
     environment: start,
     options: { processes, seconds, warmupSeconds, confidence: CONFIDENCE },
     workloads: workloads.map(({ spec, what }, i) => summarise(spec.name, what, spec, results[i])),
+    micro: [],
   };
 }
 

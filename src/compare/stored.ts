@@ -45,6 +45,16 @@ export function compareStored(
     }
     workloads.push({ name, verdict: judge(ratios, limits), ratios });
   }
+  for (const { name, processes } of candidate.micro) {
+    const before = base.micro.find((m) => m.name === name);
+    if (before === undefined) {
+      remarks.push(`${name}: is in the candidate only`);
+      continue;
+    }
+    const logs = (of: typeof processes) => of.map((p) => Math.log(p.median));
+    const ratios = { time: ratioOf(logs(before.processes), logs(processes)) };
+    workloads.push({ name, verdict: judge(ratios, limits), ratios });
+  }
   if (workloads.length === 0) throw new Error('the two results have no workload in common');
   const verdicts = workloads.map((w) => w.verdict);
   const verdict = (['slower', "can't tell"] as const).find((v) => verdicts.includes(v)) ?? 'not slower';

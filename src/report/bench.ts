@@ -4,6 +4,7 @@ import type { ProcessResult } from '../bench/measure.js';
 import {
   type BenchResults,
   CONFIDENCE,
+  type MicroResult,
   remarks,
   resultsRows,
   type WorkloadResult,
@@ -19,12 +20,16 @@ export function benchReport(results: BenchResults, history: readonly BenchResult
   const best = workloads.map((w) => `${w.name} ${numberText(w.summary.mpps.mean)}`).join(', ');
   return {
     title: 'Shardtrack benchmarks',
-    lead: workloads.length === 0 ? 'No workload was measured.' : `Millions of packets a second: ${best}.`,
+    lead:
+      workloads.length === 0
+        ? `${results.micro.length} parts by themselves.`
+        : `Millions of packets a second: ${best}.`,
     facts: factsOf(results),
     notes: remarks(results),
     sections: [
       ...(workloads.length === 0 ? [] : [speeds(results)]),
       ...workloads.map(workloadSection),
+      ...microSections(results.micro),
       ...historySections(history),
     ],
   };
@@ -214,6 +219,38 @@ function latency(processes: readonly ProcessResult[], kind: 'vector' | 'commit')
       { at: mean('p99'), label: 'p99' },
     ],
   };
+}
+
+/** A chart for each suite. */
+function microSections(micro: readonly MicroResult[]): Section[] {
+  if (micro.length === 0) return [];
+  const suites = new Map<string, MicroResult[]>();
+  for (const m of micro) {
+    const [suite] = m.name.split('/');
+    suites.set(suite, [...(suites.get(suite) ?? []), m]);
+  }
+  return [
+    {
+      title: 'Parts by themselves',
+      parts: [...suites].map(([suite, parts]): Intervals => {
+        const { unit } = parts[0];
+        const fastest = parts.reduce((a, b) => (b.summary.mean < a.summary.mean ? b : a));
+        return {
+          kind: 'intervals',
+          caption: `${suite}: means over processes with ${CONFIDENCE * 100} % intervals`,
+          alt: `Fastest is ${fastest.name} (${fastest.what}) with ${numberText(fastest.summary.mean)} ${unit}.`,
+          value: unit,
+          rows: parts.map((m) => ({
+            name: m.name.slice(suite.length + 1),
+            value: m.summary.mean,
+            low: m.summary.low,
+            high: m.summary.high,
+          })),
+          marks: [],
+        };
+      }),
+    },
+  ];
 }
 
 /** Nothing if there are no earlier runs. */

@@ -76,6 +76,29 @@ test('bench: captures, without workers', () => {
   assert.ok(p.packets > 0);
 });
 
+test('bench:micro: results fit the same schema', () => {
+  const file = path.join(folder, 'micro.json');
+  const main = fileURLToPath(new URL('../../bench/micro/main.js', import.meta.url));
+  const { status, stdout, stderr } = spawnSync(process.execPath, [
+    main,
+    ...['--only', 'tcp', 'checksum/60', '--processes', '2', '--seconds', '0.02', '--json', file, '--quiet'],
+    ...['--html', `${file}.html`],
+  ]);
+  assert.equal(status, 0, stderr.toString());
+  assert.match(stdout.toString(), /tcp\/update .*ns\/call/);
+  const results = JSON.parse(fs.readFileSync(file, 'utf8')) as BenchResults;
+  assert.ok(validate(results), JSON.stringify(validate.errors));
+  assert.deepEqual(
+    results.micro.map((m) => [m.name, m.processes.length]),
+    [
+      ['checksum/60', 2],
+      ['checksum/60-plain', 2],
+      ['tcp/update', 2],
+    ],
+  );
+  assert.match(fs.readFileSync(`${file}.html`, 'utf8'), /checksum: means over processes/);
+});
+
 test('report: a history and results, as text and HTML, and as exit code', () => {
   const file = (name: string) => path.join(folder, name);
   const report = (...args: string[]) => {

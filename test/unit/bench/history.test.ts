@@ -30,6 +30,7 @@ function run(day: number, ns: number, more: { cpu?: string; workers?: number } =
         summary: { cpuNsPerPacket: interval(ns), mpps: interval(1000 / ns) },
       },
     ],
+    micro: [{ name: 'tcp/update', summary: interval(ns / 10) }],
   } as unknown as BenchResults;
 }
 
@@ -40,7 +41,11 @@ test('history: a change is found where it happened, in times and in speeds', () 
   const [time] = trendsOf(slower, 'cpuNsPerPacket');
   assert.deepEqual(time.changes, [16]);
   assert.ok(Math.abs((time.lastChange as number) - 0.1) < 0.01);
-  const [speed] = trendsOf(slower, 'mpps');
+  const [, part] = trendsOf(slower, 'cpuNsPerPacket');
+  assert.equal(part.name, 'tcp/update');
+  assert.deepEqual(part.changes, [16]);
+  const [speed, ...more] = trendsOf(slower, 'mpps');
+  assert.deepEqual(more, []);
   assert.deepEqual(speed.changes, [16]);
   assert.ok((speed.lastChange as number) < -0.08);
 });

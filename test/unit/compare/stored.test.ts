@@ -18,6 +18,7 @@ function results(times: number[], more: { name?: string; cpu?: string; spec?: ob
     version: 1,
     environment: { cpu, cores: 2, node: 'v20.0.0', os: 'linux' },
     workloads: [{ name, spec, processes }],
+    micro: [],
   } as unknown as BenchResults;
 }
 
@@ -42,6 +43,20 @@ test('stored: other machines, other input and missing workloads are remarked on'
   const { remarks } = compareStored(results([1, 1]), results([1, 1], { cpu: 'B', spec: { x: 1 } }), limits);
   assert.deepEqual(remarks, ['cpu differs: A and B', 'udp: the two did not replay the same']);
   assert.throws(() => compareStored(results([1]), results([1], { name: 'tcp' }), limits), /in common/);
+});
+
+test('stored: parts by themselves', () => {
+  const parts = (medians: number[]): BenchResults => ({
+    ...results([1]),
+    workloads: [],
+    micro: [
+      { name: 'tcp/update', processes: medians.map((median) => ({ median })) },
+    ] as BenchResults['micro'],
+  });
+  const { workloads, verdict } = compareStored(parts([20, 20.1, 19.9]), parts([25, 25.1, 24.9]), limits);
+  assert.equal(verdict, 'slower');
+  assert.equal(workloads[0].name, 'tcp/update');
+  assert.ok(Math.abs(workloads[0].ratios.time.ratio - 1.25) < 1e-3);
 });
 
 test('stored: a file that is none is named', () => {
