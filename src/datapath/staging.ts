@@ -40,6 +40,8 @@ export const STAGED_ADDR6 = 6;
 const { PORT_NW, SRC, DST, TP, ETH_0, ETH_1, ETH_2, VLAN } = STAGED_KEY.at;
 const KEY_SHIFT = STAGED_KEY.shift;
 const ADDR6_WORDS = STAGED_ADDR6;
+/** Packets whose headers are read before their payload is. */
+const BLOCK = 32;
 const [IPV6_BIT, OTHER_BIT, BAD_IP, BAD_L4] = [VLAN_IPV6, VLAN_OTHER, VLAN_BAD_IP, VLAN_BAD_L4];
 
 export class Staging {
@@ -58,6 +60,11 @@ export class Staging {
   ignoreChecksums = false;
   private readonly packets: PacketColumns;
   private readonly seed: number;
+  /** What `parsePlain` leaves: packets to parse, and packets whose payload is to be verified. */
+  private readonly rest: Int32Array;
+  private nRest = 0;
+  private readonly sums: Int32Array;
+  private nSums = 0;
 
   constructor(packets: PacketColumns, arena: SharedArrayBuffer, vector: number, seed: number) {
     this.packets = packets;
@@ -70,93 +77,173 @@ export class Staging {
     this.l4s = new Int32Array(vector);
     this.l3Sizes = new Int32Array(vector);
     this.l4Sizes = new Int32Array(vector);
+    this.rest = new Int32Array(vector);
+    this.sums = new Int32Array(vector);
   }
 
   /** Reads the packets in `slots[0..n)`. */
   parse(slots: Int32Array, n: number): void {
-    const { view, packets, keys, hashes, l3s, l4s, l4Sizes, l3Sizes } = this;
+    for (let from = 0; from < n; from += BLOCK) {
+      this.parsePlain(slots, from, Math.min(from + BLOCK, n));
+      const { rest, nRest, sums, nSums } = this;
+      if (nSums > 0) this.verify(sums, nSums);
+      for (let r = 0; r < nRest; r++) this.parseAny(rest[r], slots[rest[r]]);
+    }
+  }
+
+  /** Reads TCP and UDP over plain IPv4, without tags and options, all but the checksum of the payload; of it and of
+   *  other packets makes lists. A loop that calls nothing: then its columns stay in registers. */
+  private parsePlain(slots: Int32Array, from: number, n: number): void {
+    const { view, packets, keys, hashes, l3s, l4s, l4Sizes, l3Sizes, rest, sums, seed } = this;
     const { off, capLen, inPort } = packets;
     const verify = !this.ignoreChecksums;
-    for (let i = 0; i < n; i++) {
+    let nRest = 0;
+    let nSums = 0;
+    for (let i = from; i < n; i++) {
       const slot = slots[i];
       const o = off[slot];
       const len = capLen[slot];
       hashes[i] = 0;
-      if (len < 42) continue;
-      let l3 = o + 14;
-      let type = view.getUint16(o + 12);
-      let vlan = 0;
-      if (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ) {
-        vlan = view.getInt32(o + 12) | 0x1000;
-        type = view.getUint16(o + 16);
-        l3 = o + 18;
-      }
-      if (type !== ETH_TYPE_IP) {
-        if (type === ETH_TYPE_IPV6) this.parse6(i, slot, l3, vlan);
-        else this.parseOther(i, slot, l3, type, vlan);
-        continue;
-      }
-      const first = view.getInt32(l3); // version, length, tos, total length
-      const room = o + len - l3;
-      const total = first & 0xffff;
-      const header = (first >>> 22) & 0x3c;
-      if (header < 20 || total > room || total < header + 8 || room - total > 0xffff) continue;
-      if ((view.getUint16(l3 + 6) & 0x3fff) !== 0) continue;
-      const proto = view.getUint8(l3 + 9);
-      const l4 = l3 + header;
-      const size = total - header;
-      let tp = view.getInt32(l4);
-      const headerRight = !verify || checksum(sum(view, l3, header)) === 0;
-      const check = verify && headerRight;
-      let bad = headerRight ? 0 : BAD_IP;
+      rest[nRest++] = i;
+      if (len < 42 || view.getUint16((o + 12) | 0) !== ETH_TYPE_IP) continue;
+      const l3 = (o + 14) | 0;
+      const w0 = view.getInt32(l3); //            version, header length, tos, total length
+      const w1 = view.getInt32((l3 + 4) | 0); //  id, fragment
+      const w2 = view.getInt32((l3 + 8) | 0); //  ttl, protocol, checksum
+      const total = w0 & 0xffff;
+      const room = (len - 14) | 0;
+      if (w0 >>> 24 !== 0x45 || total > room || total < 28 || room - total > 0xffff) continue;
+      if ((w1 & 0x3fff) !== 0) continue;
+      const src = view.getInt32((l3 + 12) | 0);
+      const dst = view.getInt32((l3 + 16) | 0);
+      // The upper halves; the lower ones are what is left of the sum.
+      const high = (w0 >>> 16) + (w1 >>> 16) + (w2 >>> 16) + (src >>> 16) + (dst >>> 16);
+      const both = ((w0 + w1 + w2 + src + dst) | 0) - (high << 16) + high;
+      if (verify && (both & 0xffff) + (both >>> 16) !== 0xffff) continue;
+      const proto = (w2 >>> 16) & 0xff;
+      const l4 = (l3 + 20) | 0;
+      const size = (total - 20) | 0;
       if (proto === IPPROTO_TCP) {
         if (size < 20) continue;
-        const data = (view.getUint8(l4 + 12) >>> 4) << 2;
+        const data = (view.getUint8((l4 + 12) | 0) >>> 4) << 2;
         if (data < 20 || data > size) continue;
-        if (check && checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + IPPROTO_TCP + size) !== 0) {
-          bad = BAD_L4;
-        }
+        if (verify) sums[nSums++] = i;
       } else if (proto === IPPROTO_UDP) {
-        const length = view.getUint16(l4 + 4);
-        if (length < 8 || length > size) continue;
+        const w = view.getInt32((l4 + 4) | 0); // length, checksum
+        if (w >>> 16 < 8 || w >>> 16 > size) continue;
         // A sender may leave it out (RFC 768).
-        if (
-          check &&
-          view.getUint16(l4 + 6) !== 0 &&
-          checksum(sum(view, l4, size) + sum(view, l3 + 12, 8) + IPPROTO_UDP + size) !== 0
-        ) {
-          bad = BAD_L4;
-        }
-      } else if (proto === IPPROTO_ICMP) {
-        if (replyType(tp >>> 24) < 0 || (tp & 0x00ff0000) !== 0) continue;
-        if (check && checksum(sum(view, l4, size)) !== 0) bad = BAD_L4;
-        tp = (tp & (0xffff0000 | 0)) | view.getUint16(l4 + 4);
-      } else if (proto === IPPROTO_IGMP) {
-        tp = ((tp >>> 24) << 16) | ((tp >>> 16) & 0xff);
-      } else if (proto === IPPROTO_SCTP || proto === IPPROTO_ICMPV6) {
-        continue;
+        if (verify && (w & 0xffff) !== 0) sums[nSums++] = i;
       } else {
-        tp = 0;
+        continue;
       }
-
+      nRest--;
       const k = i << KEY_SHIFT;
-      const portNw = (inPort[slot] << 16) | (proto << 8) | ((first >>> 16) & 0xff);
-      const src = view.getInt32(l3 + 12);
-      const dst = view.getInt32(l3 + 16);
+      const portNw = (inPort[slot] << 16) | (proto << 8) | ((w0 >>> 16) & 0xff);
+      const tp = view.getInt32(l4);
       keys[k + PORT_NW] = portNw;
       keys[k + SRC] = src;
       keys[k + DST] = dst;
       keys[k + TP] = tp;
       keys[k + ETH_0] = view.getInt32(o);
-      keys[k + ETH_1] = view.getInt32(o + 4);
-      keys[k + ETH_2] = view.getInt32(o + 8);
-      keys[k + VLAN] = vlan | bad;
-      hashes[i] = this.hash(portNw, src, dst, tp);
+      keys[k + ETH_1] = view.getInt32((o + 4) | 0);
+      keys[k + ETH_2] = view.getInt32((o + 8) | 0);
+      keys[k + VLAN] = 0;
+      hashes[i] = hashOf(seed, portNw, src, dst, tp);
       l3s[i] = l3;
       l4s[i] = l4;
       l4Sizes[i] = size;
       l3Sizes[i] = total;
     }
+    this.nRest = nRest;
+    this.nSums = nSums;
+  }
+
+  /** Verifies the checksums over the payload of the packets in `list[0..n)`. */
+  private verify(list: Int32Array, n: number): void {
+    const { view, keys, l4s, l4Sizes } = this;
+    for (let j = 0; j < n; j++) {
+      const i = list[j];
+      const k = i << KEY_SHIFT;
+      const size = l4Sizes[i];
+      const src = keys[k + SRC];
+      const dst = keys[k + DST];
+      const pseudo = (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff);
+      const proto = (keys[k + PORT_NW] >>> 8) & 0xff;
+      if (checksum(sum(view, l4s[i], size) + pseudo + proto + size) !== 0) keys[k + VLAN] |= BAD_L4;
+    }
+  }
+
+  /** Reads any packet. */
+  private parseAny(i: number, slot: number): void {
+    const { view, packets, keys, l3s, l4s, l4Sizes, l3Sizes } = this;
+    const o = packets.off[slot];
+    const len = packets.capLen[slot];
+    if (len < 42) return;
+    let l3 = o + 14;
+    let type = view.getUint16(o + 12);
+    let vlan = 0;
+    if (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ) {
+      vlan = view.getInt32(o + 12) | 0x1000;
+      type = view.getUint16(o + 16);
+      l3 = o + 18;
+    }
+    if (type !== ETH_TYPE_IP) {
+      if (type === ETH_TYPE_IPV6) this.parse6(i, slot, l3, vlan);
+      else this.parseOther(i, slot, l3, type, vlan);
+      return;
+    }
+    const first = view.getInt32(l3); // version, length, tos, total length
+    const room = o + len - l3;
+    const total = first & 0xffff;
+    const header = (first >>> 22) & 0x3c;
+    if (header < 20 || total > room || total < header + 8 || room - total > 0xffff) return;
+    if ((view.getUint16(l3 + 6) & 0x3fff) !== 0) return;
+    const proto = view.getUint8(l3 + 9);
+    const l4 = l3 + header;
+    const size = total - header;
+    let tp = view.getInt32(l4);
+    const headerRight = this.ignoreChecksums || checksum(sum(view, l3, header)) === 0;
+    let check = headerRight && !this.ignoreChecksums;
+    let pseudo = 0;
+    if (proto === IPPROTO_TCP) {
+      if (size < 20) return;
+      const data = (view.getUint8(l4 + 12) >>> 4) << 2;
+      if (data < 20 || data > size) return;
+      pseudo = sum(view, l3 + 12, 8) + IPPROTO_TCP + size;
+    } else if (proto === IPPROTO_UDP) {
+      const length = view.getUint16(l4 + 4);
+      if (length < 8 || length > size) return;
+      if (view.getUint16(l4 + 6) === 0) check = false;
+      pseudo = sum(view, l3 + 12, 8) + IPPROTO_UDP + size;
+    } else if (proto === IPPROTO_ICMP) {
+      if (replyType(tp >>> 24) < 0 || (tp & 0x00ff0000) !== 0) return;
+      tp = (tp & (0xffff0000 | 0)) | view.getUint16(l4 + 4);
+    } else if (proto === IPPROTO_SCTP || proto === IPPROTO_ICMPV6) {
+      return;
+    } else {
+      tp = proto === IPPROTO_IGMP ? ((tp >>> 24) << 16) | ((tp >>> 16) & 0xff) : 0;
+      check = false;
+    }
+    let bad = headerRight ? 0 : BAD_IP;
+    if (check && checksum(sum(view, l4, size) + pseudo) !== 0) bad = BAD_L4;
+
+    const k = i << KEY_SHIFT;
+    const portNw = (packets.inPort[slot] << 16) | (proto << 8) | ((first >>> 16) & 0xff);
+    const src = view.getInt32(l3 + 12);
+    const dst = view.getInt32(l3 + 16);
+    keys[k + PORT_NW] = portNw;
+    keys[k + SRC] = src;
+    keys[k + DST] = dst;
+    keys[k + TP] = tp;
+    keys[k + ETH_0] = view.getInt32(o);
+    keys[k + ETH_1] = view.getInt32(o + 4);
+    keys[k + ETH_2] = view.getInt32(o + 8);
+    keys[k + VLAN] = vlan | bad;
+    this.hashes[i] = hashOf(this.seed, portNw, src, dst, tp);
+    l3s[i] = l3;
+    l4s[i] = l4;
+    l4Sizes[i] = size;
+    l3Sizes[i] = total;
   }
 
   /** The same for an IPv6 packet without extension headers. */
@@ -203,7 +290,8 @@ export class Staging {
     keys[k + ETH_1] = view.getInt32(o + 4);
     keys[k + ETH_2] = view.getInt32(o + 8);
     keys[k + VLAN] = vlan | (right ? IPV6_BIT : IPV6_BIT | BAD_L4);
-    this.hashes[i] = this.hash(
+    this.hashes[i] = hashOf(
+      seed,
       portNw,
       fold6(seed, addr6[a], addr6[a + 1], addr6[a + 2], src),
       fold6(seed, addr6[a + 3], addr6[a + 4], addr6[a + 5], dst),
@@ -237,15 +325,15 @@ export class Staging {
     keys[k + ETH_1] = eth1;
     keys[k + ETH_2] = eth2;
     keys[k + VLAN] = vlan | OTHER_BIT;
-    this.hashes[i] = this.hash(port | type, Math.imul(seed ^ eth0, 0x9e3779b1 | 0) ^ vlan, eth1, eth2);
+    this.hashes[i] = hashOf(seed, port | type, Math.imul(eth0 ^ vlan, 0x9e3779b1 | 0), eth1, eth2);
   }
+}
 
-  /** Keyed like the connection table's hash; never 0. */
-  private hash(portNw: number, src: number, dst: number, tp: number): number {
-    let h = Math.imul(this.seed ^ src, 0x9e3779b1 | 0);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ dst, 0x9e3779b1 | 0);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ tp, 0x9e3779b1 | 0);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ portNw, 0x85ebca6b | 0);
-    return h ^ (h >>> 15) || 1;
-  }
+/** Keyed like the connection table's hash; never 0. */
+function hashOf(seed: number, portNw: number, src: number, dst: number, tp: number): number {
+  let h = Math.imul(seed ^ src, 0x9e3779b1 | 0);
+  h = Math.imul(((h << 13) | (h >>> 19)) ^ dst, 0x9e3779b1 | 0);
+  h = Math.imul(((h << 13) | (h >>> 19)) ^ tp, 0x9e3779b1 | 0);
+  h = Math.imul(((h << 13) | (h >>> 19)) ^ portNw, 0x85ebca6b | 0);
+  return h ^ (h >>> 15) || 1;
 }

@@ -9,30 +9,59 @@ export function fold(sum: number): number {
 }
 
 /** Unfolded one's complement sum of `len` bytes at `off`; an odd last byte counts as the high half. At
- *  most 65,535 bytes (an IP packet), so that the sum stays below 2^31. */
+ *  most 65,535 bytes (an IP packet), so that the sum stays below 2^31.
+ *
+ *  Of the 32-bit words only the upper halves are summed, and the words themselves modulo 2^32: the sum of the lower
+ *  halves is less than that, and is the difference. */
 export function sum(view: DataView, off: number, len: number): number {
+  if (len >= LONG) return sumLong(view, off, len);
   let high = 0;
-  let low = 0;
-  // Four words at a time: independent loads, and one loop test for all.
-  for (const quads = off + (len & ~15); off < quads; off += 16) {
+  let all = 0;
+  for (const quads = (off + (len & ~15)) | 0; off < quads; off = (off + 16) | 0) {
     const a = view.getInt32(off);
-    const b = view.getInt32(off + 4);
-    const c = view.getInt32(off + 8);
-    const d = view.getInt32(off + 12);
+    const b = view.getInt32((off + 4) | 0);
+    const c = view.getInt32((off + 8) | 0);
+    const d = view.getInt32((off + 12) | 0);
+    all = (all + a + b + c + d) | 0;
     high = (high + (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16)) | 0;
-    low = (low + (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff)) | 0;
   }
-  for (const words = off + (len & 12); off < words; off += 4) {
+  for (const words = (off + (len & 12)) | 0; off < words; off = (off + 4) | 0) {
     const a = view.getInt32(off);
+    all = (all + a) | 0;
     high = (high + (a >>> 16)) | 0;
-    low = (low + (a & 0xffff)) | 0;
   }
+  let total = (high + all - (high << 16)) | 0;
   if (len & 2) {
-    low += view.getUint16(off);
-    off += 2;
+    total = (total + view.getUint16(off)) | 0;
+    off = (off + 2) | 0;
   }
-  if (len & 1) low += view.getUint8(off) << 8;
-  return high + low;
+  if (len & 1) total = (total + (view.getUint8(off) << 8)) | 0;
+  return total;
+}
+
+/** From here on, `sumLong` is quicker. */
+const LONG = 128;
+
+/** The sum of words with their bytes swapped is the sum with its bytes swapped (RFC 1071, section 2): so most of them
+ *  are read as the processor has them. */
+function sumLong(view: DataView, off: number, len: number): number {
+  let high = 0;
+  let all = 0;
+  for (const lines = (off + (len & ~31)) | 0; off < lines; off = (off + 32) | 0) {
+    const a = view.getInt32(off, true);
+    const b = view.getInt32((off + 4) | 0, true);
+    const c = view.getInt32((off + 8) | 0, true);
+    const d = view.getInt32((off + 12) | 0, true);
+    const e = view.getInt32((off + 16) | 0, true);
+    const f = view.getInt32((off + 20) | 0, true);
+    const g = view.getInt32((off + 24) | 0, true);
+    const h = view.getInt32((off + 28) | 0, true);
+    all = (all + a + b + c + d + e + f + g + h) | 0;
+    high = (high + (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16)) | 0;
+    high = (high + (e >>> 16) + (f >>> 16) + (g >>> 16) + (h >>> 16)) | 0;
+  }
+  const swapped = fold((high + all - (high << 16)) | 0);
+  return ((swapped & 0xff) << 8) + (swapped >>> 8) + sum(view, off, len & 31);
 }
 
 /** Checksum field for a sum that was taken with the field as zero; 0 for bytes that include a right
