@@ -6,7 +6,11 @@
  *  The number of entries is bounded. When it is reached, a clock hand goes round: an entry that was hit
  *  since the hand last came by stays, the next that was not makes way (second chance; Corbato, 1968).
  *  Private to its thread. */
-import { KEY_WORDS } from './flow-key.js';
+import { FLOW, KEY_WORDS } from './flow-key.js';
+
+const { RECIRC_ID } = FLOW;
+/** A power of two. */
+const LAST = 4;
 
 /** What a megaflow entry makes the datapath do. */
 export interface Megaflow {
@@ -51,6 +55,14 @@ class Subtable {
     this.bits = Int32Array.from(used, (w) => mask[w]);
     this.slots = new Array<Megaflow | null>(16).fill(null);
     this.hashes = new Int32Array(16);
+  }
+
+  /** Whether the key falls into an entry of this mask. */
+  has(key: Int32Array, entry: Megaflow): boolean {
+    const { words, bits } = this;
+    const want = entry.key;
+    for (let i = 0; i < words.length; i++) if ((key[words[i]] & bits[i]) !== want[words[i]]) return false;
+    return true;
   }
 
   find(key: Int32Array): Megaflow | null {
@@ -134,6 +146,9 @@ export class MegaflowCache {
   private ring: Megaflow[] = [];
   private hand = 0;
   private lookups = 0;
+  /** By the lower bits of a recirculation id: the entry that was found last, and its subtable. */
+  private readonly last: (Megaflow | null)[] = new Array<Megaflow | null>(LAST).fill(null);
+  private readonly lastIn: Subtable[] = [];
   /** Entries that have made way for others. */
   evictions = 0;
 
@@ -154,11 +169,21 @@ export class MegaflowCache {
   find(key: Int32Array): Megaflow | null {
     const { subtables } = this;
     if (++this.lookups === REORDER_EVERY) this.reorder();
+    // Packets of a first pass, or of one that a ct() goes on with, are mostly like the one before.
+    const kind = key[RECIRC_ID] & (LAST - 1);
+    const last = this.last[kind];
+    if (last !== null && this.lastIn[kind].has(key, last)) {
+      last.packets++;
+      this.lastIn[kind].hits++;
+      return last;
+    }
     for (let i = 0; i < subtables.length; i++) {
       const entry = subtables[i].find(key);
       if (entry === null) continue;
       entry.packets++;
       subtables[i].hits++;
+      this.last[kind] = entry;
+      this.lastIn[kind] = subtables[i];
       return entry;
     }
     return null;
@@ -198,6 +223,7 @@ export class MegaflowCache {
       if (this.hand >= ring.length) this.hand = 0;
       const entry = ring[this.hand];
       if (entry.packets === entry.seen) {
+        this.last.fill(null);
         const at = this.subtables.findIndex((s) => s.mask === entry.mask);
         this.subtables[at].remove(entry);
         if (this.subtables[at].size === 0) this.subtables.splice(at, 1);
@@ -216,6 +242,7 @@ export class MegaflowCache {
   }
 
   clear(): void {
+    this.last.fill(null);
     this.subtables = [];
     this.ring = [];
     this.hand = 0;

@@ -5,12 +5,12 @@
  *  coordinator alone inserts and removes. What orders them:
  *
  *  - Insert: the coordinator fills a record that nobody can reach (or the home worker does, in a slot that it
- *    was granted, and tells the coordinator), writes its slot number behind a free
- *    way of a bucket, and then publishes both with one Atomics.store of the tag. A worker that reads the
- *    tag reads a whole record.
- *  - Remove: the coordinator clears the tag, and puts the slot into limbo with the worker's epoch. It is
- *    reused only when the epoch has moved on, which the worker does at the end of every vector: no
- *    search that began before the removal can still hold the slot.
+ *    was granted, and tells the coordinator), writes its slot number behind a free way of a bucket, and then the
+ *    tag. Whoever has to find the connection has been told so by an atomic word (the write pointer of a ring,
+ *    CTL_SERVED), stored after all this and read before. Whoever else meets the tag compares a key that is not his.
+ *  - Remove: the coordinator clears the tag and, after an atomic operation, which keeps the two in order, puts the
+ *    slot into limbo with the worker's epoch. It is reused only when the epoch has moved on, which the worker does
+ *    at the end of every vector: no search that began before the removal can still hold the slot.
  *  - Only connections that ended before the oldest packet in flight are removed (`sweep`), so nothing
  *    that a worker still has to do can want the record, and removal shows in no result.
  *  - A translated connection has two entries, one for the tuple of each direction; each is published and
@@ -61,6 +61,8 @@ const CREATED_F64 = COLD.at.CREATED >> 1;
 const FIRST_LEVEL_BUCKETS = 64;
 /** An index grows when its buckets hold more than this many records on average. */
 const MAX_LOAD = 5;
+/** Connections that the sweeper looks at together. */
+const SWEPT_AT_ONCE = 32;
 /** More than packets in flight end in the time between two looks. A power of two. */
 const ENDED_SLOTS = 1 << 16;
 
@@ -74,7 +76,7 @@ export interface PartitionMemory {
   /** RECORD of each slot, if records are asked for. */
   records: SharedArrayBuffer | null;
   index: SharedArrayBuffer;
-  /** Word 0: index level in use. Word 1: 1 once a connection has been translated. Word 2: how often a
+  /** Word 3: the coordinator's own. Word 0: index level in use. Word 1: 1 once a connection has been translated. Word 2: how often a
    *  connection has got a tuple that an older one had (and has, for all that it can't be found by it). */
   ctl: SharedArrayBuffer;
   /** Connections that packets have ended. Word 0: how many, modulo 2^32; then the slots of the last ENDED_SLOTS.
@@ -361,6 +363,8 @@ export const REMOVED_EXPIRED = 0;
 export const REMOVED_EVICTED = 1;
 export const REMOVED_FLUSHED = 2;
 
+/** Removed slots that go into limbo together at most. */
+const LEAVING_AT_ONCE = 64;
 /** Slots that limbo may have left behind before it moves up. */
 const LIMBO_SLACK = 4096;
 /** Values of PartitionWriter.used besides 0, free. */
@@ -395,6 +399,10 @@ export class PartitionWriter extends Partition implements WheelOwner {
   private readonly limbo: number[] = [];
   private readonly limboEpochs: number[] = [];
   private limboHead = 0;
+  /** Removed slots that are to go into limbo together, the first `nLeaving` elements; while `sweeping` they gather. */
+  private readonly leaving = new Int32Array(LEAVING_AT_ONCE);
+  private nLeaving = 0;
+  private sweeping = false;
   private readonly epochOf: () => number;
   private readonly grace: number;
   /** By bucket of the level in use: entries that were put further on because it was full. */
@@ -431,8 +439,15 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.publishPlain(slot, this.hashOf(slot), this.expires(slot), watched);
     if (!translated) return;
     this.entries++;
-    if (whole) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
+    if (whole) this.place(this.replyHashOf(slot), (slot << 1) | 1);
     else this.withhold(slot, this.replyHashOf(slot));
+  }
+
+  /** Touches what `publishPlain` will change. */
+  touch(slot: number, hash: number): number {
+    return (
+      this.index[this.base + ((hash & this.mask) << BUCKET_SHIFT)] ^ this.used[slot] ^ this.wheel.touch(slot)
+    );
   }
 
   /** The same for a connection without a tuple of its own for replies, which has this hash and expires then. */
@@ -443,7 +458,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.wheel.put(slot, this.lookBefore(expires, slot, this.createdMs[slot]));
     this.count++;
     this.entries++;
-    this.place(hash, slot << 1, true);
+    this.place(hash, slot << 1);
   }
 
   /** Slots by the hash of a reply tuple that is chosen, but not yet to be found by workers. */
@@ -471,7 +486,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
 
   /** The tuple of the replies may be found from now on. */
   publishReply(slot: number): void {
-    if (this.unwithhold(slot)) this.place(this.replyHashOf(slot), (slot << 1) | 1, true);
+    if (this.unwithhold(slot)) this.place(this.replyHashOf(slot), (slot << 1) | 1);
     else if (this.gone.delete(slot)) this.retire(slot);
   }
 
@@ -586,9 +601,22 @@ export class PartitionWriter extends Partition implements WheelOwner {
   }
 
   private retire(slot: number): void {
-    this.limbo.push(slot);
-    this.limboEpochs.push(this.epochOf());
-    if (this.limbo.length - this.limboHead >= 64) this.drainLimbo();
+    this.leaving[this.nLeaving++] = slot;
+    if (!this.sweeping || this.nLeaving === LEAVING_AT_ONCE) this.leave();
+  }
+
+  /** Puts the slots in `leaving` into limbo. */
+  private leave(): void {
+    const { leaving, limbo, limboEpochs } = this;
+    // The emptied tags are seen before the epoch is read: this orders a thread's stores and loads.
+    Atomics.add(this.ctl, 3, 1);
+    const epoch = this.epochOf();
+    for (let i = 0; i < this.nLeaving; i++) {
+      limbo.push(leaving[i]);
+      limboEpochs.push(epoch);
+    }
+    this.nLeaving = 0;
+    if (limbo.length - this.limboHead >= LEAVING_AT_ONCE) this.drainLimbo();
   }
 
   private unplace(hash: number, entry: number): void {
@@ -600,7 +628,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
         const t = index[b + way];
         if (t === TAG_FREE) throw new Error(`conntrack: slot ${entry >>> 1} is not in the index`);
         if (t === tag && index[b + BUCKET_WAYS + way] === entry) {
-          Atomics.store(index, b + way, TAG_REMOVED);
+          index[b + way] = TAG_REMOVED;
           if (this.passed[bucket] === 0) this.freeWays(bucket);
           // The buckets that it did not fit into.
           for (let full = hash & mask; full !== bucket; full = (full + 1) & mask) {
@@ -617,9 +645,45 @@ export class PartitionWriter extends Partition implements WheelOwner {
   sweep(clock: number, budget: number): number {
     const before = this.count;
     this.readEnded();
-    this.wheel.advance(clock, budget, this);
+    this.sweeping = true;
+    let left = budget;
+    // All at once what can be known of them beforehand: cache misses of many overlap.
+    while (left >= SWEPT_AT_ONCE) {
+      const n = this.wheel.peek(clock, this.swept);
+      if (n < SWEPT_AT_ONCE) break;
+      this.touchSwept(clock);
+      this.wheel.advance(clock, n, this);
+      left -= n;
+    }
+    this.wheel.advance(clock, left, this);
+    this.sweeping = false;
+    if (this.nLeaving > 0) this.leave();
     return before - this.count;
   }
+
+  /** Touches the records in `swept`, and what there is of those that have ended in the index. */
+  private touchSwept(clock: number): void {
+    const { swept, hot, nat, index, base, mask } = this;
+    let sink = 0;
+    for (let i = 0; i < SWEPT_AT_ONCE; i++) sink ^= hot[swept[i] << HOT_SHIFT];
+    for (let i = 0; i < SWEPT_AT_ONCE; i++) {
+      const slot = swept[i];
+      if (this.expires(slot) >= clock) continue;
+      sink ^= index[base + ((this.hashOf(slot) & mask) << BUCKET_SHIFT)];
+      if (hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED) sink ^= nat[slot << NAT_SHIFT];
+    }
+    if (this.translates) {
+      for (let i = 0; i < SWEPT_AT_ONCE; i++) {
+        const slot = swept[i];
+        if (this.expires(slot) >= clock || !(hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED)) continue;
+        sink ^= index[base + ((this.replyHashOf(slot) & mask) << BUCKET_SHIFT)];
+      }
+    }
+    this.sink = sink;
+  }
+  private readonly swept = new Int32Array(SWEPT_AT_ONCE);
+  /** Keeps the loads of `touchSwept` alive. */
+  sink = 0;
 
   /** The same, looking at all. */
   sweepAll(clock: number): number {
@@ -751,18 +815,17 @@ export class PartitionWriter extends Partition implements WheelOwner {
     const b = this.base + (bucket << BUCKET_SHIFT);
     let way = BUCKET_WAYS - 1;
     while (way >= 0 && index[b + way] === TAG_FREE) way--;
-    for (; way >= 0 && index[b + way] === TAG_REMOVED; way--) Atomics.store(index, b + way, TAG_FREE);
+    for (; way >= 0 && index[b + way] === TAG_REMOVED; way--) index[b + way] = TAG_FREE;
   }
 
-  private place(hash: number, entry: number, published: boolean): void {
+  private place(hash: number, entry: number): void {
     const { index, base, mask } = this;
     for (let bucket = hash & mask; ; bucket = (bucket + 1) & mask) {
       const b = base + (bucket << BUCKET_SHIFT);
       for (let way = 0; way < BUCKET_WAYS; way++) {
         if (index[b + way] === TAG_FREE || index[b + way] === TAG_REMOVED) {
           index[b + BUCKET_WAYS + way] = entry;
-          if (published) Atomics.store(index, b + way, tagOf(hash));
-          else index[b + way] = tagOf(hash);
+          index[b + way] = tagOf(hash);
           return;
         }
       }
@@ -782,10 +845,10 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.passed = new Int32Array(this.mask + 1);
     for (let slot = 0; slot < this.high; slot++) {
       if (!this.used[slot]) continue;
-      this.place(this.hashOf(slot), slot << 1, false);
+      this.place(this.hashOf(slot), slot << 1);
       if (!(this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED)) continue;
       const hash = this.replyHashOf(slot);
-      if (!this.withheld.get(hash)?.includes(slot)) this.place(hash, (slot << 1) | 1, false);
+      if (!this.withheld.get(hash)?.includes(slot)) this.place(hash, (slot << 1) | 1);
     }
     Atomics.store(this.ctl, 0, next);
   }

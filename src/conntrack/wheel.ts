@@ -1,8 +1,8 @@
 /** When to look at which connection: slots in lists by the millisecond at which they are due.
  *
- *  Two wheels. The near one has a list for every millisecond of the epoch that the cursor is in (65,536 ms); the
- *  far one has a list for each of the 4096 epochs from there on, which is poured into the near one when its epoch
- *  begins. What is due later still waits in the last of them, and is looked at early. Putting a slot in, taking it
+ *  Two wheels. The near one has a list for each of the 65,536 milliseconds from the cursor on, so that most
+ *  connections are looked at once; the far one has a list for each of 4096 epochs of 65,536 ms, which is poured into the
+ *  near one when its epoch begins. What is due later still waits in the last of them, and is looked at early. Putting a slot in, taking it
  *  out and moving it cost the same however many there are.
  *
  *  Times are whole milliseconds. Private to the coordinator. */
@@ -20,9 +20,9 @@ export interface WheelOwner {
 export class Wheel {
   /** First slot + 1 of each list. */
   private readonly heads = new Int32Array(NEAR + FAR);
-  /** A bit for every near list that may have slots; and whether any may. */
+  /** A bit for every near list that may have slots; and the last millisecond for which one may. */
   private readonly filled = new Int32Array(NEAR >> 5);
-  private anyNear = false;
+  private lastNear = -1;
   /** By slot: the next one + 1, or 0. */
   private readonly next: Int32Array;
   /** By slot: the one before + 1; -1 - list if it is the first; 0 if it is in none. */
@@ -36,20 +36,24 @@ export class Wheel {
     this.before = new Int32Array(capacity);
   }
 
+  /** Touches what is known of a slot. */
+  touch(slot: number): number {
+    return this.next[slot] ^ this.before[slot];
+  }
+
   /** Puts a slot in, or moves it. */
   put(slot: number, due: number): void {
     if (this.before[slot] !== 0) this.take(slot);
     const { cursor, heads } = this;
     const at = Math.max(due, cursor);
-    const epoch = Math.floor(cursor / NEAR);
-    const ahead = Math.floor(at / NEAR) - epoch;
     let list: number;
-    if (ahead === 0) {
+    if (at - cursor < NEAR) {
       list = at % NEAR;
       this.filled[list >> 5] |= 1 << (list & 31);
-      this.anyNear = true;
+      if (at > this.lastNear) this.lastNear = at;
     } else {
-      list = NEAR + ((epoch + Math.min(ahead, FAR - 1)) % FAR);
+      const epoch = Math.floor(cursor / NEAR);
+      list = NEAR + ((epoch + Math.min(Math.floor(at / NEAR) - epoch, FAR - 1)) % FAR);
     }
     const first = heads[list];
     this.next[slot] = first;
@@ -72,6 +76,32 @@ export class Wheel {
     this.n--;
   }
 
+  /** Writes slots that `advance` will ask about next to `slots`, as many as fit; returns how many. It may miss some. */
+  peek(clock: number, slots: Int32Array): number {
+    const { heads, filled, next } = this;
+    let n = 0;
+    // Those before the wheel begins anew.
+    const first = this.cursor % NEAR;
+    const end = Math.min(NEAR, first + clock - this.cursor);
+    for (let list = first; list < end; ) {
+      const bits = filled[list >> 5] >>> (list & 31);
+      if (bits === 0) {
+        list = (list | 31) + 1;
+        continue;
+      }
+      if ((bits & 1) === 0) {
+        list += 31 - Math.clz32(bits & -bits);
+        continue;
+      }
+      for (let slot = heads[list]; slot !== 0; slot = next[slot - 1]) {
+        slots[n++] = slot - 1;
+        if (n === slots.length) return n;
+      }
+      list++;
+    }
+    return n;
+  }
+
   /** Asks `owner` about what was due before `clock`, up to `budget` slots. */
   advance(clock: number, budget: number, owner: WheelOwner): void {
     const { heads, filled } = this;
@@ -91,7 +121,7 @@ export class Wheel {
           this.ask(heads[far] - 1, clock, owner);
         }
       }
-      if (!this.anyNear) {
+      if (cursor > this.lastNear) {
         this.cursor = Math.min(clock, (epoch + 1) * NEAR);
         continue;
       }
@@ -113,10 +143,9 @@ export class Wheel {
     }
   }
 
-  /** Moves the cursor on over empty lists of its epoch. */
+  /** Moves the cursor on over empty lists. */
   private step(clock: number, lists: number): void {
     this.cursor = Math.min(clock, this.cursor + lists);
-    if (this.cursor % NEAR === 0) this.anyNear = false;
   }
 
   private ask(slot: number, clock: number, owner: WheelOwner): void {

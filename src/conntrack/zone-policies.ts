@@ -15,6 +15,11 @@ export class ZonePolicies {
     this.timeouts = timeouts;
   }
 
+  /** Whether any zone has one. */
+  get any(): boolean {
+    return this.policies.size > 0;
+  }
+
   has(zone: number): boolean {
     return this.policies.has(zone);
   }

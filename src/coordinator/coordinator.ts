@@ -160,12 +160,17 @@ export class Coordinator {
     partition.createdMs[slot] = clock;
     if (zoneProto & KIND_IPV6_BIT && slot >= partition.high6) partition.high6 = slot + 1;
     let due = expires;
-    if (this.policies.has(zone)) {
+    if (this.policies.any && this.policies.has(zone)) {
       this.followPolicy(partition, slot << HOT_SHIFT, zone, clock);
       due = partition.expires(slot);
     }
-    partition.publishPlain(slot, hash, due, this.limits.added(zone, home, slot));
+    partition.publishPlain(slot, hash, due, !this.limits.none && this.limits.added(zone, home, slot));
     this.ledger.count(zone, COMMITTED);
+  }
+
+  /** Touches what `made` will change: the misses of many overlap. Returns something of it. */
+  touch(home: number, slot: number, hash: number): number {
+    return this.partitions[home].touch(slot, hash);
   }
 
   /** Makes the connection that the request at word `at` asks for (see control.ts); `seq` is the packet that

@@ -498,9 +498,11 @@ export class Fabric {
     const { requests, replies } = link;
     let any = false;
     let made = 0;
+    let touched = 0;
     for (let m = requests.next(); m >= 0; m = requests.next()) {
       any = true;
       const { words } = requests;
+      if (m >= touched || m === 0) touched = this.touch(worker, m);
       if (words[m + 1] !== MSG_MADE) {
         this.answer(worker, words, m, false);
         continue;
@@ -517,6 +519,21 @@ export class Fabric {
     }
     return any;
   }
+
+  /** Touches what the messages of a worker, from that at `m` on, will change; returns where they end. */
+  private touch(worker: number, m: number): number {
+    const { requests } = this.links[worker];
+    const { words, end } = requests;
+    let sink = 0;
+    for (let at = m; at < end && at + words[at] <= end; at += words[at]) {
+      if (words[at + 1] === MSG_MADE)
+        sink ^= this.coordinator.touch(worker, words[at + 2], words[at + MESSAGE_HEADER + 1]);
+    }
+    this.sink = sink;
+    return end;
+  }
+  /** Keeps the loads of `touch` alive. */
+  sink = 0;
 
   /** `n` more of the connections that a worker has made can be found. */
   private servedMade(link: Link, worker: number, n: number): void {

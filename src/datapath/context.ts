@@ -329,8 +329,18 @@ export class PacketContext {
   /** Whether the packet, once its present request is answered, makes no other and touches no connection:
    *  then those behind it need not wait for its completion. */
   get isLastRequest(): boolean {
-    return this.saved === 0 && onlySends(this.program!, this.pc);
+    if (this.saved !== 0) return false;
+    // Packets in the same context mostly run the same few programs.
+    if (this.program !== this.asked || this.pc !== this.askedPc) {
+      this.asked = this.program!;
+      this.askedPc = this.pc;
+      this.onlySends = onlySends(this.asked, this.pc);
+    }
+    return this.onlySends;
   }
+  private asked: Int32Array = EMPTY;
+  private askedPc = -1;
+  private onlySends = false;
 
   /** Whether another recirculation fits. */
   get canRecirculate(): boolean {

@@ -139,6 +139,11 @@ export class Tracker {
     this.helpers = new Helpers(partition, editor, this.expectations);
   }
 
+  /** The packet and zone of the last ct() if that was of a whole packet, as it is on the wire, and found nothing: `ck` is its
+   *  tuple. */
+  private missedBy = -1;
+  private missedIn = 0;
+
   /** OP_CT at `pc`. False if it waits for a commit. */
   track(ctx: PacketContext, pc: number): boolean {
     const program = ctx.program!;
@@ -172,8 +177,13 @@ export class Tracker {
       return true;
     }
 
-    const invalid =
-      ctx.sums === 2
+    // A packet that a ct() of this zone has just found no connection for is as it was then.
+    const again =
+      this.missedBy === ctx.seq && this.missedIn === zone && ctx.nFrames === 0 && ctx.datagram === null;
+    this.missedBy = -1;
+    const invalid = again
+      ? INVALID_NONE
+      : ctx.sums === 2
         ? INVALID_L4_CHECKSUM
         : extractConnKey(
             ctx.view,
@@ -199,7 +209,7 @@ export class Tracker {
     const translated = (key[CT_STATE] & (CS_SNAT | CS_DNAT)) !== 0;
     // What is on the wire, before `ck` becomes what it was before translation.
     const { ports } = ck;
-    let found = translated ? this.findTranslated(now) : this.find(now);
+    let found = again ? -1 : translated ? this.findTranslated(now) : this.find(now);
     const unknown = found < 0 && !translated;
     if (found < 0) ctx.missed = true;
     else if (this.keeps && !ctx.inTurn) ctx.keep(partition, found >> 1);
@@ -262,6 +272,10 @@ export class Tracker {
             }
             this.committed(ctx, slot);
             return true;
+          }
+          if (unknown && ctx.datagram === null) {
+            this.missedBy = ctx.seq;
+            this.missedIn = zone;
           }
         }
       }

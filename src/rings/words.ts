@@ -116,6 +116,11 @@ export class MessageReader {
     return message;
   }
 
+  /** Where the messages end that have been taken out of the ring; the last may be a part of one. */
+  get end(): number {
+    return this.n;
+  }
+
   /** Whether there is nothing to take. */
   empty(): boolean {
     return !this.complete() && this.ring.empty();
