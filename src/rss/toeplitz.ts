@@ -32,6 +32,25 @@ export class Toeplitz {
     }
   }
 
+  /** `hash` of the three words of an IPv4 tuple. */
+  hash3(src: number, dst: number, ports: number): number {
+    const { tables } = this;
+    return (
+      tables[src >>> 24] ^
+      tables[256 + ((src >>> 16) & 0xff)] ^
+      tables[512 + ((src >>> 8) & 0xff)] ^
+      tables[768 + (src & 0xff)] ^
+      tables[1024 + (dst >>> 24)] ^
+      tables[1280 + ((dst >>> 16) & 0xff)] ^
+      tables[1536 + ((dst >>> 8) & 0xff)] ^
+      tables[1792 + (dst & 0xff)] ^
+      tables[2048 + (ports >>> 24)] ^
+      tables[2304 + ((ports >>> 16) & 0xff)] ^
+      tables[2560 + ((ports >>> 8) & 0xff)] ^
+      tables[2816 + (ports & 0xff)]
+    );
+  }
+
   /** Hash of `n` words in network order from `words[0]` (3 for IPv4 with ports, 9 for IPv6). */
   hash(words: Int32Array, n: number): number {
     const { tables } = this;

@@ -37,6 +37,8 @@ for (const [dst, dport, src, sport, bare, ported] of VECTORS) {
     assert.equal(toeplitz.hash(words(ends), ends.length / 4) >>> 0, bare);
     const tuple = cat(ends, u16(sport), u16(dport));
     assert.equal(toeplitz.hash(words(tuple), tuple.length / 4) >>> 0, ported);
+    const [a, b, c] = words(tuple);
+    if (tuple.length === 12) assert.equal(toeplitz.hash3(a, b, c) >>> 0, ported);
   });
 }
 
