@@ -6,6 +6,7 @@ import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
 import type { ConnectionRecord } from '../../src/coordinator/record.js';
 import { type ReplayResult, replay, type TraceRequest } from '../../src/coordinator/replay.js';
+import { parseMeters } from '../../src/openflow/flowmod.js';
 import { parseGroups } from '../../src/openflow/groups.js';
 import { orderingOf } from '../../src/openflow/order.js';
 import { parseFlows } from '../../src/openflow/parser.js';
@@ -20,6 +21,7 @@ import { hex, type Packet } from './packets.js';
 export interface RunOptions {
   flows: string;
   groups?: string;
+  meters?: string;
   /** Ports of the switch; 1 to 4 unless told otherwise. */
   ports?: readonly number[];
   workers?: number;
@@ -175,7 +177,8 @@ export async function runSource(
   const ordering = orderingOf(lists);
   const log: string[] = [];
   const records: string[] = [];
-  const pipeline = new Pipeline({ rules, groups, ports });
+  const meters = parseMeters(o.meters ?? '', 'meters.txt');
+  const pipeline = new Pipeline({ rules, groups, meters, ports });
   const ruleOf = ruleNames(pipeline);
   const result = await replay({
     source,
