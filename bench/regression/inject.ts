@@ -11,7 +11,8 @@ export const PLACES = {
   worker: { module: 'datapath/shard.js', class: 'Shard', method: 'runVector' },
   dispatcher: { module: 'bench/resident.js', class: 'Resident', method: 'turn' },
   collector: { module: 'coordinator/collector.js', class: 'Collector', method: 'drain' },
-  coordinator: { module: 'coordinator/coordinator.js', class: 'Coordinator', method: 'commit' },
+  coordinator: { module: 'coordinator/fabric.js', class: 'Fabric', method: 'poll' },
+  'flow-table': { module: 'openflow/translate.js', class: 'Translator', method: 'translate' },
 } as const;
 export type Place = keyof typeof PLACES;
 

@@ -13,7 +13,7 @@ import type { BenchSpec } from './spec.js';
 export type ChildRequest =
   | { kind: 'measure'; spec: BenchSpec; options: MeasureOptions }
   | { kind: 'open'; spec: BenchSpec }
-  | { kind: 'slice'; packets: number }
+  | { kind: 'slice'; packets: number; cold?: boolean }
   | { kind: 'counts' };
 
 export type ChildAnswer =
@@ -33,7 +33,7 @@ async function answer(request: ChildRequest): Promise<ChildAnswer> {
   }
   if (runner === null) throw new Error(`"${request.kind}" came before "open"`);
   return request.kind === 'slice'
-    ? { slice: await runner.run(request.packets) }
+    ? { slice: await runner.run(request.packets, request.cold === true) }
     : { counts: runner.counts() };
 }
 

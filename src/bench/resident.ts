@@ -216,6 +216,12 @@ export class Resident {
     return homes.isFirst && this.answers[slot] !== 0 ? homes.keep(slot) : home;
   }
 
+  /** Empties the flow caches, so that the next packets ask for translation again. Only between runs. */
+  forget(): void {
+    this.fabric.pipeline.renew();
+    this.fabric.tidy();
+  }
+
   /** The clock of the packet dispatched last, in ms since the first of all. */
   get clockMs(): number {
     return this.fabric.packets.clock[(this.slot === 0 ? this.n : this.slot) - 1];

@@ -1,5 +1,5 @@
 /** Means with their confidence intervals. */
-import { mean, sampleStandardDeviation } from 'simple-statistics';
+import { mean, quantileSorted, sampleStandardDeviation } from 'simple-statistics';
 
 export interface Interval {
   mean: number;
@@ -59,4 +59,41 @@ function studentCdf(t: number, freedom: number): number {
     ? (2 / Math.PI) * (theta + (freedom > 1 ? Math.sin(theta) * Math.cos(theta) * total : 0))
     : Math.sin(theta) * total;
   return 0.5 + area / 2;
+}
+
+/** Where values that are about symmetric have their centre (J. L. Hodges, E. L. Lehmann, 1963), and an interval for it that
+ *  misses it with `chance` at most on each side (F. Wilcoxon's signed ranks, inverted: J. W. Tukey, 1949): half sums of
+ *  all pairs of values, without so many on both ends. Infinite for fewer values than that takes. */
+export function wilcoxonInterval(
+  values: readonly number[],
+  chance: number,
+): { centre: number; low: number; high: number } {
+  const sums: number[] = [];
+  values.forEach((v, i) => {
+    for (const w of values.slice(i)) sums.push((v + w) / 2);
+  });
+  sums.sort((a, b) => a - b);
+  const drop = signedRankQuantile(values.length, chance);
+  return {
+    centre: quantileSorted(sums, 0.5),
+    low: drop < 0 ? Number.NEGATIVE_INFINITY : sums[drop],
+    high: drop < 0 ? Number.POSITIVE_INFINITY : sums[sums.length - 1 - drop],
+  };
+}
+
+/** The largest number that the sum of signed ranks of `n` values is below or equal to with probability `p` at most; -1 if
+ *  there is none. */
+function signedRankQuantile(n: number, p: number): number {
+  // Ways to reach each sum with ranks 1 to n, each taken or not.
+  const ways = new Float64Array((n * (n + 1)) / 2 + 1);
+  ways[0] = 1;
+  for (let rank = 1; rank <= n; rank++) {
+    for (let sum = ways.length - 1; sum >= rank; sum--) ways[sum] += ways[sum - rank];
+  }
+  let below = 0;
+  for (let sum = 0; sum < ways.length; sum++) {
+    below += ways[sum] / 2 ** n;
+    if (below > p) return sum - 1;
+  }
+  return ways.length - 1;
 }

@@ -3,7 +3,7 @@ import Table from 'cli-table3';
 import { markdownTable } from 'markdown-table';
 import type { ResultsComparison } from './results.js';
 import type { StoredComparison } from './stored.js';
-import type { Ratio, TimingComparison } from './timing.js';
+import { INTERVAL, type Ratio, type TimingComparison } from './timing.js';
 
 export interface Comparison {
   format: 'shardtrack-compare';
@@ -21,6 +21,7 @@ export const TITLES: Record<string, string> = {
   time: 'time by the clock',
   main: 'processor time, main thread',
   others: 'processor time, workers',
+  cold: 'processor time, empty flow caches',
   cpu: 'processor time',
 };
 /** Groups and causes that are shown; JSON has all. */
@@ -143,7 +144,7 @@ function timingReport(t: TimingComparison, w: Writer): string {
     w.line(
       `${t.pairs} pairs of processes, ${t.seconds.toFixed(0)} s; ${t.workers.base} and ${t.workers.candidate} workers`,
     ),
-    w.table(['candidate by base', 'difference', '99.5 % interval'], rows),
+    w.table(['candidate by base', 'difference', `${INTERVAL} % interval`], rows),
   ];
   if (counters.length > 0) parts.push(w.table(['per million packets', 'base', 'candidate'], counters));
   return parts.join('');

@@ -2,7 +2,7 @@
 import { type Comparison, connectionText, isNotable, MUCH, TITLES } from '../compare/report.js';
 import type { ResultsComparison } from '../compare/results.js';
 import type { StoredComparison } from '../compare/stored.js';
-import type { Ratio, TimingComparison } from '../compare/timing.js';
+import { INTERVAL, type Ratio, type TimingComparison } from '../compare/timing.js';
 import { numberText, percentText, rangeText } from './format.js';
 import type { Intervals, Part, Report, Section } from './model.js';
 
@@ -72,7 +72,7 @@ function timingSection(t: TimingComparison, limits: Limits): Section {
   const names = Object.keys(t.ratios) as (keyof typeof t.ratios)[];
   const rows = names.map((name) => ({ name: TITLES[name], ...(t.ratios[name] as Ratio) }));
   const parts: Part[] = [
-    ratioChart(rows, "Candidate's time by base's, with 99.5 % intervals", limits),
+    ratioChart(rows, `Candidate's time by base's, with ${INTERVAL} % intervals`, limits),
     {
       kind: 'lines',
       caption: 'Each pair of processes by itself',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { meanOf, studentInterval, studentQuantile } from '../../../src/bench/statistics.js';
+import { meanOf, studentInterval, studentQuantile, wilcoxonInterval } from '../../../src/bench/statistics.js';
 
 test('statistics: quantiles are those of the tables', () => {
   // Abramowitz and Stegun, table 26.10.
@@ -48,4 +48,31 @@ test('statistics: 95 of 100 intervals hold the truth', () => {
     if (Math.abs(mean) <= half) held++;
   }
   assert.ok(held > 1860 && held < 1940, `${held} of 2000`);
+});
+
+test('statistics: signed ranks are those of the tables', () => {
+  // Values 1 to n: half sums are 1, 1.5, 2, 2, 2.5, 2.5, 3, 3, 3 ..., so the interval's end says how many are left out.
+  // Critical values of Wilcoxon's signed rank sum, one side 0.025 and 0.005: 8 and 3 (n = 10), 52 and 37 (n = 20).
+  const values = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
+  const sums = (n: number) =>
+    values(n)
+      .flatMap((v) =>
+        values(n)
+          .slice(v - 1)
+          .map((w) => (v + w) / 2),
+      )
+      .sort((a, b) => a - b);
+  for (const [n, chance, critical] of [
+    [10, 0.025, 8],
+    [10, 0.005, 3],
+    [20, 0.025, 52],
+    [20, 0.005, 37],
+  ]) {
+    const { low, high, centre } = wilcoxonInterval(values(n), chance);
+    assert.equal(low, sums(n)[critical], `n ${n}, ${chance}`);
+    assert.equal(high, n + 1 - low);
+    assert.equal(centre, (n + 1) / 2);
+  }
+  // Eight values can't be so sure.
+  assert.equal(wilcoxonInterval(values(8), 0.0025).low, Number.NEGATIVE_INFINITY);
 });

@@ -1,0 +1,48 @@
+/** How good are the rules of `shardtrack compare`, if pairs of processes vary by so much? Drawn, not measured: the ratios of
+ *  pairs are normal, or normal with a few that are far out. */
+import {
+  earlyVerdict,
+  isLook,
+  judge,
+  type Ratio,
+  ratioOf,
+  type TimingVerdict,
+} from '../../src/compare/timing.js';
+import type { Random } from '../../src/generate/random.js';
+
+export interface Drawing {
+  /** Standard deviation of a pair's logarithm. */
+  deviation: number;
+  /** Share of pairs that are far out, and by how many times the deviation they vary. */
+  far: number;
+  farBy: number;
+  /** Of one of three times: 0.05 is 5 %. */
+  slowdown: number;
+  mostPairs: number;
+}
+
+const LIMITS = { tolerance: 0.01, notice: 0.05 };
+const NAMES = ['time', 'main', 'others'] as const;
+
+/** The verdict of one comparison that was never made, and after how many pairs. */
+export function draw(d: Drawing, random: Random): { verdict: TimingVerdict; pairs: number } {
+  const logs = NAMES.map((): number[] => []);
+  let ratios: Record<string, Ratio> = {};
+  for (let pairs = 1; pairs <= d.mostPairs; pairs++) {
+    for (const [k, list] of logs.entries()) {
+      const scale = random.below(1000) < d.far * 1000 ? d.farBy : 1;
+      list.push(scale * d.deviation * normal(random) + (k === 0 ? Math.log(1 + d.slowdown) : 0));
+    }
+    if (!isLook(pairs) && pairs < d.mostPairs) continue;
+    ratios = Object.fromEntries(NAMES.map((name, k) => [name, ratioOf(logs[k])]));
+    const verdict = earlyVerdict(ratios, LIMITS);
+    if (verdict !== "can't tell") return { verdict, pairs };
+  }
+  return { verdict: judge(ratios, LIMITS), pairs: d.mostPairs };
+}
+
+/** G. E. P. Box, M. E. Muller, 1958. */
+function normal(random: Random): number {
+  const u = (random.below(1 << 24) + 1) / (1 << 24);
+  return Math.sqrt(-2 * Math.log(u)) * Math.cos((2 * Math.PI * random.below(1 << 24)) / (1 << 24));
+}
