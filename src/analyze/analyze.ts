@@ -9,6 +9,7 @@ import { TableRule } from '../openflow/rules.js';
 import { Pipeline } from '../openflow/tables.js';
 import { Translator } from '../openflow/translate.js';
 import type { RuleNames } from '../output/records/columns.js';
+import type { RecordOutput } from '../output/records/output.js';
 import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
 import { compileFilter } from '../pcap/filter.js';
 import { FilteredSource } from '../pcap/filtered.js';
@@ -16,6 +17,7 @@ import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.
 import { findCaptures } from './inputs.js';
 import { type Reconciliation, reconcile } from './reconcile.js';
 import { Summarizer, type Summary } from './summary.js';
+import { RecordWriter } from './writer.js';
 
 /** Tracks everything and drops nothing. */
 export const TRACK_ALL = 'ip,actions=ct(commit),in_port\nipv6,actions=ct(commit),in_port\n';
@@ -54,6 +56,8 @@ export interface AnalyzeOptions
   portMap?: PortMap;
   /** Threads; 0: all on this one. Default: all processors but one. No result depends on it. */
   workers?: number;
+  /** Files of records; each has a temporary name until it is whole. A thread of its own writes them. */
+  outputs?: readonly RecordOutput[];
   /** Takes every record, with a function that gives the text of the rule at its stat point. */
   onRecord?: (record: ConnectionRecord, ruleOf: RuleNames) => void;
 }
@@ -80,33 +84,45 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
   const filter = options.filter === undefined ? null : compileFilter(options.filter);
   const timeline = await Timeline.of(paths, arena);
   const source = filter === null ? timeline : new FilteredSource(timeline, filter, arena);
+  const { outputs = [], onRecord } = options;
+  const writer = outputs.length === 0 ? null : await RecordWriter.open(outputs);
   const summarizer = new Summarizer(ruleOf);
-  const result = await replay({
-    source,
-    arena,
-    portMap: options.portMap ?? { portOf: (_source, iface) => iface + 1 },
-    ports: tables.ports,
-    translator: new Translator(tables.pipeline),
-    ordering: tables.ordering,
-    workers: options.workers ?? Math.max(1, availableParallelism() - 1),
-    events: options.events,
-    maxConns: options.maxConns,
-    window: options.window,
-    vector: options.vector,
-    jitter: options.jitter,
-    ignoreChecksums: options.ignoreChecksums,
-    progress: options.progress,
-    signal: options.signal,
-    stop: options.stop,
-    onRecord(record) {
-      summarizer.add(record);
-      options.onRecord?.(record, ruleOf);
-    },
-  });
-  const { reports: files } = timeline;
-  const filtered = source instanceof FilteredSource ? source.filtered : { packets: 0, bytes: 0 };
-  const reconciliation = reconcile(files, result, summarizer.counted, filtered);
-  return { files, passedOver, reconciliation, summary: summarizer.summary(), result };
+  try {
+    const result = await replay({
+      source,
+      arena,
+      portMap: options.portMap ?? { portOf: (_source, iface) => iface + 1 },
+      ports: tables.ports,
+      translator: new Translator(tables.pipeline),
+      ordering: tables.ordering,
+      workers: options.workers ?? Math.max(1, availableParallelism() - 1),
+      events: options.events,
+      maxConns: options.maxConns,
+      window: options.window,
+      vector: options.vector,
+      jitter: options.jitter,
+      ignoreChecksums: options.ignoreChecksums,
+      progress: options.progress,
+      signal: options.signal,
+      stop: options.stop,
+      onRecord(record) {
+        if (writer !== null) writer.record(record, ruleOf);
+        else summarizer.add(record);
+        onRecord?.(record, ruleOf);
+      },
+    });
+    const { reports: files } = timeline;
+    const filtered = source instanceof FilteredSource ? source.filtered : { packets: 0, bytes: 0 };
+    const { counted, summary } =
+      writer === null
+        ? { counted: summarizer.counted, summary: summarizer.summary() }
+        : await writer.finish();
+    const reconciliation = reconcile(files, result, counted, filtered);
+    return { files, passedOver, reconciliation, summary, result };
+  } catch (error) {
+    await writer?.abort();
+    throw error;
+  }
 }
 
 /** The text of the last rule at each stat point. */

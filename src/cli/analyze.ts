@@ -6,17 +6,7 @@ import { type Analysis, analyze, TRACK_ALL } from '../analyze/analyze.js';
 import { findCaptures } from '../analyze/inputs.js';
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
 import type { Ranked } from '../analyze/summary.js';
-import type { RuleNames } from '../output/records/columns.js';
-import { IpfixRecords } from '../output/records/ipfix.js';
-import { ParquetRecords } from '../output/records/parquet.js';
-import {
-  ConntrackRecords,
-  CsvRecords,
-  DpctlRecords,
-  NdjsonRecords,
-  type RecordSink,
-  ZeekRecords,
-} from '../output/records/sinks.js';
+import { FORMATS, type Format, type RecordOutput } from '../output/records/output.js';
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
 import type { PrefixSet } from '../wire/cidr.js';
@@ -43,8 +33,6 @@ export interface AnalyzeArguments {
   quiet?: boolean;
 }
 
-const FORMATS = ['ndjson', 'csv', 'zeek', 'parquet', 'ipfix', 'conntrack', 'dpctl'] as const;
-type Format = (typeof FORMATS)[number];
 const ENDINGS: readonly (readonly [RegExp, Format])[] = [
   [/\.(ndjson|jsonl|json)$/i, 'ndjson'],
   [/\.csv$/i, 'csv'],
@@ -52,11 +40,6 @@ const ENDINGS: readonly (readonly [RegExp, Format])[] = [
   [/\.parquet$/i, 'parquet'],
   [/\.ipfix$/i, 'ipfix'],
 ];
-
-export interface RecordOutput {
-  format: Format;
-  path: string;
-}
 
 /** `FORMAT=FILE`, or a file whose name's ending says the format. */
 export function collectRecordOutput(value: string, before: RecordOutput[]): RecordOutput[] {
@@ -82,7 +65,6 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
   // Before an hour of analysis, not after it.
   if (args.sql !== undefined) await loadDuckDb();
   const query = args.sql === undefined ? null : temporaryParquet();
-  const sinks: RecordSink[] = [];
   const stop = new AbortController();
   const abort = new AbortController();
   let stopped: NodeJS.Signals | null = null;
@@ -95,9 +77,8 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
   process.on('SIGTERM', onSignal);
   const progress = new Progress(paths, args.quiet === true);
   try {
-    let ruleOf: RuleNames = () => null;
-    for (const output of args.out) sinks.push(openSink(output, (stat) => ruleOf(stat)));
-    if (query !== null) sinks.push(new ParquetRecords(query.path, (stat) => ruleOf(stat)));
+    const outputs = [...args.out];
+    if (query !== null) outputs.push({ format: 'parquet', path: query.path });
     const report = args.report === undefined ? null : new OutputFile(args.report);
     const analysis = await analyze({
       paths: args.paths,
@@ -109,16 +90,12 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
       maxConns: args.maxConns,
       ignoreChecksums: args.ignoreChecksums,
       jitter: args.jitter,
-      onRecord: (record, rules) => {
-        ruleOf = rules;
-        for (const sink of sinks) sink.record(record);
-      },
+      outputs,
       progress: (packets, bytes) => progress.update(packets, bytes),
       signal: abort.signal,
       stop: stop.signal,
     });
     progress.stop();
-    for (const sink of sinks) sink.finish();
     report?.writeText(`${JSON.stringify(reportOf(analysis), null, 2)}\n`);
     report?.finish();
     warn(analysis);
@@ -135,9 +112,6 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
       return stopped === 'SIGINT' ? 130 : 143;
     }
     return analysis.files.some((f) => f.damage !== null) ? 1 : 0;
-  } catch (error) {
-    for (const sink of sinks) sink.abort();
-    throw error;
   } finally {
     progress.stop();
     query?.remove();
@@ -161,25 +135,6 @@ function checkOutputs(args: AnalyzeArguments): void {
   }
   if (args.paths.filter((p) => p === '-').length > 1) {
     throw new UsageError('standard input (-) can be only one of the captures');
-  }
-}
-
-function openSink({ format, path }: RecordOutput, rules: RuleNames): RecordSink {
-  switch (format) {
-    case 'ndjson':
-      return new NdjsonRecords(path, rules);
-    case 'csv':
-      return new CsvRecords(path, rules);
-    case 'zeek':
-      return new ZeekRecords(path);
-    case 'parquet':
-      return new ParquetRecords(path, rules);
-    case 'ipfix':
-      return new IpfixRecords(path);
-    case 'conntrack':
-      return new ConntrackRecords(path);
-    case 'dpctl':
-      return new DpctlRecords(path);
   }
 }
 

@@ -1,0 +1,199 @@
+/** Writes connection records in a thread of its own, and sums them up there, so that formats cost the thread that
+ *  reads and dispatches packets nothing but a copy of each row.
+ *
+ *  Rows go through CHUNKS chunks of shared memory in turn. Writer of a chunk: the main thread, until it has said so
+ *  in a message; then the thread that writes, until it has moved DONE on. Messages are in order, so that the name of a
+ *  rule is there before the rows that need it. While all chunks are full the main thread waits: memory is bounded. */
+import { type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/record.js';
+import type { RuleNames } from '../output/records/columns.js';
+import { openSink, type RecordOutput } from '../output/records/output.js';
+import type { RecordSink } from '../output/records/sinks.js';
+import { systemReason } from '../pcap/feed.js';
+import { Summarizer, type Summary } from './summary.js';
+
+/** Rows of a chunk. */
+const CHUNK_ROWS = 1024;
+const CHUNKS = 8;
+
+/** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed. */
+const SENT = 0;
+const DONE = 1;
+const FAILED = 2;
+
+/** What the thread starts with. */
+export interface WriterInit {
+  outputs: readonly RecordOutput[];
+  rows: SharedArrayBuffer;
+  control: SharedArrayBuffer;
+}
+
+type Message =
+  | { kind: 'rows'; chunk: number; n: number }
+  | { kind: 'rule'; stat: number; name: string | null }
+  | { kind: 'finish' }
+  | { kind: 'abort' };
+
+/** Totals over all records, and what they say together. */
+export interface Summed {
+  counted: { connections: number; packets: number; bytes: number };
+  summary: Summary;
+}
+
+type Answer =
+  | { kind: 'open' }
+  | { kind: 'done'; summed: Summed | null }
+  | { kind: 'failed'; message: string };
+
+/** The main thread's side. */
+export class RecordWriter {
+  private readonly worker: Worker;
+  private readonly control: Int32Array;
+  private readonly words: Int32Array;
+  private readonly named = new Set<number>();
+  private chunk = 0;
+  private n = 0;
+  /** Chunks handed over. */
+  private sent = 0;
+  private failure: Error | null = null;
+  private settle: { resolve: (summed: Summed | null) => void; reject: (error: Error) => void } | null = null;
+  private readonly ended: Promise<void>;
+
+  private constructor(outputs: readonly RecordOutput[], opened: () => void, failed: (error: Error) => void) {
+    const rows = new SharedArrayBuffer(CHUNKS * CHUNK_ROWS * ROW_WORDS * 4);
+    const control = new SharedArrayBuffer(16);
+    this.words = new Int32Array(rows);
+    this.control = new Int32Array(control);
+    const workerData: WriterInit = { outputs, rows, control };
+    this.worker = new Worker(new URL('../../workers/records.js', import.meta.url), { workerData });
+    const fail = (error: Error): void => {
+      this.failure ??= error;
+      this.settle?.reject(this.failure);
+      failed(error);
+    };
+    this.worker.on('message', (answer: Answer) => {
+      if (answer.kind === 'open') opened();
+      else if (answer.kind === 'done') this.settle?.resolve(answer.summed);
+      else fail(new Error(answer.message));
+    });
+    this.worker.on('error', fail);
+    this.ended = new Promise((resolve) => this.worker.once('exit', () => resolve()));
+  }
+
+  /** Opens all outputs. Rejects with Error naming one that can't be opened. */
+  static open(outputs: readonly RecordOutput[]): Promise<RecordWriter> {
+    return new Promise((resolve, reject) => {
+      const writer: RecordWriter = new RecordWriter(outputs, () => resolve(writer), reject);
+    });
+  }
+
+  /** Takes a record over. Throws Error if an output has failed. */
+  record(r: ConnectionRecord, ruleOf: RuleNames): void {
+    if (r.drops > 0 && !this.named.has(r.dropStat)) {
+      this.named.add(r.dropStat);
+      this.post({ kind: 'rule', stat: r.dropStat, name: ruleOf(r.dropStat) });
+    }
+    const to = (this.chunk * CHUNK_ROWS + this.n) << ROW_SHIFT;
+    for (let i = 0; i < ROW_WORDS; i++) this.words[to + i] = r.words[r.base + i];
+    if (++this.n === CHUNK_ROWS) this.hand();
+  }
+
+  /** Makes all outputs whole; resolves to what all records say together. */
+  async finish(): Promise<Summed> {
+    this.hand();
+    const summed = await this.ask({ kind: 'finish' });
+    await this.ended;
+    return summed as Summed;
+  }
+
+  /** Leaves outputs as they are, under their temporary names. Never rejects. */
+  async abort(): Promise<void> {
+    if (this.failure === null) await this.ask({ kind: 'abort' }).catch(() => {});
+    await this.ended;
+  }
+
+  private ask(message: Message): Promise<Summed | null> {
+    return new Promise((resolve, reject) => {
+      this.settle = { resolve, reject };
+      if (this.failure === null) this.post(message);
+      else reject(this.failure);
+    });
+  }
+
+  private hand(): void {
+    if (this.n === 0) return;
+    this.post({ kind: 'rows', chunk: this.chunk, n: this.n });
+    this.sent++;
+    this.n = 0;
+    this.chunk = this.sent % CHUNKS;
+    const { control } = this;
+    for (;;) {
+      const done = Atomics.load(control, DONE);
+      if (Atomics.load(control, FAILED) !== 0) {
+        throw this.failure ?? new Error('an output of records has failed');
+      }
+      if (((this.sent - done) | 0) < CHUNKS) return;
+      Atomics.wait(control, DONE, done, 100);
+    }
+  }
+
+  private post(message: Message): void {
+    this.worker.postMessage(message);
+    Atomics.add(this.control, SENT, 1);
+    Atomics.notify(this.control, SENT);
+  }
+}
+
+/** The thread's side: runs until it has finished, aborted or failed. */
+export function writeRecords(init: WriterInit, port: MessagePort): void {
+  const control = new Int32Array(init.control);
+  const words = new Int32Array(init.rows);
+  const f64 = new Float64Array(init.rows);
+  const names = new Map<number, string | null>();
+  const ruleOf: RuleNames = (stat) => names.get(stat) ?? null;
+  const summarizer = new Summarizer(ruleOf);
+  const sinks: RecordSink[] = [];
+  const answer = (a: Answer): void => port.postMessage(a);
+  try {
+    for (const output of init.outputs) sinks.push(openSink(output, ruleOf));
+    answer({ kind: 'open' });
+    for (let seen = 0; ; ) {
+      const next = receiveMessageOnPort(port) as { message: Message } | undefined;
+      if (next === undefined) {
+        const sent = Atomics.load(control, SENT);
+        // All that was counted may not have come through yet: a millisecond does no harm.
+        Atomics.wait(control, SENT, sent, sent === seen ? 1000 : 1);
+        continue;
+      }
+      seen = (seen + 1) | 0;
+      const { message } = next;
+      switch (message.kind) {
+        case 'rule':
+          names.set(message.stat, message.name);
+          break;
+        case 'rows':
+          for (let i = 0; i < message.n; i++) {
+            const record = new ConnectionRecord(words, f64, (message.chunk * CHUNK_ROWS + i) << ROW_SHIFT);
+            summarizer.add(record);
+            for (const sink of sinks) sink.record(record);
+          }
+          Atomics.add(control, DONE, 1);
+          Atomics.notify(control, DONE);
+          break;
+        case 'finish':
+          for (const sink of sinks) sink.finish();
+          answer({ kind: 'done', summed: { counted: summarizer.counted, summary: summarizer.summary() } });
+          return;
+        case 'abort':
+          for (const sink of sinks) sink.abort();
+          answer({ kind: 'done', summed: null });
+          return;
+      }
+    }
+  } catch (error) {
+    for (const sink of sinks) sink.abort();
+    answer({ kind: 'failed', message: error instanceof Error ? error.message : systemReason(error) });
+    Atomics.store(control, FAILED, 1);
+    Atomics.notify(control, DONE);
+  }
+}
