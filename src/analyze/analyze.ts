@@ -1,4 +1,5 @@
 /** Connection records of captures: the library's `analyze`, and what `shardtrack analyze` runs on. */
+import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { ConnectionRecord } from '../coordinator/record.js';
 import { type PortMap, type ReplayOptions, type ReplayResult, replay } from '../coordinator/replay.js';
@@ -13,7 +14,10 @@ import type { RecordOutput } from '../output/records/output.js';
 import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
 import { compileFilter } from '../pcap/filter.js';
 import { FilteredSource } from '../pcap/filtered.js';
+import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.js';
+import { ReadResult } from '../pcap/types.js';
+import { CheckpointFile } from './checkpoint.js';
 import { findCaptures } from './inputs.js';
 import { type Reconciliation, reconcile } from './reconcile.js';
 import { Summarizer, type Summary } from './summary.js';
@@ -56,6 +60,11 @@ export interface AnalyzeOptions
   portMap?: PortMap;
   /** Threads; 0: all on this one. Default: all processors but one. No result depends on it. */
   workers?: number;
+  /** A file of checkpoints: the analysis goes on from the one that is there, after a crash; it is removed at the end.
+   *  Captures and outputs have to be regular files, and the flow table the default one. */
+  resume?: string;
+  /** For tests: packets between two checkpoints. */
+  checkpointEvery?: number;
   /** Files of records; each has a temporary name until it is whole. A thread of its own writes them. */
   outputs?: readonly RecordOutput[];
   /** Takes every record, with a function that gives the text of the rule at its stat point. */
@@ -85,9 +94,12 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
   const timeline = await Timeline.of(paths, arena);
   const source = filter === null ? timeline : new FilteredSource(timeline, filter, arena);
   const { outputs = [], onRecord } = options;
-  const writer = outputs.length === 0 ? null : await RecordWriter.open(outputs);
+  const checkpoint = checkpointFile(options, paths);
+  const writer =
+    outputs.length === 0 ? null : await RecordWriter.open(outputs, checkpoint?.stored?.writer ?? null);
   const summarizer = new Summarizer(ruleOf);
   try {
+    await pass(source, arena, checkpoint?.stored?.replay.packets ?? 0);
     const result = await replay({
       source,
       arena,
@@ -105,6 +117,7 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
       progress: options.progress,
       signal: options.signal,
       stop: options.stop,
+      checkpoints: checkpoint?.checkpoints(() => (writer as RecordWriter).save()),
       onRecord(record) {
         if (writer !== null) writer.record(record, ruleOf);
         else summarizer.add(record);
@@ -118,6 +131,7 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
         ? { counted: summarizer.counted, summary: summarizer.summary() }
         : await writer.finish();
     const reconciliation = reconcile(files, result, counted, filtered);
+    if (options.stop?.aborted !== true) checkpoint?.remove();
     return { files, passedOver, reconciliation, summary, result };
   } catch (error) {
     await writer?.abort();
@@ -137,6 +151,41 @@ export function ruleNames({ stats }: Pipeline): RuleNames {
     }
     return name;
   };
+}
+
+function checkpointFile(options: AnalyzeOptions, paths: readonly string[]): CheckpointFile | null {
+  const { resume, outputs = [] } = options;
+  if (resume === undefined) return null;
+  const cannot = (why: string): never => {
+    throw new Error(`${resume}: an analysis can't go on from a checkpoint ${why}`);
+  };
+  if (options.flows !== undefined || options.events !== undefined) cannot('with a flow table or events');
+  if (options.onRecord !== undefined) cannot('if somebody else takes its records');
+  if (outputs.length === 0) cannot('without outputs');
+  for (const path of [...paths, ...outputs.map((o) => o.path)]) {
+    const stat = path === '-' ? null : fs.statSync(path, { throwIfNoEntry: false });
+    if (stat === null || (stat !== undefined && !stat.isFile()))
+      cannot(`of ${path}, which is no regular file`);
+  }
+  const { filter, ignoreChecksums, maxConns, portMap } = options;
+  const further = { filter, ignoreChecksums, maxConns, mapped: portMap !== undefined };
+  return new CheckpointFile(resume, { paths, outputs, options: further }, options.checkpointEvery ?? null);
+}
+
+/** Reads past the first `n` packets. */
+async function pass(source: PacketSource, arena: SegmentArena, n: number): Promise<void> {
+  const packet = newMergedRecord();
+  while (n > 0) {
+    const state = source.next(packet);
+    if (state === ReadResult.PACKET) {
+      arena.release(packet.segment);
+      n--;
+    } else if (state === ReadResult.STARVED) {
+      await source.readable();
+    } else {
+      throw new Error('the captures have fewer packets than the checkpoint says: they have changed');
+    }
+  }
 }
 
 function tablesOf(text: string): Tables {

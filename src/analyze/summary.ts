@@ -90,6 +90,26 @@ export class Summarizer {
     if (r.drops > 0) this.dropped(r);
   }
 
+  /** All of it, for `restore` of another. */
+  save(): SummarizerState {
+    const { counted, tcpStates, endings, protocols, drops, retransmissions, outOfOrder } = this;
+    const rankings = [this.hosts, this.services, this.sources].map((r) => r.save());
+    return { counted, rankings, tcpStates, endings, protocols, drops, retransmissions, outOfOrder };
+  }
+
+  restore(state: SummarizerState): void {
+    Object.assign(this.counted, state.counted);
+    this.hosts.restore(state.rankings[0] as RankingState<Ranked>);
+    this.services.restore(state.rankings[1] as RankingState<Ranked>);
+    this.sources.restore(state.rankings[2] as RankingState<Source>);
+    for (const name of ['tcpStates', 'endings', 'protocols'] as const) {
+      for (const [key, n] of state[name]) this[name].set(key, n);
+    }
+    for (const [key, entry] of state.drops) this.drops.set(key, entry);
+    this.retransmissions = state.retransmissions;
+    this.outOfOrder = state.outOfOrder;
+  }
+
   summary(): Summary {
     const { hosts, services, sources } = this;
     return {
@@ -140,6 +160,23 @@ export class Summarizer {
   }
 }
 
+/** Plain data, as `structuredClone` takes it. */
+export interface SummarizerState {
+  counted: Summarizer['counted'];
+  rankings: RankingState<unknown>[];
+  tcpStates: Map<string, number>;
+  endings: Map<string, number>;
+  protocols: Map<string, number>;
+  drops: Map<string, { reason: string; rule: string | null; connections: number; packets: number }>;
+  retransmissions: number;
+  outOfOrder: number;
+}
+
+interface RankingState<T> {
+  exact: boolean;
+  entries: Map<string, T>;
+}
+
 interface Source {
   src: string;
   failed: number;
@@ -166,6 +203,15 @@ class Ranking<T> {
       this.entries.set(name, entry);
     }
     return entry;
+  }
+
+  save(): RankingState<T> {
+    return { exact: this.exact, entries: this.entries };
+  }
+
+  restore({ exact, entries }: RankingState<T>): void {
+    this.exact = exact;
+    this.entries = entries;
   }
 
   largest(): T[] {

@@ -4,33 +4,43 @@
  *  Rows go through CHUNKS chunks of shared memory in turn. Writer of a chunk: the main thread, until it has said so
  *  in a message; then the thread that writes, until it has moved DONE on. Messages are in order, so that the name of a
  *  rule is there before the rows that need it. While all chunks are full the main thread waits: memory is bounded. */
-import { type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/record.js';
 import type { RuleNames } from '../output/records/columns.js';
 import { openSink, type RecordOutput } from '../output/records/output.js';
 import type { RecordSink } from '../output/records/sinks.js';
 import { systemReason } from '../pcap/feed.js';
-import { Summarizer, type Summary } from './summary.js';
+import { Summarizer, type SummarizerState, type Summary } from './summary.js';
 
 /** Rows of a chunk. */
 const CHUNK_ROWS = 1024;
 const CHUNKS = 8;
 
-/** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed. */
+/** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed, checkpoints. */
 const SENT = 0;
 const DONE = 1;
 const FAILED = 2;
+const SAVED = 3;
 
 /** What the thread starts with. */
 export interface WriterInit {
   outputs: readonly RecordOutput[];
   rows: SharedArrayBuffer;
   control: SharedArrayBuffer;
+  /** To go on from. */
+  saved: WriterState | null;
+}
+
+/** Plain data: what each sink has saved, and the sums so far. */
+export interface WriterState {
+  sinks: unknown[];
+  sums: SummarizerState;
 }
 
 type Message =
   | { kind: 'rows'; chunk: number; n: number }
   | { kind: 'rule'; stat: number; name: string | null }
+  | { kind: 'save'; to: MessagePort }
   | { kind: 'finish' }
   | { kind: 'abort' };
 
@@ -59,12 +69,17 @@ export class RecordWriter {
   private settle: { resolve: (summed: Summed | null) => void; reject: (error: Error) => void } | null = null;
   private readonly ended: Promise<void>;
 
-  private constructor(outputs: readonly RecordOutput[], opened: () => void, failed: (error: Error) => void) {
+  private constructor(
+    outputs: readonly RecordOutput[],
+    saved: WriterState | null,
+    opened: () => void,
+    failed: (error: Error) => void,
+  ) {
     const rows = new SharedArrayBuffer(CHUNKS * CHUNK_ROWS * ROW_WORDS * 4);
     const control = new SharedArrayBuffer(16);
     this.words = new Int32Array(rows);
     this.control = new Int32Array(control);
-    const workerData: WriterInit = { outputs, rows, control };
+    const workerData: WriterInit = { outputs, rows, control, saved };
     this.worker = new Worker(new URL('../../workers/records.js', import.meta.url), { workerData });
     const fail = (error: Error): void => {
       this.failure ??= error;
@@ -80,10 +95,10 @@ export class RecordWriter {
     this.ended = new Promise((resolve) => this.worker.once('exit', () => resolve()));
   }
 
-  /** Opens all outputs. Rejects with Error naming one that can't be opened. */
-  static open(outputs: readonly RecordOutput[]): Promise<RecordWriter> {
+  /** Opens all outputs, or goes on with them from a checkpoint. Rejects with Error naming one that can't be opened. */
+  static open(outputs: readonly RecordOutput[], saved: WriterState | null = null): Promise<RecordWriter> {
     return new Promise((resolve, reject) => {
-      const writer: RecordWriter = new RecordWriter(outputs, () => resolve(writer), reject);
+      const writer: RecordWriter = new RecordWriter(outputs, saved, () => resolve(writer), reject);
     });
   }
 
@@ -96,6 +111,26 @@ export class RecordWriter {
     const to = (this.chunk * CHUNK_ROWS + this.n) << ROW_SHIFT;
     for (let i = 0; i < ROW_WORDS; i++) this.words[to + i] = r.words[r.base + i];
     if (++this.n === CHUNK_ROWS) this.hand();
+  }
+
+  /** Writes out all that has come and waits for it: what another writer needs to go on from here. Throws Error if an
+   *  output has failed. */
+  save(): WriterState {
+    this.hand();
+    const { port1, port2 } = new MessageChannel();
+    const { control } = this;
+    const before = Atomics.load(control, SAVED);
+    this.worker.postMessage({ kind: 'save', to: port2 } satisfies Message, [port2]);
+    this.ring();
+    for (;;) {
+      const got = receiveMessageOnPort(port1) as { message: WriterState } | undefined;
+      if (got !== undefined) {
+        port1.close();
+        return got.message;
+      }
+      if (Atomics.load(control, FAILED) !== 0) this.throwFailure();
+      Atomics.wait(control, SAVED, before, 10);
+    }
   }
 
   /** Makes all outputs whole; resolves to what all records say together. */
@@ -130,7 +165,7 @@ export class RecordWriter {
     for (;;) {
       const done = Atomics.load(control, DONE);
       if (Atomics.load(control, FAILED) !== 0) {
-        throw this.failure ?? new Error('an output of records has failed');
+        this.throwFailure();
       }
       if (((this.sent - done) | 0) < CHUNKS) return;
       Atomics.wait(control, DONE, done, 100);
@@ -139,6 +174,15 @@ export class RecordWriter {
 
   private post(message: Message): void {
     this.worker.postMessage(message);
+    this.ring();
+  }
+
+  /** The thread has said why; the message may not have been seen yet. */
+  private throwFailure(): never {
+    throw this.failure ?? new Error('an output of records has failed');
+  }
+
+  private ring(): void {
     Atomics.add(this.control, SENT, 1);
     Atomics.notify(this.control, SENT);
   }
@@ -155,7 +199,10 @@ export function writeRecords(init: WriterInit, port: MessagePort): void {
   const sinks: RecordSink[] = [];
   const answer = (a: Answer): void => port.postMessage(a);
   try {
-    for (const output of init.outputs) sinks.push(openSink(output, ruleOf));
+    init.outputs.forEach((output, i) => {
+      sinks.push(openSink(output, ruleOf, init.saved?.sinks[i]));
+    });
+    if (init.saved !== null) summarizer.restore(init.saved.sums);
     answer({ kind: 'open' });
     for (let seen = 0; ; ) {
       const next = receiveMessageOnPort(port) as { message: Message } | undefined;
@@ -179,6 +226,14 @@ export function writeRecords(init: WriterInit, port: MessagePort): void {
           }
           Atomics.add(control, DONE, 1);
           Atomics.notify(control, DONE);
+          break;
+        case 'save':
+          message.to.postMessage({
+            sinks: sinks.map((sink) => sink.save()),
+            sums: summarizer.save(),
+          } satisfies WriterState);
+          Atomics.add(control, SAVED, 1);
+          Atomics.notify(control, SAVED);
           break;
         case 'finish':
           for (const sink of sinks) sink.finish();

@@ -19,6 +19,8 @@ export interface AnalyzeArguments {
   report?: string;
   sql?: string;
   filter?: string;
+  resume?: string;
+  checkpointEvery?: number;
   flows?: string;
   groups?: string;
   meters?: string;
@@ -83,14 +85,15 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
     const analysis = await analyze({
       paths: args.paths,
       filter: args.filter,
-      flows: tables,
-      events: tables.events,
+      ...(args.resume === undefined ? { flows: tables, events: tables.events } : {}),
       portMap: portMap({ captures: paths, in: [], inside: args.inside }),
       workers: workersOf(args),
       maxConns: args.maxConns,
       ignoreChecksums: args.ignoreChecksums,
       jitter: args.jitter,
       outputs,
+      resume: args.resume,
+      checkpointEvery: args.checkpointEvery,
       progress: (packets, bytes) => progress.update(packets, bytes),
       signal: abort.signal,
       stop: stop.signal,
@@ -132,6 +135,15 @@ function checkOutputs(args: AnalyzeArguments): void {
       );
     }
     seen.add(path);
+  }
+  if (args.resume !== undefined) {
+    const given = (['flows', 'groups', 'meters', 'events', 'sql'] as const).find(
+      (o) => args[o] !== undefined,
+    );
+    if (given !== undefined) throw new UsageError(`--resume and --${given} don't go together`);
+    if (args.out.length === 0) throw new UsageError('--resume needs outputs (-o)');
+    if (args.paths.includes('-'))
+      throw new UsageError('--resume needs captures that can be read again, not -');
   }
   if (args.paths.filter((p) => p === '-').length > 1) {
     throw new UsageError('standard input (-) can be only one of the captures');

@@ -199,6 +199,15 @@ async function addAnalyze(): Promise<void> {
       '--filter <EXPRESSION>',
       "only packets that pass, in the language of tcpdump (docs/analyze.md), such as 'tcp port 443'",
     )
+    .option(
+      '--resume <FILE>',
+      'keep a checkpoint in FILE, and go on from it after a crash: run the same command again',
+    )
+    .addOption(
+      new Option('--checkpoint-every <N>', 'test only: packets')
+        .argParser(wholeNumber(1, 2 ** 30))
+        .hideHelp(),
+    )
     .option('--top <N>', 'rows of each table of the summary', wholeNumber(0, 1000), 10)
     .option('--inside <CIDR,...>', 'these sources arrive on port 1, all others on port 2', parseInside)
     .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])

@@ -137,6 +137,12 @@ export class Collector implements Completions {
     this.reassembly = reassembly;
   }
 
+  /** Starts behind the first `packets` packets, which had so many bytes. */
+  resume(packets: number, bytes: number): void {
+    this.head = this.dispatched = this.turnSeq = packets;
+    this.bytes = bytes;
+  }
+
   get inFlight(): number {
     return this.dispatched - this.head;
   }

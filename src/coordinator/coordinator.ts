@@ -48,6 +48,7 @@ import {
 import { isPartialVlan } from '../wire/extract.js';
 import { COMMITTED, ENTRY_OF_REMOVAL, Ledger, NO_TUPLE_LEFT, TABLE_FULL, ZONE_FULL } from './ledger.js';
 import { isReserved, MacTable } from './mac-table.js';
+import { pasteRow } from './record.js';
 import type { RecordKeeper } from './records.js';
 
 const { IN_PORT, ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, VLAN_0 } = FLOW;
@@ -248,6 +249,18 @@ export class Coordinator {
     partition.publish(slot, watched, this.onMade === null || this.onMade(slot));
     this.ledger.count(zone, COMMITTED);
     return slot;
+  }
+
+  /** Makes a connection that was there when a checkpoint was taken; its home is that of its tuple. */
+  restore(home: number, words: Int32Array, f64: Float64Array, base: number): void {
+    const partition = this.partitions[home];
+    const slot = partition.allocate();
+    if (slot < 0) throw new Error(`checkpoint: partition ${home} has no room for its connections`);
+    pasteRow(partition, slot, words, f64, base);
+    const zone = partition.zone(slot);
+    partition.noteUse(slot);
+    partition.publish(slot, this.limits.added(zone, home, slot));
+    this.ledger.count(zone, COMMITTED);
   }
 
   /** Puts the new connection at word `c` under its zone's timeout policy. */

@@ -10,6 +10,7 @@
  *           112 ... 119   ADDR6
  *           120 ... 127   COLD */
 import { createHash } from 'node:crypto';
+import { fold6 } from '../conntrack/hash.js';
 import { ConnKey, replyZoneProto } from '../conntrack/key.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
 import {
@@ -27,7 +28,15 @@ import {
   STATE_TFTP,
   STATE_TRANSLATED,
 } from '../shm/layouts.js';
-import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
+import {
+  ETH_TYPE_IP,
+  ETH_TYPE_IPV6,
+  IPPROTO_ICMP,
+  IPPROTO_ICMPV6,
+  IPPROTO_SCTP,
+  IPPROTO_TCP,
+  IPPROTO_UDP,
+} from '../wire/extract.js';
 import { type Connection, type Tuple, tupleOf } from './dump.js';
 
 const R = RECORD.at;
@@ -76,6 +85,66 @@ export function copyRow(
   copy(cold, slot << COLD.shift, COLD.words, words, base + ROW_COLD);
   words[base + ROW_ENDING] = ending;
   f64[(base + ROW_CREATED_MS) >> 1] = partition.createdMs[slot];
+}
+
+/** The other way round: fills a record that nobody can find yet from the row at `base`. */
+export function pasteRow(
+  partition: PartitionWriter,
+  slot: number,
+  words: Int32Array,
+  f64: Float64Array,
+  base: number,
+): void {
+  const { records, hot, cold, addr6, nat, parent } = partition;
+  copy(words, base, RECORD.words, records!, slot << RECORD.shift);
+  copy(words, base + ROW_CONN, CONN.words, hot, slot << CONN.shift);
+  const state = hot[(slot << CONN.shift) + STATE];
+  if (state & STATE_TRANSLATED) copy(words, base + ROW_NAT, NAT.words, nat, slot << NAT.shift);
+  if (state & STATE_CHILD) {
+    copy(words, base + ROW_PARENT, ROW_CREATED_MS - ROW_PARENT, parent, slot << PARENT.shift);
+  }
+  if (hot[(slot << CONN.shift) + ZONE_PROTO] & 0x80) {
+    copy(words, base + ROW_ADDR6, ADDR6.words, addr6, slot << ADDR6.shift);
+    // Folded with a number that every run draws anew.
+    const [a, b, c, d, e, f, g, h] = addr6.subarray(slot << ADDR6.shift, (slot + 1) << ADDR6.shift);
+    hot[(slot << CONN.shift) + SRC] = fold6(partition.seed, a, b, c, d);
+    hot[(slot << CONN.shift) + DST] = fold6(partition.seed, e, f, g, h);
+    if (slot >= partition.high6) partition.high6 = slot + 1;
+  }
+  copy(words, base + ROW_COLD, COLD.words, cold, slot << COLD.shift);
+  partition.createdMs[slot] = f64[(base + ROW_CREATED_MS) >> 1];
+}
+
+/** The least frame that has the original tuple of the row at `base`: its home is that of the connection. */
+export function frameOfRow(words: Int32Array, base: number): DataView {
+  const zoneProto = words[base + ROW_CONN + ZONE_PROTO];
+  const proto = (zoneProto >>> 8) & 0xff;
+  const ports = words[base + ROW_CONN + PORTS];
+  const ipv6 = (zoneProto & 0x80) !== 0;
+  const view = new DataView(new ArrayBuffer(14 + (ipv6 ? 40 : 20) + 20));
+  const l4 = ipv6 ? 54 : 34;
+  if (ipv6) {
+    view.setUint16(12, ETH_TYPE_IPV6);
+    view.setUint8(14, 0x60);
+    view.setUint16(18, 20);
+    view.setUint8(20, proto);
+    for (let i = 0; i < 8; i++) view.setInt32(22 + 4 * i, words[base + ROW_ADDR6 + i]);
+  } else {
+    view.setUint16(12, ETH_TYPE_IP);
+    view.setUint8(14, 0x45);
+    view.setUint16(16, 40);
+    view.setUint8(23, proto);
+    view.setInt32(26, words[base + ROW_CONN + SRC]);
+    view.setInt32(30, words[base + ROW_CONN + DST]);
+  }
+  if (proto === (ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
+    // Kinds of ICMPv6 are 0x80 and 0x81, its types as well.
+    view.setUint8(l4, zoneProto & 0xff);
+    view.setUint16(l4 + 4, ports >>> 16);
+  } else {
+    view.setInt32(l4, ports);
+  }
+  return view;
 }
 
 function copy(from: Int32Array, at: number, n: number, to: Int32Array, base: number): void {

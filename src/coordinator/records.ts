@@ -23,11 +23,17 @@ export interface Tallies {
   readonly repeatedBytes: number;
 }
 
+/** Of all recorders together. */
+export function addTallies(tallies: readonly Float64Array[]): Float64Array {
+  const sum = new Float64Array(TALLY_WORDS);
+  for (const t of tallies) for (let i = 0; i < TALLY_WORDS; i++) sum[i] += t[i];
+  return sum;
+}
+
 /** Sums up the recorders' tallies. */
 export function sumTallies(tallies: readonly Float64Array[]): Tallies {
   const categories = TALLY_REPEATED / 2;
-  const sum = new Float64Array(TALLY_WORDS);
-  for (const t of tallies) for (let i = 0; i < TALLY_WORDS; i++) sum[i] += t[i];
+  const sum = addTallies(tallies);
   return {
     packets: Float64Array.from({ length: categories }, (_, i) => sum[2 * i]),
     bytes: Float64Array.from({ length: categories }, (_, i) => sum[2 * i + 1]),
@@ -50,6 +56,16 @@ interface Waiting {
 
 /** Rows in a chunk of memory. */
 const CHUNK_ROWS = 256;
+
+/** What a keeper has to know to go on: `ends` of the rows that wait, which are in the order of the rows. */
+export interface KeeperState {
+  nextMark: number;
+  quietUntil: number;
+  ends: Float64Array;
+  waiting: Int32Array;
+  /** Rows of the connections that live. */
+  live: Int32Array;
+}
 
 export class RecordKeeper {
   private readonly partitions: readonly PartitionWriter[];
@@ -131,6 +147,38 @@ export class RecordKeeper {
       while (starts[p] > ref) p--;
       this.give(this.row(partitions[p], ref - starts[p], ENDING_OPEN));
     }
+  }
+
+  /** All that is not given out; all packets before have been collected. */
+  save(): KeeperState {
+    const { waiting, partitions, nextMark, quietUntil } = this;
+    const rows = new Int32Array(waiting.length * ROW_WORDS);
+    waiting.forEach(({ record: { words, base } }, i) => {
+      rows.set(words.subarray(base, base + ROW_WORDS), i * ROW_WORDS);
+    });
+    const n = partitions.reduce((sum, p) => sum + p.used.reduce((m, u) => m + (u === 0 ? 0 : 1), 0), 0);
+    const live = new Int32Array(n * ROW_WORDS);
+    const f64 = new Float64Array(live.buffer);
+    let base = 0;
+    for (const p of partitions) {
+      for (let slot = 0; slot < p.high; slot++) {
+        if (p.used[slot] === 0) continue;
+        copyRow(p, slot, ENDING_OPEN, live, f64, base);
+        base += ROW_WORDS;
+      }
+    }
+    return { nextMark, quietUntil, ends: Float64Array.from(waiting, (w) => w.end), waiting: rows, live };
+  }
+
+  /** Goes on from there, but for the connections that live. */
+  restore(state: KeeperState): void {
+    this.nextMark = state.nextMark;
+    this.quietUntil = state.quietUntil;
+    const f64 = new Float64Array(state.waiting.buffer, state.waiting.byteOffset, state.waiting.length >> 1);
+    this.waiting = Array.from(state.ends, (end, i) => ({
+      end,
+      record: new ConnectionRecord(state.waiting, f64, i * ROW_WORDS),
+    }));
   }
 
   private row(partition: PartitionWriter, slot: number, ending: number): ConnectionRecord {

@@ -22,8 +22,8 @@ import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from '
 import { type ControlEvent, type EventOutcome, noteJson, runEvent } from './events.js';
 import { Fabric } from './fabric.js';
 import type { Ledger } from './ledger.js';
-import type { ConnectionRecord } from './record.js';
-import { RecordKeeper, sumTallies, type Tallies } from './records.js';
+import { type ConnectionRecord, frameOfRow, ROW_WORDS } from './record.js';
+import { addTallies, type KeeperState, RecordKeeper, sumTallies, type Tallies } from './records.js';
 
 /** Packets in flight at most. */
 export const DEFAULT_WINDOW = 16384;
@@ -38,6 +38,28 @@ const IDLE_MS = 1;
 /** Chooses the port that a packet arrives on. */
 export interface PortMap {
   portOf(source: number, iface: number, view: DataView, off: number, len: number): number;
+}
+
+/** All that a run needs to go on behind its first `packets` packets, whose source has been read past them. */
+export interface ReplayState {
+  packets: number;
+  bytes: number;
+  /** Of the last of them. */
+  clock: number;
+  firstSec: number;
+  firstNsec: number;
+  tallies: Float64Array;
+  keeper: KeeperState;
+}
+
+/** Checkpoints of a run that tracks and does nothing else: no events, no translation, no switching by address. Nothing
+ *  but connections, records and clock is kept of it. */
+export interface Checkpoints {
+  /** To go on from. */
+  from: ReplayState | null;
+  /** Whether one is wanted before packet number `packets`, while so many connections live. */
+  isDue: (packets: number, connections: number) => boolean;
+  take: (state: ReplayState) => void;
 }
 
 /** The packet to explain. */
@@ -71,6 +93,8 @@ export interface ReplayOptions {
   /** Takes a record of each connection that has ended, and of the others when the input has: in an order that
    *  does not depend on the number of workers. */
   onRecord?: (record: ConnectionRecord) => void;
+  /** With `onRecord`. */
+  checkpoints?: Checkpoints;
   /** Keep what `ReplayResult.dpflows` needs. */
   dpflows?: boolean;
   sinks?: readonly VerdictSink[];
@@ -167,6 +191,8 @@ class Run {
   private holding = false;
   private ended = false;
   private starved = false;
+  /** Packets before the last checkpoint. */
+  private checkpointed = 0;
   private firstSec = 0;
   private firstNsec = 0;
   private clock = 0;
@@ -246,6 +272,7 @@ class Run {
   async loop(): Promise<ReplayResult> {
     const { fabric, collector, options } = this;
     fabric.start(collector);
+    if (options.checkpoints?.from) this.goOn(options.checkpoints.from);
     const began = performance.now();
     let breath = began;
     for (;;) {
@@ -327,6 +354,11 @@ class Run {
         this.holding = false;
       }
       if (!this.isSteered()) break;
+      if (this.isCheckpointDue()) {
+        this.holding = collector.inFlight > 0;
+        if (this.holding) break;
+        this.checkpoint();
+      }
       if (collector.dispatched === this.options.trace?.packet) {
         this.holding = collector.inFlight > 0;
         if (!this.holding) this.explainRecord();
@@ -338,6 +370,47 @@ class Run {
       if (this.inline) this.drain();
     }
     return n > 0;
+  }
+
+  /** A checkpoint comes before the packet just read. Fragments that wait are not in one: it comes later then. */
+  private isCheckpointDue(): boolean {
+    const { checkpoints } = this.options;
+    if (checkpoints === undefined || this.collector.dispatched === this.checkpointed) return false;
+    const { coordinator, reassembly } = this.fabric;
+    return reassembly.held === 0 && checkpoints.isDue(this.collector.dispatched, coordinator.connections);
+  }
+
+  private checkpoint(): void {
+    const { fabric, collector, before, firstSec, firstNsec } = this;
+    this.checkpointed = collector.dispatched;
+    fabric.coordinator.settle(before);
+    this.options.checkpoints!.take({
+      packets: collector.dispatched,
+      bytes: collector.bytes,
+      clock: before,
+      firstSec,
+      firstNsec,
+      tallies: addTallies(fabric.tallies),
+      keeper: this.keeper!.save(),
+    });
+  }
+
+  private goOn(state: ReplayState): void {
+    const { fabric, collector, steering } = this;
+    collector.resume(state.packets, state.bytes);
+    this.checkpointed = state.packets;
+    this.clock = this.before = collector.clock = state.clock;
+    this.firstSec = state.firstSec;
+    this.firstNsec = state.firstNsec;
+    fabric.tallies[0].set(state.tallies);
+    this.keeper!.restore(state.keeper);
+    const { live } = state.keeper;
+    const f64 = new Float64Array(live.buffer, live.byteOffset, live.length >> 1);
+    for (let base = 0; base < live.length; base += ROW_WORDS) {
+      const frame = frameOfRow(live, base);
+      steering.locate(frame, 0, frame.byteLength);
+      fabric.coordinator.restore(fabric.workers === 0 ? 0 : steering.home, live, f64, base);
+    }
   }
 
   /** Whether it is known where the packet just read belongs. A fragment in doubt waits until all packets before it

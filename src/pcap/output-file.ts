@@ -25,8 +25,12 @@ export class OutputFile {
   private used = 0;
   private state: 'open' | 'finished' | 'aborted' = 'open';
 
-  /** Opens the file for writing. Throws Error naming the path and the system's reason. */
-  constructor(path: string) {
+  /** Bytes that the system has. */
+  private written = 0;
+
+  /** Opens the file for writing. With `resume`, goes on behind so many bytes of what an earlier process has left of
+   *  it. Throws Error naming the path and the system's reason. */
+  constructor(path: string, resume: number | null = null) {
     this.path = path;
     if (path === '-') {
       this.partial = '';
@@ -42,10 +46,31 @@ export class OutputFile {
       this.target = straight ? '' : stat === undefined ? path : fs.realpathSync(path);
       this.partial = straight ? '' : `${this.target}.partial`;
       // 'a' for pipes and devices: nothing to truncate.
+      if (resume !== null) {
+        if (straight) throw new Error('it is no regular file');
+        // The process may have finished this file, and not others.
+        if (!fs.existsSync(this.partial)) fs.renameSync(this.target, this.partial);
+        this.fd = fs.openSync(this.partial, 'r+');
+        this.truncate(resume);
+        return;
+      }
       this.fd = fs.openSync(straight ? path : this.partial, straight ? 'a' : 'w');
     } catch (error) {
       throw this.error('open', error);
     }
+  }
+
+  /** Hands everything to the disk; returns the length of the file. */
+  sync(): number {
+    this.flush();
+    fs.fdatasyncSync(this.fd);
+    return this.written;
+  }
+
+  private truncate(length: number): void {
+    if (fs.fstatSync(this.fd).size < length) throw new Error(`it has less than the ${length} bytes it had`);
+    fs.ftruncateSync(this.fd, length);
+    this.written = length;
   }
 
   /** Appends bytes (a copy is taken). Throws Error naming the path and the reason, as do all methods but `abort`. */
@@ -97,7 +122,9 @@ export class OutputFile {
     try {
       while (at < this.used) {
         try {
-          at += fs.writeSync(this.fd, buffer, at, this.used - at);
+          const n = fs.writeSync(this.fd, buffer, at, this.used - at, this.position);
+          at += n;
+          this.written += n;
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
           Atomics.wait(sleepWord, 0, 0, RETRY_MS);
@@ -140,6 +167,11 @@ export class OutputFile {
     } catch {
       // As above.
     }
+  }
+
+  /** Where to write; null: where the system is. */
+  private get position(): number | null {
+    return this.partial === '' ? null : this.written;
   }
 
   private get label(): string {

@@ -166,6 +166,13 @@ const TEMPLATES: readonly (readonly Field[])[] = [0, 1].flatMap((v) =>
 );
 const SIZES = TEMPLATES.map((fields) => fields.reduce((n, f) => n + f.bytes, 0));
 
+/** The file, and the message under way. */
+interface IpfixState {
+  length: number;
+  message: Uint8Array;
+  numbers: [number, number, number, number, number];
+}
+
 export class IpfixRecords implements RecordSink {
   readonly path: string;
   private readonly out: OutputFile;
@@ -181,10 +188,27 @@ export class IpfixRecords implements RecordSink {
   /** Export time, in seconds: the end of the latest connection so far. */
   private time = 0;
 
-  constructor(path: string) {
+  /** `saved` is what another sink's `save` has returned. */
+  constructor(path: string, saved?: unknown) {
     this.path = path;
-    this.out = new OutputFile(path);
-    this.templates();
+    const state = saved as IpfixState | undefined;
+    this.out = new OutputFile(path, state?.length ?? null);
+    if (state === undefined) {
+      this.templates();
+      return;
+    }
+    this.message.set(state.message);
+    this.used = state.message.length;
+    [this.set, this.template, this.sent, this.nRecords, this.time] = state.numbers;
+  }
+
+  save(): IpfixState {
+    const { used, set, template, sent, nRecords, time } = this;
+    return {
+      length: this.out.sync(),
+      message: this.message.slice(0, used),
+      numbers: [set, template, sent, nRecords, time],
+    };
   }
 
   record(r: ConnectionRecord): void {

@@ -21,22 +21,23 @@ export interface RecordOutput {
   path: string;
 }
 
-/** Opens the output. Throws Error naming the path and the system's reason. */
-export function openSink({ format, path }: RecordOutput, rules: RuleNames): RecordSink {
+/** Opens the output, or goes on with it where a sink was when its `save` returned this. Throws Error naming the path
+ *  and the system's reason. */
+export function openSink({ format, path }: RecordOutput, rules: RuleNames, saved?: unknown): RecordSink {
   switch (format) {
     case 'ndjson':
-      return new NdjsonRecords(path, rules);
+      return new NdjsonRecords(path, rules, saved);
     case 'csv':
-      return new CsvRecords(path, rules);
+      return new CsvRecords(path, rules, saved);
     case 'zeek':
-      return new ZeekRecords(path);
+      return new ZeekRecords(path, saved);
     case 'parquet':
-      return new ParquetRecords(path, rules);
+      return new ParquetRecords(path, rules, saved);
     case 'ipfix':
-      return new IpfixRecords(path);
+      return new IpfixRecords(path, saved);
     case 'conntrack':
-      return new ConntrackRecords(path);
+      return new ConntrackRecords(path, saved);
     case 'dpctl':
-      return new DpctlRecords(path);
+      return new DpctlRecords(path, saved);
   }
 }

@@ -10,20 +10,47 @@ import type { RecordSink } from './sinks.js';
 /** Records in a row group. */
 const ROWS = 1 << 15;
 
+/** The file, the description of its row groups, and the rows of the next one. */
+interface ParquetState {
+  length: number;
+  row_groups: ParquetWriter['row_groups'];
+  num_rows: ParquetWriter['num_rows'];
+  pendingIndexes: ParquetWriter['pendingIndexes'];
+  data: unknown[][];
+}
+
 export class ParquetRecords implements RecordSink {
   readonly path: string;
   private readonly out: OutputFile;
+  private readonly bytes: BufferedWriter;
   private readonly writer: ParquetWriter;
   private readonly rules: RuleNames;
   /** By column. */
   private data: unknown[][] = COLUMNS.map(() => []);
   private nRows = 0;
 
-  constructor(path: string, rules: RuleNames) {
+  /** `saved` is what another sink's `save` has returned. */
+  constructor(path: string, rules: RuleNames, saved?: unknown) {
     this.path = path;
     this.rules = rules;
-    this.out = new OutputFile(path);
-    this.writer = new ParquetWriter({ writer: writerTo(this.out), schema: SCHEMA, createdBy: 'shardtrack' });
+    const state = saved as ParquetState | undefined;
+    this.out = new OutputFile(path, state?.length ?? null);
+    this.bytes = writerTo(this.out);
+    this.writer = new ParquetWriter({ writer: this.bytes, schema: SCHEMA, createdBy: 'shardtrack' });
+    if (state === undefined) return;
+    const { row_groups, num_rows, pendingIndexes } = state;
+    Object.assign(this.writer, { row_groups, num_rows, pendingIndexes });
+    // The four bytes that begin a file are in it.
+    this.bytes.index = 0;
+    this.bytes.offset = state.length;
+    this.data = state.data;
+    this.nRows = state.data[0].length;
+  }
+
+  save(): ParquetState {
+    this.bytes.flush();
+    const { row_groups, num_rows, pendingIndexes } = this.writer;
+    return { length: this.out.sync(), row_groups, num_rows, pendingIndexes, data: this.data };
   }
 
   record(r: ConnectionRecord): void {
@@ -75,8 +102,10 @@ function element({ name, type }: Column): SchemaElement {
   }
 }
 
+type BufferedWriter = Writer & { index: number; flush: () => void };
+
 /** A writer that hands its bytes to the file after each row group. */
-function writerTo(out: OutputFile): Writer {
+function writerTo(out: OutputFile): BufferedWriter {
   const writer = new ByteWriter();
   const flush = (): void => {
     out.write(writer.getBytes());

@@ -10,6 +10,8 @@ import { COLUMNS, type RuleNames, timeText } from './columns.js';
 export interface RecordSink {
   readonly path: string;
   record(r: ConnectionRecord): void;
+  /** Writes out what there is; returns what another sink for the file needs to go on from here: plain data. */
+  save(): unknown;
   /** Makes the file whole and gives it its name. */
   finish(): void;
   /** Leaves what there is as `<path>.partial`. */
@@ -21,13 +23,19 @@ abstract class LineSink implements RecordSink {
   readonly path: string;
   protected readonly out: OutputFile;
 
-  constructor(path: string) {
+  /** `head` starts the file; `saved` is what another sink's `save` has returned. */
+  constructor(path: string, head: string, saved: unknown) {
     this.path = path;
-    this.out = new OutputFile(path);
+    this.out = new OutputFile(path, (saved as number | undefined) ?? null);
+    if (saved === undefined) this.out.writeText(head);
   }
 
   record(r: ConnectionRecord): void {
     this.out.writeText(`${this.line(r)}\n`);
+  }
+
+  save(): number {
+    return this.out.sync();
   }
 
   finish(): void {
@@ -45,8 +53,8 @@ abstract class LineSink implements RecordSink {
 export class NdjsonRecords extends LineSink {
   private readonly rules: RuleNames;
 
-  constructor(path: string, rules: RuleNames) {
-    super(path);
+  constructor(path: string, rules: RuleNames, saved?: unknown) {
+    super(path, '', saved);
     this.rules = rules;
   }
 
@@ -69,10 +77,9 @@ export function recordJson(r: ConnectionRecord, rules: RuleNames): string {
 export class CsvRecords extends LineSink {
   private readonly rules: RuleNames;
 
-  constructor(path: string, rules: RuleNames) {
-    super(path);
+  constructor(path: string, rules: RuleNames, saved?: unknown) {
+    super(path, `${COLUMNS.map((c) => c.name).join()}\n`, saved);
     this.rules = rules;
-    this.out.writeText(`${COLUMNS.map((c) => c.name).join()}\n`);
   }
 
   protected line(r: ConnectionRecord): string {
@@ -87,10 +94,11 @@ export class CsvRecords extends LineSink {
 
 /** conn.log of Zeek, in its TSV format. */
 export class ZeekRecords extends LineSink {
-  constructor(path: string) {
-    super(path);
-    this.out.writeText(
+  constructor(path: string, saved?: unknown) {
+    super(
+      path,
       `#separator \\x09\n#set_separator\t,\n#empty_field\t(empty)\n#unset_field\t-\n#path\tconn\n#fields\t${ZEEK_FIELDS.join('\t')}\n#types\t${ZEEK_TYPES.join('\t')}\n`,
+      saved,
     );
   }
 
@@ -175,6 +183,10 @@ function zeekUid(r: ConnectionRecord): string {
 
 /** As `conntrack -L`, with times over: of connections that have ended, 0. */
 export class ConntrackRecords extends LineSink {
+  constructor(path: string, saved?: unknown) {
+    super(path, '', saved);
+  }
+
   protected line(r: ConnectionRecord): string {
     const { connection: c } = r;
     const state = c.proto === IPPROTO_TCP ? ` ${TCP_STATE_NAMES[tcpOneState(c.state)]}` : '';
@@ -197,6 +209,10 @@ export class ConntrackRecords extends LineSink {
 
 /** As `ovs-appctl dpctl/dump-conntrack -m`. */
 export class DpctlRecords extends LineSink {
+  constructor(path: string, saved?: unknown) {
+    super(path, '', saved);
+  }
+
   protected line(r: ConnectionRecord): string {
     return formatConnection(r.connection, 0, { verbose: true, statistics: false, zone: null });
   }
