@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Measures workloads in CI: a table for the job summary, results as JSON, a line of history.
+# Measures workloads in CI: a table for the job summary, results as JSON, a report, a line of history and where it changed.
 #
 #   SHARDTRACK_WORKLOADS   names as of `shardtrack generate --list` (default: those of `shardtrack bench`)
 #   SHARDTRACK_ARGS        further arguments of `shardtrack bench`
-#   SHARDTRACK_OUT         folder for bench.json and bench.md (default: shardtrack-results)
+#   SHARDTRACK_OUT         folder for bench.json, bench.md and bench.html (default: shardtrack-results)
 #   SHARDTRACK_HISTORY     file that a line of JSON is appended to (default: none)
 #   SHARDTRACK_SUMMARY     file that the table is appended to (default: GITHUB_STEP_SUMMARY, if any)
 set -euo pipefail
@@ -18,5 +18,12 @@ if [[ -n ${SHARDTRACK_HISTORY:-} ]]; then
 fi
 mkdir -p "$out"
 node "$here/../dist/src/cli/main.js" bench "${workloads[@]}" "${args[@]}" \
-  --json "$out/bench.json" --markdown "$out/bench.md"
+  --json "$out/bench.json" --markdown "$out/bench.md" --html "$out/bench.html"
+if [[ -n ${SHARDTRACK_HISTORY:-} ]]; then
+  {
+    printf '\n### History\n\n```\n'
+    node "$here/../dist/src/cli/main.js" report --history "$SHARDTRACK_HISTORY"
+    printf '```\n'
+  } >>"$out/bench.md"
+fi
 if [[ -n $summary ]]; then cat "$out/bench.md" >>"$summary"; fi

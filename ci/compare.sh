@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Compares two sides in CI: a table for the job summary, the comparison as JSON, and an exit code.
+# Compares two sides in CI: a table for the job summary, the comparison as JSON, a report, and an exit code.
 #
 #   SHARDTRACK_BASE        a commit, folder, flow table, capture or stored result; see `shardtrack compare --help`
 #   SHARDTRACK_CANDIDATE   what is compared with it (default: this installation)
 #   SHARDTRACK_ARGS        further arguments of `shardtrack compare`
 #   SHARDTRACK_FAIL_ON     what fails the job, of: slower unknown different (default: slower)
-#   SHARDTRACK_OUT         folder for compare.json and compare.md (default: shardtrack-results)
+#   SHARDTRACK_OUT         folder for compare.json, compare.md and compare.html (default: shardtrack-results)
 #   SHARDTRACK_SUMMARY     file that the table is appended to (default: GITHUB_STEP_SUMMARY, if any)
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -28,6 +28,6 @@ mkdir -p "$out"
 status=0
 node "$here/../dist/src/cli/main.js" compare "$base" "$candidate" "${args[@]}" \
   --exit-slower "${codes[slower]}" --exit-unknown "${codes[unknown]}" --exit-different "${codes[different]}" \
-  --json "$out/compare.json" --markdown "$out/compare.md" || status=$?
+  --json "$out/compare.json" --markdown "$out/compare.md" --html "$out/compare.html" || status=$?
 if [[ -n $summary && -f $out/compare.md ]]; then cat "$out/compare.md" >>"$summary"; fi
 exit "$status"

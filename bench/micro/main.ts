@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { Command, InvalidArgumentError } from 'commander';
 import { Bench } from 'tinybench';
-import { readHistory } from '../../src/bench/history.js';
+import { historyLine, readHistory } from '../../src/bench/history.js';
 import {
   type BenchResults,
   CONFIDENCE,
@@ -117,7 +117,7 @@ async function main(o: Options): Promise<void> {
   };
   writeTo(o.json, `${JSON.stringify(results, null, 2)}\n`);
   writeTo(o.markdown, resultsMarkdown(results));
-  if (o.history !== undefined) fs.appendFileSync(o.history, `${JSON.stringify(results)}\n`);
+  if (o.history !== undefined) fs.appendFileSync(o.history, historyLine(results));
   if (o.html !== undefined) {
     const history = o.history === undefined ? [] : readHistory(o.history);
     writeTo(o.html, renderReport(benchReport(results, history)));

@@ -1,6 +1,8 @@
 /** Histories: files to which every run of `shardtrack bench --history` appends its results as one line of JSON. */
 import fs from 'node:fs';
 import { type ChangeOptions, changePoints, DEFAULT_CHANGES } from '../report/changes.js';
+import type { Latency } from './latency.js';
+import type { ProcessResult } from './measure.js';
 import { type BenchResults, checkResults } from './results.js';
 import type { Interval } from './statistics.js';
 
@@ -8,6 +10,23 @@ import type { Interval } from './statistics.js';
 export function readHistory(file: string): BenchResults[] {
   const lines = fs.readFileSync(file, 'utf8').split('\n');
   return lines.flatMap((line, i) => (line.trim() === '' ? [] : [checkResults(line, `${file}:${i + 1}`)]));
+}
+
+/** The line that a run adds: without what only its own report shows. */
+export function historyLine(results: BenchResults): string {
+  const workloads = results.workloads.map((w) => ({ ...w, processes: w.processes.map(slim) }));
+  return `${JSON.stringify({ ...results, workloads })}\n`;
+}
+
+function slim(p: ProcessResult): ProcessResult {
+  const without = (latency: Latency | null) => (latency === null ? null : { ...latency, bins: [] });
+  return {
+    ...p,
+    vector: without(p.vector),
+    commit: without(p.commit),
+    series: { clock: [], mpps: [], microflow: [], megaflow: [], upcalls: [] },
+    states: { clock: [], connections: {} },
+  };
 }
 
 export interface Run {

@@ -1,7 +1,7 @@
 /** `shardtrack bench`. */
 import fs from 'node:fs';
 import type { Command } from 'commander';
-import { readHistory } from '../bench/history.js';
+import { historyLine, readHistory } from '../bench/history.js';
 import { resultsMarkdown, resultsText } from '../bench/results.js';
 import { type Named, runBenchmarks } from '../bench/run.js';
 import { type BenchSpec, madeSpec } from '../bench/spec.js';
@@ -104,7 +104,7 @@ export async function benchCommand(
     );
     writeTo(args.json, `${JSON.stringify(results, null, 2)}\n`);
     writeTo(args.markdown, resultsMarkdown(results));
-    if (args.history !== undefined) fs.appendFileSync(args.history, `${JSON.stringify(results)}\n`);
+    if (args.history !== undefined) fs.appendFileSync(args.history, historyLine(results));
     if (args.html !== undefined) {
       const history = args.history === undefined ? [] : readHistory(args.history);
       writeTo(args.html, await renderReport(benchReport(results, history)));

@@ -36,7 +36,7 @@ export async function reportCommand(file: string | undefined, o: ReportArguments
     const { commit, date } = runs[at] ?? runs[runs.length - 1];
     const said =
       lastChange === null
-        ? `no change in ${runs.length} runs`
+        ? `no change in ${runs.length} run${runs.length === 1 ? '' : 's'}`
         : `${percentText(lastChange)} processor time since run ${at + 1} of ${runs.length} (${commit?.slice(0, 10) ?? 'no commit'}, ${date.slice(0, 10)})`;
     if (lastChange !== null && lastChange > 0) slower = true;
     if (!o.quiet && o.html !== '-') process.stdout.write(`${name}: ${said}\n`);

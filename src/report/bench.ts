@@ -85,7 +85,8 @@ function speeds(results: BenchResults): Section {
 
 function workloadSection(w: WorkloadResult): Section {
   const [first] = w.processes;
-  const parts: Chart[] = [throughput(w), caches(first)];
+  // Lines of a history have no series.
+  const parts: Chart[] = first.series.clock.length > 0 ? [throughput(w), caches(first)] : [];
   if (first.states.clock.length > 1) parts.push(states(first));
   parts.push(stages(w.processes));
   if (first.workers > 0) parts.push(...workerLoad(first));
@@ -197,7 +198,7 @@ function workerLoad({ byWorker }: ProcessResult): Chart[] {
 
 function latency(processes: readonly ProcessResult[], kind: 'vector' | 'commit'): Histogram | null {
   const parts = processes.flatMap((p) => p[kind] ?? []);
-  if (parts.length === 0) return null;
+  if (!parts.some((p) => p.bins.length > 0)) return null;
   const bins = new Map<number, { from: number; to: number; n: number }>();
   for (const { from, to, n } of parts.flatMap((p) => p.bins)) {
     const bin = bins.get(from);

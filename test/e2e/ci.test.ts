@@ -30,10 +30,59 @@ test('ci: bench.sh writes results, summary and history', () => {
   });
   assert.equal(status, 0, err);
   assert.match(read('summary.md'), /## Shardtrack benchmarks[\s\S]*\| Mpps/);
-  assert.deepEqual(
-    JSON.parse(read('history/bench.ndjson')),
-    JSON.parse(read('shardtrack-results/bench.json')),
+  const [line, whole] = ['history/bench.ndjson', 'shardtrack-results/bench.json'].map((f) =>
+    JSON.parse(read(f)),
   );
+  assert.deepEqual(line.environment, whole.environment);
+  assert.match(read('summary.md'), /### History[\s\S]*udp: no change in 1 run/);
+  assert.match(read('shardtrack-results/bench.html'), /Throughput over capture time/);
+});
+
+test('ci: history.sh keeps lines on a branch, whoever pushes meanwhile, and leaves the checkout alone', () => {
+  const git = (cwd: string, ...args: string[]) => {
+    const { status, stdout, stderr } = spawnSync(
+      'git',
+      ['-c', 'user.name=t', '-c', 'user.email=t@t', ...args],
+      { cwd },
+    );
+    assert.equal(status, 0, stderr.toString());
+    return stdout.toString();
+  };
+  const at = (...names: string[]) => path.join(folder, 'history-branch', ...names);
+  fs.mkdirSync(at('origin'), { recursive: true });
+  git(at('origin'), 'init', '-q', '--bare', '-b', 'main');
+  git(at(), 'clone', '-q', at('origin'), 'one');
+  fs.writeFileSync(at('one', 'flows.txt'), 'drop\n');
+  git(at('one'), 'add', 'flows.txt');
+  git(at('one'), 'commit', '-qm', 'first');
+  git(at('one'), 'push', '-q', 'origin', 'HEAD:main');
+  git(at(), 'clone', '-q', at('origin'), 'two');
+  const history = (clone: string, what: string, file: string) =>
+    spawnSync('bash', [path.join(root, 'ci/history.sh'), what, file], { cwd: at(clone), encoding: 'utf8' });
+  const ok = (clone: string, what: string) => {
+    const { status, stderr } = history(clone, what, 'out/h.ndjson');
+    assert.equal(status, 0, stderr);
+  };
+  const lines = (clone: string) => fs.readFileSync(at(clone, 'out/h.ndjson'), 'utf8');
+  for (const clone of ['one', 'two']) {
+    ok(clone, 'pull');
+    assert.equal(lines(clone), '');
+    fs.appendFileSync(at(clone, 'out/h.ndjson'), `{"run":"${clone}"}\n`);
+  }
+  // Both have pulled before either pushes: nothing is lost, and pushing twice adds nothing.
+  ok('one', 'push');
+  ok('two', 'push');
+  ok('two', 'push');
+  ok('one', 'pull');
+  assert.equal(lines('one'), '{"run":"one"}\n{"run":"two"}\n');
+  assert.equal(git(at('one'), 'log', '--format=%s', '-1').trim(), 'first');
+  assert.equal(git(at('one'), 'status', '--porcelain', '--', 'flows.txt'), '');
+  assert.equal(git(at('origin'), 'rev-list', '--count', 'shardtrack-history').trim(), '2');
+  // A remote that can't be reached is no empty history.
+  git(at('one'), 'remote', 'set-url', 'origin', at('nowhere'));
+  assert.notEqual(history('one', 'pull', 'out/h.ndjson').status, 0);
+  assert.equal(lines('one'), '{"run":"one"}\n{"run":"two"}\n');
+  assert.equal(history('one', 'sometimes', 'x').status, 64);
 });
 
 test('ci: compare.sh fails on what it is told to, and summarises all the same', () => {
