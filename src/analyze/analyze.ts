@@ -45,6 +45,7 @@ export interface AnalyzeOptions
     | 'window'
     | 'vector'
     | 'jitter'
+    | 'room'
     | 'ignoreChecksums'
     | 'progress'
     | 'signal'
@@ -84,15 +85,9 @@ export interface Analysis {
 /** Reads captures as one timeline, and gives out a record for each connection. Rejects with FlowSyntaxError for a
  *  mistake in the table, with FilterSyntaxError for one in the filter, with Error for a path that names nothing; damaged captures are in `files`. */
 export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
-  const { paths, passedOver } = await findCaptures(options.paths);
-  const { flows } = options;
-  const tables = typeof flows === 'object' ? flows : tablesOf(flows ?? TRACK_ALL);
+  const input = await openInput(options);
+  const { paths, passedOver, tables, arena, timeline, source } = input;
   const ruleOf = ruleNames(tables.pipeline);
-  const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
-  const arena = new SegmentArena(segments, DEFAULT_SEGMENT_BYTES);
-  const filter = options.filter === undefined ? null : compileFilter(options.filter);
-  const timeline = await Timeline.of(paths, arena);
-  const source = filter === null ? timeline : new FilteredSource(timeline, filter, arena);
   const { outputs = [], onRecord } = options;
   const checkpoint = checkpointFile(options, paths);
   const writer =
@@ -101,22 +96,7 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
   try {
     await pass(source, arena, checkpoint?.stored?.replay.packets ?? 0);
     const result = await replay({
-      source,
-      arena,
-      portMap: options.portMap ?? { portOf: (_source, iface) => iface + 1 },
-      ports: tables.ports,
-      translator: new Translator(tables.pipeline),
-      ordering: tables.ordering,
-      workers: options.workers ?? Math.max(1, availableParallelism() - 1),
-      events: options.events,
-      maxConns: options.maxConns,
-      window: options.window,
-      vector: options.vector,
-      jitter: options.jitter,
-      ignoreChecksums: options.ignoreChecksums,
-      progress: options.progress,
-      signal: options.signal,
-      stop: options.stop,
+      ...replayOptions(options, input),
       checkpoints: checkpoint?.checkpoints(() => (writer as RecordWriter).save()),
       onRecord(record) {
         if (writer !== null) writer.record(record, ruleOf);
@@ -137,6 +117,51 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
     await writer?.abort();
     throw error;
   }
+}
+
+/** What a list of captures is read from, and the tables that they run through. */
+export interface Input {
+  paths: readonly string[];
+  passedOver: readonly string[];
+  tables: Tables;
+  arena: SegmentArena;
+  timeline: Timeline;
+  /** The timeline, or what a filter lets through. */
+  source: PacketSource;
+}
+
+export async function openInput(options: AnalyzeOptions): Promise<Input> {
+  const { paths, passedOver } = await findCaptures(options.paths);
+  const { flows } = options;
+  const tables = typeof flows === 'object' ? flows : tablesOf(flows ?? TRACK_ALL);
+  const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
+  const arena = new SegmentArena(segments, DEFAULT_SEGMENT_BYTES);
+  const filter = options.filter === undefined ? null : compileFilter(options.filter);
+  const timeline = await Timeline.of(paths, arena);
+  const source = filter === null ? timeline : new FilteredSource(timeline, filter, arena);
+  return { paths, passedOver, tables, arena, timeline, source };
+}
+
+export function replayOptions(options: AnalyzeOptions, { tables, arena, source }: Input): ReplayOptions {
+  return {
+    source,
+    arena,
+    portMap: options.portMap ?? { portOf: (_source, iface) => iface + 1 },
+    ports: tables.ports,
+    translator: new Translator(tables.pipeline),
+    ordering: tables.ordering,
+    workers: options.workers ?? Math.max(1, availableParallelism() - 1),
+    events: options.events,
+    maxConns: options.maxConns,
+    window: options.window,
+    vector: options.vector,
+    jitter: options.jitter,
+    ignoreChecksums: options.ignoreChecksums,
+    progress: options.progress,
+    signal: options.signal,
+    stop: options.stop,
+    room: options.room,
+  };
 }
 
 /** The text of the last rule at each stat point. */

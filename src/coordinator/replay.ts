@@ -108,6 +108,8 @@ export interface ReplayOptions {
   fault?: ShardInit['fault'];
   /** Says what happens to a packet instead of running it, once everything before it is done. */
   trace?: TraceRequest;
+  /** Asked all the time; while the promise is pending, no more packets are read. */
+  room?: () => Promise<void> | null;
   /** Called now and then. */
   progress?: (packets: number, bytes: number, coordinator: Coordinator) => void;
   /** Aborts the run. */
@@ -282,6 +284,11 @@ class Run {
       if (this.drain()) busy = true;
       if (collector.inFlight === 0 && this.fence()) busy = true;
       if (this.ended && collector.inFlight === 0) break;
+      const room = options.room?.();
+      if (room) {
+        await room;
+        options.signal?.throwIfAborted();
+      }
       fabric.sweep(SWEEP_SLICE);
 
       if (fabric.failure !== null) throw fabric.failure;
