@@ -3,10 +3,9 @@
  *  - parallel: every packet's verdict depends on its own connection and what its home knows.
  *  - steered: a packet may come back as another connection of the one zone that there is. Connections bring the
  *    packets of both their tuples together (coordinator/homes.ts).
- *  - lockstep: a packet may come back as another connection, whose home would be elsewhere; all packets go
- *    to one home, in order.
- *  - inline: packets change what decides about the next packet, whatever its connection; they run on the
- *    main thread, which has the tables. */
+ *  - lockstep: a packet may come back as another connection, whose home would be elsewhere; all packets run in
+ *    order, on the main thread (coordinator/lane.ts).
+ *  - inline: packets change what decides about the next packet, whatever its connection; they run there, too. */
 import { FLOW } from '../classifier/flow-key.js';
 import type { AddressRange } from '../rss/steer.js';
 import type { Field } from './fields.js';
