@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import * as module from 'node:module';
 import { Command, CommanderError, Option } from 'commander';
 import { FlowSyntaxError } from '../openflow/types.js';
+import { systemReason } from '../pcap/feed.js';
 import { MOST_CONNS } from '../shm/layouts.js';
 import type { AnalyzeArguments } from './analyze.js';
 import {
@@ -23,6 +24,7 @@ import type { TraceArguments } from './trace.js';
 
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
+const EXIT_PIPE = 141;
 
 /** Node 22 and later keep the compiled code of the modules loaded from here on (module.enableCompileCache). */
 (module as { enableCompileCache?: () => void }).enableCompileCache?.();
@@ -45,9 +47,10 @@ Examples:
 Exit codes:
   0    done
   1    the run failed or can't be trusted: an unreadable or damaged capture, an output
-       that can't be written, a worker that died; outputs keep the ending .partial
+       that can't be written, a worker that died or hangs; outputs keep the ending .partial
   2    wrong usage: options, flow or group table, events file
   130  interrupted (143 by SIGTERM)
+  141  whoever read standard output has closed it
 `;
 
 const program = new Command('shardtrack')
@@ -71,6 +74,14 @@ const COMMANDS: Record<string, () => Promise<void>> = {
 const called = process.argv[2] ?? '';
 for (const add of Object.hasOwn(COMMANDS, called) ? [COMMANDS[called]] : Object.values(COMMANDS)) await add();
 
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // As a program that dies of SIGPIPE would end: `shardtrack ... | head`.
+  if (error.code === 'EPIPE') process.exit(EXIT_PIPE);
+  process.stderr.write(`shardtrack: <stdout>: cannot write the output: ${systemReason(error)}\n`);
+  process.exit(EXIT_FAILED);
+});
+// What can't be said is no reason not to do the work.
+process.stderr.on('error', () => {});
 try {
   await program.parseAsync();
 } catch (error) {
@@ -92,6 +103,8 @@ async function report(error: unknown): Promise<number> {
     process.stderr.write(`shardtrack: ${n} mistake${n === 1 ? '' : 's'} in the flow table${then}\n`);
     return EXIT_USAGE;
   }
+  const { ClosedPipeError } = await import('../pcap/output-file.js');
+  if (error instanceof ClosedPipeError) return EXIT_PIPE;
   const { EventError } = await import('../coordinator/events.js');
   if (error instanceof EventError) {
     process.stderr.write(`${error.message}\n`);
@@ -157,6 +170,11 @@ async function addReplay(): Promise<void> {
     .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
     .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
     .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))
+    .option(
+      '--watchdog <SECONDS>',
+      'fail if no packet is completed for so long (default: 60; 0: never)',
+      wholeNumber(0, 86_400),
+    )
     .option(
       '--jitter <SEED>',
       'random delays between threads, to show that nothing depends on them',

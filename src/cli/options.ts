@@ -1,6 +1,7 @@
 /** What the command line says, checked. */
 import { InvalidArgumentError } from 'commander';
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import type { Fault } from '../datapath/shard.js';
 import { PrefixSet } from '../wire/cidr.js';
 
 /** Wrong usage: exit code 2. */
@@ -89,9 +90,9 @@ export function parseRssKey(value: string): Uint8Array {
   return Uint8Array.from({ length: 40 }, (_, i) => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16));
 }
 
-/** Test only: `throw@PACKETS` or `exit@PACKETS`. */
-export function parseFault(value: string): { kind: 'throw' | 'exit'; after: number } {
-  const fault = /^(throw|exit)@(\d+)$/.exec(value);
-  if (fault === null) throw new InvalidArgumentError('expected throw@PACKETS or exit@PACKETS.');
-  return { kind: fault[1] as 'throw' | 'exit', after: Number(fault[2]) };
+/** Test only: what a worker does (Fault) when so many packets have come: KIND@PACKETS. */
+export function parseFault(value: string): Fault {
+  const fault = /^(throw|exit|hang|memory)@(\d+)$/.exec(value);
+  if (fault === null) throw new InvalidArgumentError('expected throw, exit, hang or memory, and @PACKETS.');
+  return { kind: fault[1] as Fault['kind'], after: Number(fault[2]) };
 }

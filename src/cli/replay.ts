@@ -47,6 +47,7 @@ export interface ReplayArguments {
   rssKey?: Uint8Array;
   window?: number;
   vector?: number;
+  watchdog?: number;
   jitter?: number;
   fault?: ReplayOptions['fault'];
   quiet?: boolean;
@@ -106,6 +107,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       rssKey: args.rssKey,
       window: args.window,
       vector: args.vector,
+      watchdog: args.watchdog,
       jitter: args.jitter,
       fault: args.fault,
       progress: (_packets, bytes, coordinator) => {
@@ -143,7 +145,9 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
   } catch (error) {
     bar?.stop();
     for (const output of [...sinks, ...files]) output.abort();
-    if (sinks.length + files.length > 0) {
+    // Nobody is told of a pipe that was closed, and it can't be renamed.
+    const kept = [...sinks, ...files].filter((o) => o.path !== '-').length;
+    if (kept > 0) {
       process.stderr.write('shardtrack: outputs are incomplete and keep the ending .partial\n');
     }
     throw error;

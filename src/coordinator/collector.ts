@@ -188,8 +188,12 @@ export class Collector implements Completions {
     this.chunks[worker][id] = chunk;
   }
 
+  /** Packets completed so far, collected or not. */
+  completed = 0;
+
   complete(worker: number, slots: Int32Array, n: number): void {
     const { done } = this;
+    this.completed += n;
     for (let i = 0; i < n; i++) done[slots[i]] = worker + 1;
   }
 

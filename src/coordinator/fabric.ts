@@ -69,6 +69,7 @@ import { type Ask, Homes } from './homes.js';
 import { Lane } from './lane.js';
 import type { LocalDatapath } from './local.js';
 import { Reference } from './reference.js';
+import type { WorkerState } from './watchdog.js';
 
 /** Packets that a worker takes from its ring at a time. */
 export const DEFAULT_VECTOR = 256;
@@ -80,6 +81,7 @@ const DISPATCH_BATCH = 128;
 /** Slots that a worker is granted at first. */
 const FIRST_GRANTED = 256;
 const NONE: readonly number[] = [];
+const PATIENCE_STEP_MS = 250;
 
 export interface FabricOptions {
   /** 0: everything on this thread. */
@@ -811,15 +813,27 @@ export class Fabric {
     return { total, byWorker: this.stats };
   }
 
-  /** Stops the threads; resolves when they are gone. */
-  async stop(): Promise<void> {
+  /** How each worker is doing. */
+  workerStates(): WorkerState[] {
+    return this.links.map((_, id) => {
+      const line = (2 * id + 2) * CTL_LINE;
+      return {
+        epoch: Atomics.load(this.ctl, line + CTL_EPOCH),
+        asleep: Atomics.load(this.ctl, line + CTL_ASLEEP) !== 0,
+      };
+    });
+  }
+
+  /** Stops the threads; resolves when they are gone. Those that have not ended by themselves after `patienceMs` (0:
+   *  for ever) are ended, and the run has failed. */
+  async stop(patienceMs = 0): Promise<void> {
     for (let worker = 0; worker < this.links.length; worker++) {
       const line = (2 * worker + 1) * CTL_LINE;
       Atomics.store(this.ctl, line + CTL_STOP, 1);
       Atomics.add(this.ctl, line + CTL_BELL, 1);
       Atomics.notify(this.ctl, line + CTL_BELL);
     }
-    if (this.failure === null) await Promise.all(this.tasks);
+    if (this.failure === null) await this.ended(patienceMs);
     await this.pool?.destroy();
     for (const { port } of this.links) {
       for (let got = receiveMessageOnPort(port); got !== undefined; got = receiveMessageOnPort(port)) {
@@ -828,6 +842,21 @@ export class Fabric {
     }
     if (this.local !== null && this.megaflows.length === 0) this.megaflows.push(this.local.megaflows());
     for (const link of this.links) link.port.close();
+  }
+
+  private async ended(patienceMs: number): Promise<void> {
+    let patience: NodeJS.Timeout | undefined;
+    // In steps, so that a process that was stopped has not lost any.
+    let left = patienceMs / PATIENCE_STEP_MS;
+    const tired = new Promise<void>((resolve) => {
+      patience = setInterval(() => {
+        if (patienceMs === 0 || --left > 0) return;
+        this.failure ??= new Error(`workers did not end within ${patienceMs / 1000} s of being told to`);
+        resolve();
+      }, PATIENCE_STEP_MS);
+    });
+    await Promise.race([Promise.all(this.tasks), tired, this.failed]);
+    clearInterval(patience);
   }
 
   /** Says what happens to the packet in row `slot`, whose frame is at its offset of `arena`, at its home; no

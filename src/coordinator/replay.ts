@@ -24,6 +24,7 @@ import { Fabric } from './fabric.js';
 import type { Ledger } from './ledger.js';
 import { type ConnectionRecord, frameOfRow, ROW_WORDS } from './record.js';
 import { addTallies, type KeeperState, RecordKeeper, sumTallies, type Tallies } from './records.js';
+import { Watchdog } from './watchdog.js';
 
 /** Packets in flight at most. */
 export const DEFAULT_WINDOW = 16384;
@@ -34,6 +35,9 @@ const SWEEP_SLICE = 4096;
 /** How often the event loop gets a turn (signals, failures of workers), in ms. */
 const BREATH_MS = 20;
 const IDLE_MS = 1;
+const ABANDON_MS = 1000;
+/** Seconds; see ReplayOptions.watchdog. */
+const WATCHDOG = 60;
 
 /** Chooses the port that a packet arrives on. */
 export interface PortMap {
@@ -110,6 +114,8 @@ export interface ReplayOptions {
   trace?: TraceRequest;
   /** Asked all the time; while the promise is pending, no more packets are read. */
   room?: () => Promise<void> | null;
+  /** Seconds without a completed packet after which workers are taken for stuck, and the run fails; 0: never. */
+  watchdog?: number;
   /** Called now and then. */
   progress?: (packets: number, bytes: number, coordinator: Coordinator) => void;
   /** Aborts the run. */
@@ -169,7 +175,8 @@ export async function replay(options: ReplayOptions): Promise<ReplayResult> {
     return await run.loop();
   } finally {
     options.source.close();
-    await run.fabric.stop();
+    // After a failure nobody waits for a worker that is stuck.
+    await run.fabric.stop(ABANDON_MS);
   }
 }
 
@@ -271,8 +278,13 @@ class Run {
     this.events = options.events ?? [];
   }
 
+  private get patienceMs(): number {
+    return (this.options.watchdog ?? WATCHDOG) * 1000;
+  }
+
   async loop(): Promise<ReplayResult> {
     const { fabric, collector, options } = this;
+    const watchdog = new Watchdog(this.patienceMs, () => fabric.workerStates());
     fabric.start(collector);
     if (options.checkpoints?.from) this.goOn(options.checkpoints.from);
     const began = performance.now();
@@ -298,6 +310,7 @@ class Run {
         else if (!busy && fabric.workers > 0) fabric.sleep(IDLE_MS);
         await new Promise(setImmediate);
         options.signal?.throwIfAborted();
+        if (fabric.workers > 0) watchdog.look(now, collector.completed, collector.dispatched);
         collector.settle();
         options.progress?.(collector.head, collector.bytes, fabric.coordinator);
         breath = now;
@@ -307,7 +320,8 @@ class Run {
     if (frame) this.explanation = this.explain(frame, options.trace!.inPort);
     const seconds = (performance.now() - began) / 1000;
     // Workers bring their counters up to date when they stop.
-    await fabric.stop();
+    await fabric.stop(this.patienceMs);
+    if (fabric.failure !== null) throw fabric.failure;
     return this.result(seconds);
   }
 

@@ -82,6 +82,12 @@ export const REQUEST_RING_WORDS =
 /** Slots that a worker may have been granted and not made use of. */
 export const MAX_GRANTED = 4096;
 
+/** Test only: what a worker does wrong when so many packets have come to it. */
+export interface Fault {
+  kind: 'throw' | 'exit' | 'hang' | 'memory';
+  after: number;
+}
+
 /** What a worker needs; everything in it is shared memory or can be cloned. */
 export interface ShardInit extends VectorOptions {
   id: number;
@@ -104,7 +110,7 @@ export interface ShardInit extends VectorOptions {
   /** Test only: seed of random delays, 0 for none. */
   jitter: number;
   /** Test only: what to do when so many packets have come: nothing at 0. */
-  fault: { kind: 'throw' | 'exit'; after: number } | null;
+  fault: Fault | null;
 }
 
 const GRANTS_AT_ONCE = 64;
@@ -837,10 +843,17 @@ export class Shard extends VectorLoop {
 
   // ---- test only ----
 
+  /** Packets taken. */
+  private came = 0;
+
   private fail(n: number): void {
     const { kind, after } = this.init.fault!;
-    if (this.stats[STAT.PACKETS] + n < after) return;
+    this.came += n;
+    if (this.came < after) return;
     if (kind === 'exit') process.exit(3);
+    while (kind === 'hang') Atomics.load(this.ctl, 0);
+    const heap: number[][] = [];
+    while (kind === 'memory') heap.push(new Array<number>(1 << 16).fill(heap.length));
     throw new Error('fault injected');
   }
 

@@ -34,8 +34,10 @@ export function systemReason(error: unknown): string {
 /** A regular file. Positional reads, so that skipping is free and `rewind` possible. */
 export class FileFeed implements ByteFeed {
   readonly name: string;
-  readonly shortfall = '';
+  shortfall = '';
   private readonly fd: number;
+  /** The most bytes that the file is known to have had. */
+  private size: number;
   private position = 0;
   private closed = false;
 
@@ -43,6 +45,7 @@ export class FileFeed implements ByteFeed {
   constructor(name: string, fd: number) {
     this.name = name;
     this.fd = fd;
+    this.size = fs.fstatSync(fd).size;
   }
 
   read(u8: Uint8Array, off: number, max: number): number {
@@ -54,13 +57,24 @@ export class FileFeed implements ByteFeed {
       throw new CaptureError(this.name, this.position, `cannot read the file: ${systemReason(error)}`);
     }
     this.position += n;
+    if (n === 0) this.noteShrinking();
     return n;
+  }
+
+  private noteShrinking(): void {
+    const { size } = fs.fstatSync(this.fd);
+    if (this.position < this.size || size < this.size) {
+      this.shortfall = `the file was cut from ${this.size} to ${size} bytes while it was read; what came before that was read`;
+    }
   }
 
   skip(n: number): number {
     if (this.closed) return FEED_END;
     const left = fs.fstatSync(this.fd).size - this.position;
-    if (left <= 0) return FEED_END;
+    if (left <= 0) {
+      this.noteShrinking();
+      return FEED_END;
+    }
     const step = Math.min(n, left);
     this.position += step;
     return step;

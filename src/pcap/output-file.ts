@@ -12,6 +12,11 @@ const RETRY_MS = 1;
 const sleepWord = new Int32Array(new SharedArrayBuffer(4));
 const encoder = new TextEncoder();
 
+/** Whoever read an output does not want any more of it. */
+export class ClosedPipeError extends Error {
+  override name = 'ClosedPipeError';
+}
+
 export class OutputFile {
   /** As given. */
   readonly path: string;
@@ -179,6 +184,8 @@ export class OutputFile {
   }
 
   private error(what: string, error: unknown): Error {
-    return new Error(`${this.label}: cannot ${what} the output: ${systemReason(error)}`, { cause: error });
+    const message = `${this.label}: cannot ${what} the output: ${systemReason(error)}`;
+    const closed = (error as NodeJS.ErrnoException).code === 'EPIPE';
+    return closed ? new ClosedPipeError(message, { cause: error }) : new Error(message, { cause: error });
   }
 }

@@ -10,7 +10,7 @@
 
 import { FEED_END, FEED_STARVED } from './feed.js';
 import { LinkKind, linkKind, toEthernet, unsupportedLinkType } from './link-types.js';
-import { TickClock } from './timestamp.js';
+import { MAX_SECONDS, TickClock } from './timestamp.js';
 import { MAX_PACKET_BYTES, type PacketRecord, ReadResult } from './types.js';
 import { boundedWireLen, damageRemedy, WindowReader } from './window.js';
 
@@ -142,6 +142,7 @@ export class PcapngReader extends WindowReader {
     }
     const clock = itf.clock;
     clock.convert(view.getUint32(pos + 12, little), view.getUint32(pos + 16, little));
+    if (clock.clamped) this.noteTime();
     packet.sec = clock.sec;
     packet.nsec = clock.nsec;
     packet.iface = this.firstInterface + id;
@@ -302,6 +303,18 @@ export class PcapngReader extends WindowReader {
       message: `the interface described there has a time offset of ${seconds} seconds; it is ignored`,
     });
     return 0;
+  }
+
+  private toldOfTime = false;
+
+  private noteTime(): void {
+    if (this.toldOfTime) return;
+    this.toldOfTime = true;
+    this.notices.push({
+      file: this.name,
+      offset: this.offset,
+      message: `the time of the packet there is more than ${MAX_SECONDS} seconds from 1970; such times are taken for that one`,
+    });
   }
 
   /** Takes `parsed` bytes of the block at `pos`; what follows them up to the trailer is passed over. */

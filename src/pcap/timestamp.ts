@@ -8,6 +8,9 @@
 const TWO32 = 4294967296;
 const POW5_9 = 1953125; // 1e9 = 2^9 * 5^9
 
+/** From 1970 on, or before: all times are counted in whole milliseconds. */
+export const MAX_SECONDS = 1e12;
+
 const DECIMAL = 0;
 const BINARY = 1;
 const FINE = 2;
@@ -16,6 +19,8 @@ const FINE = 2;
 export class TickClock {
   sec = 0;
   nsec = 0;
+  /** The time was further away than MAX_SECONDS, which was put in its place. */
+  clamped = false;
   private readonly form: number;
   private readonly exponent: number;
   /** Ticks a second, where that is at most 2^30. */
@@ -59,7 +64,7 @@ export class TickClock {
       rest = d0 - q0 * perSecond;
       sec = q2 * TWO32 + q1 * 65536 + q0;
     }
-    this.sec = sec + this.offsetSec;
+    this.setSeconds(sec + this.offsetSec);
     // Binary: rest < 2^30 and 5^9 < 2^21, so the product is exact, and so is scaling by a power of two.
     this.nsec =
       this.form === DECIMAL ? rest * this.nsecPerTick : Math.floor(((rest * POW5_9) / perSecond) * 512);
@@ -69,7 +74,12 @@ export class TickClock {
     const ticks = (BigInt(high) << 32n) | BigInt(low);
     const e = this.exponent;
     const nsec = e < 0 ? (ticks * 1_000_000_000n) >> BigInt(-e) : ticks / 10n ** BigInt(e - 9);
-    this.sec = Number(nsec / 1_000_000_000n) + this.offsetSec;
+    this.setSeconds(Number(nsec / 1_000_000_000n) + this.offsetSec);
     this.nsec = Number(nsec % 1_000_000_000n);
+  }
+
+  private setSeconds(sec: number): void {
+    this.clamped = Math.abs(sec) > MAX_SECONDS;
+    this.sec = this.clamped ? Math.sign(sec) * MAX_SECONDS : sec;
   }
 }

@@ -15,9 +15,19 @@ interface MemoryConstructor {
 }
 const { Memory } = (globalThis as unknown as { WebAssembly: { Memory: MemoryConstructor } }).WebAssembly;
 
-/** At least `bytes` bytes that threads can share. */
+/** At least `bytes` bytes that threads can share. Throws Error with a remedy if there is no room. */
 export function allocateShared(bytes: number): SharedArrayBuffer {
-  return (allocate(bytes, true) ?? new SharedArrayBuffer(bytes)) as SharedArrayBuffer;
+  const memory = allocate(bytes, true);
+  if (memory !== null) return memory as SharedArrayBuffer;
+  try {
+    return new SharedArrayBuffer(bytes);
+  } catch (error) {
+    const size = Math.ceil(bytes / 2 ** 20);
+    throw new Error(
+      `no room for a table of ${size} MiB of shared memory; a smaller --max-conns, fewer workers or a higher ulimit -v help`,
+      { cause: error },
+    );
+  }
 }
 
 /** At least `bytes` bytes for one thread. */

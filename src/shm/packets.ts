@@ -12,7 +12,7 @@ export class PacketColumns {
   readonly capLen: Int32Array;
   readonly wireLen: Int32Array;
   readonly inPort: Int32Array;
-  readonly sec: Int32Array;
+  readonly sec: Float64Array;
   readonly nsec: Int32Array;
   /** Packets of one connection have the same hash: those behind a parked one wait. */
   readonly hash: Int32Array;
@@ -42,11 +42,11 @@ export class PacketColumns {
     };
     this.clock = f64();
     this.seq = f64();
+    this.sec = f64();
     this.off = i32();
     this.capLen = i32();
     this.wireLen = i32();
     this.inPort = i32();
-    this.sec = i32();
     this.nsec = i32();
     this.hash = i32();
     this.verdict = i32();
@@ -55,6 +55,6 @@ export class PacketColumns {
   }
 
   static bytes(slots: number): number {
-    return slots * (2 * 8 + 10 * 4);
+    return slots * (3 * 8 + 9 * 4);
   }
 }

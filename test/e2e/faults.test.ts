@@ -1,0 +1,282 @@
+/** What goes wrong around a run, from outside, through the command line: workers that die or hang, disks that are full,
+ *  pipes that are closed, files that change, processes that are stopped. A run ends with a clear message and code, or is
+ *  as it would have been. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { ethernet, ipv4, packet, pcapFile, udp } from '../support/packets.js';
+
+const CLI = process.env.SHARDTRACK_CLI ?? fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-faults-'));
+after(() => fs.rmSync(folder, { recursive: true, force: true }));
+let nFiles = 0;
+const fresh = (name: string) => path.join(folder, `${nFiles++}-${name}`);
+
+const N = 4000;
+const capture = fresh('many.pcap');
+fs.writeFileSync(
+  capture,
+  pcapFile(
+    Array.from({ length: N }, (_, i) =>
+      packet(
+        1_700_000_000 + i / 1000,
+        1,
+        ethernet({}, ipv4({ src: `10.0.${i % 7}.${i % 97}` }, udp({ sport: 1000 + (i % 500) }))),
+      ),
+    ),
+  ),
+);
+
+interface Outcome {
+  code: number | null;
+  out: string;
+  err: string;
+}
+
+function start(args: readonly string[], node: readonly string[] = []): ChildProcess {
+  return spawn(process.execPath, [...node, CLI, ...args], { stdio: 'pipe' });
+}
+
+function outcome(child: ChildProcess): Promise<Outcome> {
+  return new Promise((resolve, reject) => {
+    let out = '';
+    let err = '';
+    child.stdout!.on('data', (b: Buffer) => {
+      out += b.toString();
+    });
+    child.stderr!.on('data', (b: Buffer) => {
+      err += b.toString();
+    });
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, out, err }));
+  });
+}
+
+const cli = (args: readonly string[], node?: readonly string[]) => outcome(start(args, node));
+const shell = (line: string) => {
+  const { status, stdout, stderr } = spawnSync('bash', ['-c', line], {
+    env: { ...process.env, CLI: `${process.execPath} ${CLI}`, CAPTURE: capture, FOLDER: folder },
+  });
+  return { code: status, out: stdout.toString(), err: stderr.toString() };
+};
+
+function assertPartial(file: string): void {
+  assert.ok(!fs.existsSync(file), `${file} looks whole`);
+  assert.ok(fs.existsSync(`${file}.partial`), `${file}.partial is not there`);
+}
+
+describe('faults', { concurrency: 2 }, () => {
+  for (const [kind, at, says, ...node] of [
+    ['throw', 1, /worker 0 failed: fault injected/],
+    ['throw', 700, /worker 0 failed: fault injected/],
+    ['exit', 300, /worker 0 failed: worker exited with code: 3/],
+    [
+      'hang',
+      500,
+      /no packet of \d+ in flight has been completed for 2 s: worker 0 is stuck; --watchdog SECONDS/,
+    ],
+    [
+      'memory',
+      500,
+      /worker 0 failed: Worker terminated due to reaching memory limit/,
+      '--max-old-space-size=64',
+    ],
+  ] as const) {
+    test(`a worker that ends by ${kind} at packet ${at}: exit code 1, what happened, outputs left as .partial`, async () => {
+      const [verdicts, stats] = [fresh('v.ndjson'), fresh('s.json')];
+      const limit = kind === 'hang' ? '2' : '60';
+      const { code, err } = await cli(
+        [
+          'replay',
+          capture,
+          ...['--workers', '2', '--fault', `${kind}@${at}`, '--watchdog', limit],
+          ...['--verdicts', verdicts, '--stats', stats],
+        ],
+        node,
+      );
+      assert.match(err, says);
+      assert.equal(code, 1);
+      assertPartial(verdicts);
+      assertPartial(stats);
+      // What was written is the beginning of what would have been.
+      const lines = fs.readFileSync(`${verdicts}.partial`, 'utf8').split('\n').slice(0, -1);
+      for (const [i, line] of lines.entries()) {
+        assert.equal((JSON.parse(line) as { packet: number }).packet, i + 1);
+      }
+    });
+  }
+
+  test('SIGINT ends a run whose worker is stuck', async () => {
+    const verdicts = fresh('v.ndjson');
+    const child = start(['replay', capture, '--workers', '1', '--fault', 'hang@1', '--verdicts', verdicts]);
+    const done = outcome(child);
+    while (!fs.existsSync(`${verdicts}.partial`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    child.kill('SIGINT');
+    const { code, err } = await done;
+    assert.equal(code, 130, err);
+    assertPartial(verdicts);
+  });
+
+  test('a process that is stopped for longer than the watchdog waits goes on as if nothing had been', async () => {
+    const verdicts = fresh('v.ndjson');
+    const child = start([
+      'replay',
+      '-',
+      ...['--workers', '2', '--watchdog', '4', '--verdicts', verdicts, '--quiet'],
+    ]);
+    const done = outcome(child);
+    const bytes = fs.readFileSync(capture);
+    child.stdin!.write(bytes.subarray(0, bytes.length >> 1));
+    while (!fs.existsSync(`${verdicts}.partial`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    child.kill('SIGSTOP');
+    child.stdin!.end(bytes.subarray(bytes.length >> 1));
+    await new Promise((resolve) => setTimeout(resolve, 6000));
+    child.kill('SIGCONT');
+    const { code, err } = await done;
+    assert.equal(code, 0, err);
+    assert.equal(fs.readFileSync(verdicts, 'utf8').split('\n').length, N + 1);
+  });
+
+  test('an input that pauses for longer than the watchdog waits is no fault', async () => {
+    const child = start(['replay', '-', '--workers', '1', '--watchdog', '1']);
+    const done = outcome(child);
+    const bytes = fs.readFileSync(capture);
+    child.stdin!.write(bytes.subarray(0, 10_000));
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    child.stdin!.end(bytes.subarray(10_000));
+    const { code, out, err } = await done;
+    assert.equal(code, 0, err);
+    assert.match(out, /packets +4,000 /);
+  });
+
+  test('killed: nothing looks whole', async () => {
+    const verdicts = fresh('v.ndjson');
+    const child = start(['replay', '-', '--workers', '2', '--verdicts', verdicts]);
+    const done = outcome(child);
+    child.stdin!.on('error', () => {});
+    child.stdin!.write(fs.readFileSync(capture).subarray(0, 50_000));
+    while (!fs.existsSync(`${verdicts}.partial`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    child.kill('SIGKILL');
+    await done;
+    assertPartial(verdicts);
+  });
+
+  const posix = { skip: process.platform === 'win32' };
+
+  test(
+    'a reader that closes the pipe: no message, exit code 141; other outputs are left as .partial',
+    posix,
+    () => {
+      const alone = shell(
+        '$CLI replay $CAPTURE --workers 1 --verdicts - | head -1 | wc -l; echo ${PIPESTATUS[0]}',
+      );
+      assert.deepEqual(alone, { code: 0, out: '1\n141\n', err: '' });
+      const more = shell(
+        '$CLI replay $CAPTURE --verdicts - --stats $FOLDER/p.json | head -1 >&2; echo ${PIPESTATUS[0]}',
+      );
+      assert.equal(more.out, '141\n');
+      assertPartial(path.join(folder, 'p.json'));
+      for (const command of ['replay $CAPTURE', '--help', 'generate --list', 'analyze $CAPTURE']) {
+        const { out, err } = shell(`$CLI ${command} | true; echo \${PIPESTATUS[0]}`);
+        // Who is quick enough has written all before the pipe was closed.
+        assert.match(out, /^(141|0)\n$/, command);
+        assert.equal(err, '', command);
+      }
+    },
+  );
+
+  const full = { skip: fs.existsSync('/dev/full') ? false : 'no /dev/full' };
+
+  test('no space left: exit code 1, which output, and why', full, () => {
+    const says =
+      /^shardtrack: (\/dev\/full|<stdout>): cannot write the output: ENOSPC: no space left on device\n$/m;
+    for (const line of [
+      '$CLI replay $CAPTURE --workers 2 --verdicts /dev/full',
+      '$CLI replay $CAPTURE --workers 0 --verdicts - > /dev/full',
+      '$CLI replay $CAPTURE --workers 0 > /dev/full',
+      '$CLI replay $CAPTURE --workers 0 --conntrack /dev/full',
+      '$CLI replay $CAPTURE --workers 0 --out 1=/dev/full --flows <(echo actions=in_port)',
+      '$CLI analyze $CAPTURE --quiet --out csv=/dev/full',
+      '$CLI flows format <(echo actions=drop) > /dev/full',
+    ]) {
+      const { code, err } = shell(line);
+      assert.match(err, says, line);
+      assert.equal(code, 1, line);
+    }
+    // A summary that can't be said does not make the outputs worse.
+    assert.equal(shell('$CLI replay $CAPTURE --quiet --verdicts $FOLDER/e.ndjson 2>/dev/full').code, 0);
+  });
+
+  test('a disk that fills up: the output that is not whole does not look so', full, (t) => {
+    const mounted = shell('mkdir $FOLDER/small && mount -t tmpfs -o size=64k none $FOLDER/small');
+    if (mounted.code !== 0) {
+      t.skip('can mount nothing here');
+      return;
+    }
+    try {
+      const { code, err } = shell('$CLI replay $CAPTURE --workers 2 --verdicts $FOLDER/small/v.ndjson');
+      assert.equal(code, 1);
+      assert.match(err, /small\/v\.ndjson: cannot write the output: ENOSPC/);
+      assertPartial(path.join(folder, 'small', 'v.ndjson'));
+    } finally {
+      shell('umount $FOLDER/small');
+    }
+  });
+
+  test('a capture that grows while it is read is read to its end; one that is cut is told of', async () => {
+    for (const cut of [false, true]) {
+      const bytes = fs.readFileSync(capture);
+      const file = fresh('changing.pcap');
+      // Two arenas full: it waits for its reader in the middle.
+      const header = bytes.subarray(0, 24);
+      const records = bytes.subarray(24);
+      const copies = Math.ceil(40_000_000 / records.length);
+      fs.writeFileSync(file, Buffer.concat([header, ...Array.from({ length: copies }, () => records)]));
+      const verdicts = fresh('pipe');
+      assert.equal(spawnSync('mkfifo', [verdicts]).status, 0);
+      const child = start(['replay', file, '--workers', '1', '--verdicts', verdicts]);
+      const done = outcome(child);
+      // Its output waits for us, so it can't be far.
+      const fd = await new Promise<number>((resolve, reject) =>
+        fs.open(verdicts, 'r', (error, n) => (error === null ? resolve(n) : reject(error))),
+      );
+      if (cut) fs.truncateSync(file, 24 + records.length * (copies - 1));
+      else fs.appendFileSync(file, records);
+      let lines = 0;
+      for await (const chunk of fs.createReadStream('', { fd })) {
+        for (const byte of chunk as Buffer) if (byte === 10) lines++;
+      }
+      const { code, err } = await done;
+      assert.equal(code, 0, err);
+      assert.equal(lines, N * (cut ? copies - 1 : copies + 1));
+      if (cut) assert.match(err, /the file was cut from \d+ to \d+ bytes while it was read/);
+      else assert.equal(err, '');
+    }
+  });
+
+  test('a capture that can not be read: exit code 1, its name, and why', async () => {
+    const { code, err } = await cli(['replay', folder]);
+    assert.equal(code, 1);
+    assert.match(err, /it is a folder/);
+    if (!fs.existsSync('/proc/self/mem')) return;
+    const broken = await cli(['replay', '/proc/self/mem']);
+    assert.equal(broken.code, 1);
+    assert.match(broken.err, /\/proc\/self\/mem: byte 0: cannot read the file: EIO/);
+  });
+
+  test('memory that is not there: exit code 1, and what to do', posix, (t) => {
+    if (process.platform !== 'linux') {
+      t.skip('ulimit -v');
+      return;
+    }
+    const { code, err } = shell('ulimit -v 3000000; $CLI replay $CAPTURE --workers 2 --quiet');
+    assert.equal(code, 1);
+    assert.match(err, /no room for a table of \d+ MiB of shared memory; a smaller --max-conns/);
+  });
+});
