@@ -66,12 +66,18 @@ function send(message: LoopMessage): Promise<void> {
 
 const hex = (b: Bytes): string => Buffer.from(b.buffer, b.byteOffset, b.length).toString('hex');
 
-/** Runs an input; false if something is broken, which has been told. */
-async function one(input: Bytes): Promise<boolean> {
-  header[0] = ++progress.inputs;
+function writeDown(input: Bytes): void {
+  header[0] = ++serial;
   header[1] = input.length;
   fs.writeSync(state, new Uint8Array(header.buffer), 0, 8, 0);
   fs.writeSync(state, input, 0, input.length, 8);
+}
+let serial = 0;
+
+/** Runs an input; false if something is broken, which has been told. */
+async function one(input: Bytes): Promise<boolean> {
+  progress.inputs++;
+  writeDown(input);
   try {
     if (progress.inputs > 20 && options.bug !== 'property') await misbehave();
     const work: Work = await target.run(input);
@@ -104,7 +110,10 @@ const leak: Uint8Array[] = [];
 
 /** Of inputs that have made new code run together, which is forgotten again: those that do, in turn. */
 async function pick(inputs: readonly Bytes[], blocks: Coverage): Promise<readonly Bytes[]> {
-  for (const input of inputs) await target.run(input);
+  for (const input of inputs) {
+    writeDown(input);
+    await target.run(input);
+  }
   if (blocks.take() === 0) return [];
   if (inputs.length === 1) return inputs;
   blocks.forgetLast();
