@@ -16,7 +16,7 @@ import {
 } from '../datapath/frames.js';
 import { DROP_CONTROLLER, DROP_NO_OUTPUT, DROP_REASONS } from '../datapath/program.js';
 import type { StatPoints } from '../openflow/counted.js';
-import type { PacketColumns } from '../shm/packets.js';
+import { type PacketColumns, VERDICT_FRAMES, VERDICT_ONE_FRAME, VERDICT_TEMPLATE } from '../shm/packets.js';
 import { ETH_TYPE_QINQ, ETH_TYPE_VLAN } from '../wire/extract.js';
 import type { Bridge, Completions } from './fabric.js';
 
@@ -155,7 +155,7 @@ export class Collector implements Completions {
       if (worker < 0 && settled[slot] === 0) break;
       this.turnSeq++;
       if (worker >= 0) {
-        const template = this.templates[worker][packets.verdict[slot]];
+        const template = this.templates[worker][packets.verdict[slot] & VERDICT_TEMPLATE];
         if (template.normal >= 0) this.switched[slot] = this.switch(template, worker, slot);
       }
       if (packets.clock[slot] > this.reassembly.oldest) this.expireFragments(slot);
@@ -176,7 +176,9 @@ export class Collector implements Completions {
   private expireFragments(slot: number): void {
     const worker = this.done[slot] - 1;
     const cts =
-      worker < 0 ? this.settledCts[slot] : this.templates[worker][this.packets.verdict[slot]].ct.length;
+      worker < 0
+        ? this.settledCts[slot]
+        : this.templates[worker][this.packets.verdict[slot] & VERDICT_TEMPLATE].ct.length;
     this.reassembly.expire(this.packets.clock[slot], cts);
   }
 
@@ -199,13 +201,15 @@ export class Collector implements Completions {
 
   /** Emits what is complete and in turn. False if that was nothing. */
   drain(): boolean {
-    const { done, packets } = this;
+    const { done, settled, packets, templates } = this;
+    const { verdict, slots } = packets;
     const from = this.head;
-    while (this.head < this.dispatched) {
-      const slot = this.head % packets.slots;
+    let slot = from % slots;
+    for (; this.head < this.dispatched; slot = slot + 1 === slots ? 0 : slot + 1) {
       const worker = done[slot] - 1;
       if (worker < 0) break;
-      let template = this.templates[worker][packets.verdict[slot]];
+      const word = verdict[slot];
+      let template = templates[worker][word & VERDICT_TEMPLATE];
       if (this.turnSeq === this.head) {
         this.turnSeq++;
         if (template.normal >= 0) template = this.switch(template, worker, slot);
@@ -213,15 +217,20 @@ export class Collector implements Completions {
       } else if (template.normal >= 0) {
         template = this.switched[slot] as VerdictTemplate;
       }
-      this.emit(template, worker, slot);
+      if (template.packets++ === 0) this.dirty.push(template);
+      template.bytes += packets.capLen[slot];
+      template.last = packets.clock[slot];
+      if (this.sinks.length > 0) this.emit(template, worker, slot, word);
+      else if (word & VERDICT_FRAMES) this.skip(template, worker, slot, word);
       done[slot] = 0;
-      this.settled[slot] = 0;
+      settled[slot] = 0;
       this.release(slot);
       this.head++;
     }
     if (this.head === from) return false;
+    this.giveBack();
     // The sweeper may take what ended before the oldest packet still in flight.
-    if (this.head < this.dispatched) this.clock = packets.clock[this.head % packets.slots];
+    if (this.head < this.dispatched) this.clock = packets.clock[slot];
     return true;
   }
 
@@ -263,12 +272,32 @@ export class Collector implements Completions {
     return known;
   }
 
-  private emit(template: VerdictTemplate, worker: number, slot: number): void {
+  /** A packet with changed frames that nobody wants to see. */
+  private skip(template: VerdictTemplate, worker: number, slot: number, word: number): void {
+    if (word & VERDICT_ONE_FRAME) this.frameDone(this.chunks[worker][this.packets.frameChunk[slot]]);
+    else this.emit(template, worker, slot, word);
+  }
+
+  /** One frame of the chunk is done with. */
+  private frameDone(chunk: FrameChunk): void {
+    if (chunk !== this.chunkDone) {
+      this.giveBack();
+      this.chunkDone = chunk;
+    }
+    this.nDone++;
+  }
+
+  /** Tells the worker of the frames that are done with. */
+  private giveBack(): void {
+    if (this.nDone > 0) this.chunkDone?.release(this.nDone);
+    this.nDone = 0;
+  }
+  /** Of this chunk so many are, and the worker has not been told. */
+  private chunkDone: FrameChunk | null = null;
+  private nDone = 0;
+
+  private emit(template: VerdictTemplate, worker: number, slot: number, word: number): void {
     const { packets, v } = this;
-    if (template.packets++ === 0) this.dirty.push(template);
-    template.bytes += packets.capLen[slot];
-    template.last = packets.clock[slot];
-    if (this.sinks.length === 0 && packets.frameChunk[slot] < 0) return;
     v.packet = packets.seq[slot] + 1;
     v.sec = packets.sec[slot];
     v.nsec = packets.nsec[slot];
@@ -279,7 +308,7 @@ export class Collector implements Completions {
     v.frameOff[0] = packets.off[slot];
     v.frameLen[0] = packets.capLen[slot];
     let n = 1;
-    let id = packets.frameChunk[slot];
+    let id = word & VERDICT_FRAMES ? packets.frameChunk[slot] : -1;
     let record = packets.frameOff[slot];
     while (id >= 0) {
       const { words, u8 } = this.chunks[worker][id];
@@ -338,7 +367,7 @@ export class Collector implements Completions {
       // The worker may take the chunk for other frames as soon as the last one is back.
       id = chunk.words[(record >> 2) + FRAME_NEXT_CHUNK];
       record = chunk.words[(record >> 2) + FRAME_NEXT_OFF];
-      chunk.release();
+      this.frameDone(chunk);
     }
   }
 }

@@ -54,9 +54,7 @@ export class Reference implements LocalDatapath, ControlPlane {
     const id = verdicts.intern(ctx);
     if (id === known) this.completions!.template(0, id, verdicts.template(id));
     this.recorder?.done(ctx, id, verdicts);
-    packets.verdict[slot] = id;
-    packets.frameChunk[slot] = ctx.firstChunk;
-    packets.frameOff[slot] = ctx.firstRecord;
+    packets.setVerdict(slot, id, ctx.firstChunk, ctx.firstRecord);
     done[0] = slot;
     this.completions!.complete(0, done, 1);
   }

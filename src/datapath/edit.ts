@@ -1,5 +1,8 @@
 /** Changes to a packet's frame. The captured frame is never written to: the first change copies it into
  *  the worker's frame store (see frames.ts). */
+import { FLOW } from '../classifier/flow-key.js';
+import { record } from '../shm/record.js';
+import { fold } from '../wire/checksum.js';
 import * as headers from '../wire/extract.js';
 import { type FrameLayout, isMpls } from '../wire/extract.js';
 import { setIcmpId, setWord, translateWord6 } from '../wire/rewrite.js';
@@ -9,6 +12,7 @@ import * as records from './frames.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
 const { ETH_TYPE_QINQ, ETH_TYPE_VLAN, MPLS_BOS } = headers;
+const { ETH_DST_HI, ETH_SRC_LO, NW_SRC, NW_DST, NW, TP } = FLOW;
 const { FRAME_DATA_OFF, FRAME_LEN, FRAME_NEXT_CHUNK, FRAME_NEXT_OFF, FRAME_RECORD_BYTES } = records;
 
 /** Changes to a frame, written down so that a microflow entry can make them again: words `kind | argument << 8`
@@ -22,6 +26,111 @@ export const EDIT_ICMP_ID = 2;
  *  of a connection of that protocol. */
 export const EDIT_SOURCE6 = 3;
 export const EDIT_DESTINATION6 = 4;
+
+/** Changes to the header of a TCP or UDP packet over IPv4 that is known but for its TTL, length and checksums, put
+ *  together: what its fields become, and by what its checksums change (RFC 1624), folded. */
+export const PATCH = record(
+  'FIELDS', // PATCH_* of those that change, addresses and ports apart
+  'ETH_0',
+  'ETH_1',
+  'ETH_2',
+  'TOS',
+  'SRC',
+  'DST',
+  'TP',
+  'IP_SUM',
+  'L4_SUM',
+);
+export const PATCH_ETH = 1;
+export const PATCH_TOS = 2;
+
+const P = PATCH.at;
+const [P_ETH_0, P_ETH_1, P_ETH_2, P_TOS, P_SRC] = [P.ETH_0, P.ETH_1, P.ETH_2, P.TOS, P.SRC];
+const [P_DST, P_TP, P_IP_SUM, P_L4_SUM] = [P.DST, P.TP, P.IP_SUM, P.L4_SUM];
+
+/** Puts the changes `edits[0..n)` together, beginning with the PATCH at word `p`, which has the packet's own fields
+ *  and no sums. False if it can't have the same effect as `applyEdits`. */
+export function compilePatch(patch: Int32Array, p: number, edits: Int32Array, n: number): boolean {
+  let ip = 0;
+  let l4 = 0;
+  for (let at = 0; at < n; ) {
+    const kind = edits[at] & 0xff;
+    const word = edits[at] >>> 8;
+    if (kind !== WORD && kind !== BITS) return false;
+    const mask = kind === WORD ? -1 : edits[at + 2];
+    const value = edits[at + 1];
+    at += kind === WORD ? 2 : 3;
+    if (word >= ETH_DST_HI && word <= ETH_SRC_LO) {
+      const w = p + P.ETH_0 + word - ETH_DST_HI;
+      patch[w] = (patch[w] & ~mask) | value;
+      patch[p] |= PATCH_ETH;
+    } else if (word === NW_SRC || word === NW_DST) {
+      const w = p + (word === NW_SRC ? P.SRC : P.DST);
+      const from = patch[w];
+      const to = (from & ~mask) | value;
+      if (from === to) continue;
+      patch[w] = to;
+      ip = fold(ip + difference32(from, to));
+      l4 = fold(l4 + difference32(from, to));
+    } else if (word === TP) {
+      const from = patch[p + P.TP];
+      const to = (from & ~mask) | value;
+      patch[p + P.TP] = to;
+      l4 = fold(l4 + difference32(from, to));
+    } else if (word === NW && (mask & ~0x00ff0000) === 0) {
+      const from = patch[p + P.TOS];
+      const to = (from & ~(mask >>> 16)) | (value >>> 16);
+      if (from === to) continue;
+      patch[p + P.TOS] = to;
+      patch[p] |= PATCH_TOS;
+      ip = fold(ip + (~from & 0xffff) + to);
+    } else {
+      return false;
+    }
+  }
+  patch[p + P.IP_SUM] = ip;
+  patch[p + P.L4_SUM] = l4;
+  return true;
+}
+
+/** What a 32-bit word that goes `from` … `to` adds to a sum (RFC 1624, equation 3). */
+function difference32(from: number, to: number): number {
+  return (~from >>> 16) + (~from & 0xffff) + (to >>> 16) + (to & 0xffff);
+}
+
+/** Makes the changes of the PATCH at word `p` to the frame at `to`, which has its IPv4 header at `l3` and its TCP (or
+ *  UDP) header at `l4`. */
+export function applyPatch(
+  view: DataView,
+  to: number,
+  l3: number,
+  l4: number,
+  tcp: boolean,
+  patch: Int32Array,
+  p: number,
+): void {
+  const fields = patch[p];
+  if (fields !== 0) {
+    if (fields & PATCH_ETH) {
+      view.setInt32(to, patch[p + P_ETH_0]);
+      view.setInt32(to + 4, patch[p + P_ETH_1]);
+      view.setInt32(to + 8, patch[p + P_ETH_2]);
+    }
+    if (fields & PATCH_TOS) view.setUint8(l3 + 1, patch[p + P_TOS]);
+  }
+  view.setInt32(l3 + 12, patch[p + P_SRC]);
+  view.setInt32(l3 + 16, patch[p + P_DST]);
+  view.setInt32(l4, patch[p + P_TP]);
+  const ip = (~view.getUint16(l3 + 10) & 0xffff) + patch[p + P_IP_SUM];
+  view.setUint16(l3 + 10, ~((ip & 0xffff) + (ip >>> 16)));
+  const at = tcp ? l4 + 16 : l4 + 6;
+  const field = view.getUint16(at);
+  // UDP: zero means that the sender computed none (RFC 768); a computed zero is sent as all ones.
+  if (field === 0 && !tcp) return;
+  const sum = (~field & 0xffff) + patch[p + P_L4_SUM];
+  const checksum = ~((sum & 0xffff) + (sum >>> 16)) & 0xffff;
+  view.setUint16(at, checksum === 0 && !tcp ? 0xffff : checksum);
+}
 
 const [WORD, BITS, ICMP_ID, SOURCE6] = [EDIT_WORD, EDIT_BITS, EDIT_ICMP_ID, EDIT_SOURCE6];
 

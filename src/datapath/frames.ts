@@ -14,7 +14,7 @@ export const FRAME_NEXT_OFF = 1;
 export const FRAME_DATA_OFF = 2;
 export const FRAME_LEN = 3;
 export const FRAME_RECORD_BYTES = 16;
-/** Room for four more VLAN tags or MPLS labels in front. */
+/** Room for four more VLAN tags or MPLS labels in front; nobody cares what is in it. */
 const HEADROOM = 16;
 const CHUNK_HEADER_BYTES = 64;
 const CHUNK_BYTES = 1 << 20;
@@ -32,9 +32,9 @@ export class FrameChunk {
     this.view = new DataView(sab);
   }
 
-  /** Collector: one frame of this chunk is done with. */
-  release(): void {
-    Atomics.add(this.words, 0, 1);
+  /** So many frames of this chunk are done with. */
+  release(n: number): void {
+    Atomics.add(this.words, 0, n);
   }
 }
 
@@ -51,9 +51,10 @@ export class FrameStore {
     this.announce = announce;
   }
 
-  /** Makes a record for a frame of `len` bytes; `chunk` and `record` say where. */
-  allocate(len: number): void {
-    const bytes = (FRAME_RECORD_BYTES + HEADROOM + len + 3) & ~3;
+  /** Makes a record for a frame of `len` bytes that begins `skew` bytes behind a word; `chunk` and `record` say
+   *  where. */
+  allocate(len: number, skew = 0): void {
+    const bytes = (FRAME_RECORD_BYTES + HEADROOM + skew + len + 3) & ~3;
     if (this.current < 0 || this.at + bytes > this.chunks[this.current].u8.length) this.turn(bytes);
     this.chunk = this.current;
     this.record = this.at;
@@ -63,7 +64,7 @@ export class FrameStore {
     const w = this.record >> 2;
     words[w + FRAME_NEXT_CHUNK] = -1;
     words[w + FRAME_NEXT_OFF] = -1;
-    words[w + FRAME_DATA_OFF] = this.record + FRAME_RECORD_BYTES + HEADROOM;
+    words[w + FRAME_DATA_OFF] = this.record + FRAME_RECORD_BYTES + HEADROOM + skew;
     words[w + FRAME_LEN] = len;
   }
   chunk = -1;
@@ -75,7 +76,7 @@ export class FrameStore {
       const frames = this.chunks[id];
       id = frames.words[(at >> 2) + FRAME_NEXT_CHUNK];
       at = frames.words[(at >> 2) + FRAME_NEXT_OFF];
-      frames.release();
+      frames.release(1);
     }
   }
 

@@ -11,7 +11,7 @@
  *
  *  Entries cover TCP, UDP and ICMP echo over IPv4 and IPv6, and whatever has no ports over IPv4, unfragmented,
  *  through at most four connections, translated or not, with changes to addresses, ports and other header
- *  fields. An entry is one cache line; what not all need is in a second array beside it (EXTRA). Entries lie in
+ *  fields. An entry is one cache line; what not all need is in other arrays beside it (EXTRA, MORE). Entries lie in
  *  the order in which they were made, and are found through an index of buckets, a cache line each: so what is
  *  searched is a fifth of what is found, and connections of one time lie together.
  *
@@ -37,11 +37,13 @@ import * as updates from '../conntrack/verdict.js';
 import { allocatePrivate } from '../shm/aligned.js';
 import * as layouts from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
+import * as columns from '../shm/packets.js';
 import { record } from '../shm/record.js';
 import * as headers from '../wire/extract.js';
 import { FrameLayout } from '../wire/extract.js';
 import * as traces from './context.js';
-import { applyEdits } from './edit.js';
+import * as editing from './edit.js';
+import { applyEdits, applyPatch, compilePatch } from './edit.js';
 import type { FrameStore } from './frames.js';
 import * as frameRecords from './frames.js';
 import type { Recorder } from './recorder.js';
@@ -70,6 +72,9 @@ const { COLD, CONN, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE
 const { ETH_TYPE_IP, ETH_TYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } = headers;
 const { MAX_TRACED, STEP_EST, STEP_EST_RPL, STEP_INV, STEP_NEW } = traces;
 const { FRAME_DATA_OFF } = frameRecords;
+const { PATCH } = editing;
+const PATCH_WORDS = Object.keys(PATCH.at).length;
+const { VERDICT_FRAMES, VERDICT_ONE_FRAME } = columns;
 const { INVALID_0 } = counters.STAT;
 const { STAGED_ADDR6, STAGED_KEY, VLAN_BAD_IP, VLAN_BAD_L4, VLAN_IPV6, VLAN_OTHER } = stagedKeys;
 const { FOLDS_IP, FOLDS_OTHER } = megaflows;
@@ -94,7 +99,7 @@ const ENTRY = record(
   'HASH',
 );
 const { PORT_NW, SRC, DST, TP, VLAN } = ENTRY.at;
-const { CONN_0, ZONE_PROTO_0, STEPS, VERDICT, INFO, HASH } = ENTRY.at;
+const { ETH_0, CONN_0, ZONE_PROTO_0, STEPS, VERDICT, INFO, HASH } = ENTRY.at;
 const SHIFT = ENTRY.shift;
 const KEY_SHIFT = STAGED_KEY.shift;
 const STAGED_WORDS = STAGED_KEY.words;
@@ -109,6 +114,10 @@ const INFO_GENERAL = 8;
 const INFO_EXTRA = 16;
 /** … whether the frame is changed, … */
 const INFO_EDITED = 32;
+/** … in a way that is a PATCH, … */
+const INFO_PATCH = 64;
+/** … whether it has MORE beside EXTRA, … */
+const INFO_MORE = 128;
 /** … of each connection, two bits from INFO_KNOWN on: whether it is known by CREATED, and then whether it
  *  has a mark or label; … */
 const INFO_KNOWN = 8;
@@ -128,23 +137,30 @@ const INVALID_HASH = 0x5bd1e995;
 const REJECTED = -2;
 const KNOWN_BY_CREATED = 1;
 const KNOWN_META = 2;
+/** KNOWN_BY_CREATED of the connections but the first. */
+const OTHERS_KNOWN = 0b01010100;
 
-/** EXTRA of an entry, 64 words; what a translated connection needs is in the first line. */
-const X_SHIFT = 6;
-/** How many words of changes to the frame there are (MAX_EDIT_WORDS at most), and these (edit.ts). */
-const X_N_EDITS = 0;
-/** The caller's tag. */
-const X_TAG = 1;
-const X_CREATED_0 = 2;
-const X_EDITS = 4;
-const X_CONN_2 = 32;
-const X_ZONE_PROTO_2 = 34;
-/** Of connections 1 to 3. */
-const X_CREATED_1 = 36;
-/** The rest of the key of an IPv6 packet. */
-const X_ADDR6 = 42;
-/** Mark and label of connections 0 to 2. */
-const X_META = 48;
+/** EXTRA of an entry, a cache line: the caller's tag, … */
+const X_SHIFT = 4;
+const X_TAG = 0;
+/** … CREATED of its first connection, … */
+const X_CREATED_0 = 1;
+/** … changes to the frame, if they are a PATCH (edit.ts), … */
+const X_PATCH = 3;
+/** … its third and fourth connection, and their zones. */
+const X_CONN_2 = 13;
+const X_ZONES = 15;
+
+/** MORE, 64 words, what few need: other changes to the frame, … */
+const M_SHIFT = 6;
+const M_EDITS = 0;
+const M_N_EDITS = 28;
+/** … CREATED of connections 1 to 3, … */
+const M_CREATED_1 = 32;
+/** … the rest of the key of an IPv6 packet, … */
+const M_ADDR6 = 38;
+/** … mark and label of connections 0 to 2. */
+const M_META = 44;
 const META_WORDS = 5;
 const MAX_META = 3;
 
@@ -257,6 +273,21 @@ export function isCovered(word: number, bits: number): boolean {
   return (bits & ~COVERED[word]) === 0;
 }
 
+/** Frames up to this length are copied word by word: quicker than a view of so few bytes is made. */
+const MOST_WORDWISE = 512;
+
+/** Copies `from[at..end)` to `to[dest]` and on. */
+function copyWords(from: Int32Array, at: number, end: number, to: Int32Array, dest: number): void {
+  let d = dest;
+  for (; at + 4 <= end; at += 4, d += 4) {
+    to[d] = from[at];
+    to[d + 1] = from[at + 1];
+    to[d + 2] = from[at + 2];
+    to[d + 3] = from[at + 3];
+  }
+  for (; at < end; at++, d++) to[d] = from[at];
+}
+
 /** Zeroed words that begin on a cache line. */
 function allocateWords(n: number): Int32Array {
   return new Int32Array(allocatePrivate(n * 4), 0, n);
@@ -315,6 +346,7 @@ export class MicroflowCache {
   private entries: Int32Array = allocateWords(FIRST_ENTRIES << SHIFT);
   /** EXTRA of each entry, once one has needed it. */
   private extra: Int32Array = NO_EXTRA;
+  private more: Int32Array = NO_EXTRA;
   /** Entries that there is room for, and that there are. */
   private room = FIRST_ENTRIES;
   private nEntries = 0;
@@ -330,6 +362,7 @@ export class MicroflowCache {
   private readonly frames: FrameStore;
   private readonly staging: Staging;
   private readonly arenaU8: Uint8Array;
+  private readonly arenaWords: Int32Array;
   /** Counters of the engine (STAT); here only why packets are invalid. */
   private readonly stats: Float64Array;
   /** First word of each staged packet's entry, or -1. */
@@ -359,6 +392,7 @@ export class MicroflowCache {
     this.frames = frames;
     this.staging = new Staging(packets, arena, vector, partition.seed);
     this.arenaU8 = new Uint8Array(arena);
+    this.arenaWords = new Int32Array(arena, 0, arena.byteLength >> 2);
     this.found = new Int32Array(vector);
   }
 
@@ -379,6 +413,7 @@ export class MicroflowCache {
     this.room = FIRST_ENTRIES;
     this.entries = allocateWords(FIRST_ENTRIES << SHIFT);
     this.extra = NO_EXTRA;
+    this.more = NO_EXTRA;
     this.index = allocateWords(indexWords(FIRST_ENTRIES));
     this.bucketMask = (indexWords(FIRST_ENTRIES) >> BUCKET_SHIFT) - 1;
   }
@@ -424,12 +459,14 @@ export class MicroflowCache {
 
   /** Touches what `runGeneral` will look at. */
   private touch(e: number): number {
-    const { entries, extra } = this;
+    const { entries, extra, more } = this;
     const { hot, cold } = this.partition;
     const info = entries[e + INFO];
     const x = (e >> SHIFT) << X_SHIFT;
     let sink = 0;
+    const m = (e >> SHIFT) << M_SHIFT;
     if (info & INFO_EXTRA) sink ^= extra[x];
+    if (info & INFO_MORE) sink ^= more[m] ^ more[m + M_CREATED_1];
     for (let j = 0; j < (info & INFO_CONNS); j++) {
       const conn = j < 2 ? entries[e + CONN_0 + 2 * j] : extra[x + X_CONN_2 + j - 2];
       sink ^= hot[(conn >> 1) << HOT_SHIFT];
@@ -488,8 +525,8 @@ export class MicroflowCache {
       return -1;
     }
     this.count(hot, c, reply, staging.l3Sizes[i]);
-    this.packets.frameChunk[slot] = -1;
     const verdict = entries[e + VERDICT];
+    this.packets.verdict[slot] = verdict;
     if (this.recorder !== null) {
       const { l4s, l4Sizes, l3Sizes } = staging;
       this.recorder.hit(conn, slot, l4s[i], l4Sizes[i], l3Sizes[i], verdict);
@@ -518,6 +555,7 @@ export class MicroflowCache {
     const { hot, hotF64 } = this.partition;
     const now = this.packets.clock[slot];
     const x = (e >> SHIFT) << X_SHIFT;
+    const m = (e >> SHIFT) << M_SHIFT;
     const n = info & INFO_CONNS;
     for (let j = 0; j < n; j++) {
       const conn = j < 2 ? entries[e + CONN_0 + 2 * j] : extra[x + X_CONN_2 + j - 2];
@@ -525,9 +563,11 @@ export class MicroflowCache {
       if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now) return -1;
       const known = info >>> (INFO_KNOWN + 2 * j);
       if (known & KNOWN_BY_CREATED) {
-        if (!this.isStill(conn >> 1, x, j, known & KNOWN_META)) return -1;
+        if (!this.isStill(conn >> 1, e, j, known & KNOWN_META)) return -1;
       } else {
-        const zoneProto = j < 2 ? entries[e + ZONE_PROTO_0 + 2 * j] : extra[x + X_ZONE_PROTO_2 + j - 2];
+        let zoneProto = entries[e + ZONE_PROTO_0 + (j & 1) * 2];
+        if (j === 2) zoneProto = (extra[x + X_ZONES] << 16) | (zoneProto & 0xffff);
+        else if (j === 3) zoneProto = (extra[x + X_ZONES] & ~0xffff) | (zoneProto & 0xffff);
         if (!this.owns(c, conn & 1, zoneProto, i)) return -1;
       }
       conns[j] = conn;
@@ -554,11 +594,11 @@ export class MicroflowCache {
       const conn = conns[(steps >>> 2) & 3];
       this.count(hot, (conn >> 1) << HOT_SHIFT, conn & 1, bytes);
     }
-    if (info & INFO_EDITED) this.edit(x, i, slot);
-    else this.packets.frameChunk[slot] = -1;
+    const verdict = entries[e + VERDICT];
+    if (info & INFO_EDITED) this.edit(x, m, info, i, slot, verdict);
+    else this.packets.verdict[slot] = verdict;
     const nInvalid = (info >>> INFO_INVALID) & 0xff;
     if (nInvalid !== 0) this.stats[INVALID_0 + ((info >>> INFO_REASON) & 15)] += nInvalid;
-    const verdict = entries[e + VERDICT];
     if (this.recorder !== null) {
       const { l4s, l4Sizes, l3Sizes } = staging;
       this.recorder.hits(conns, n, slot, l4s[i], l4Sizes[i], l3Sizes[i], verdict);
@@ -585,20 +625,30 @@ export class MicroflowCache {
     );
   }
 
-  /** Whether the record in `slot` still is connection `j` of the entry with EXTRA at `x`, and its mark and
-   *  label are what they were. The order of loads matters: EXPIRES was looked at before (see
-   *  `Coordinator.commit`). */
-  private isStill(slot: number, x: number, j: number, meta: number): boolean {
-    const { extra } = this;
+  /** Whether the record in `slot` still is connection `j` of the entry at `e`, and its mark and label are what they
+   *  were. The order of loads matters: EXPIRES was looked at before (see `Coordinator.commit`). */
+  private isStill(slot: number, e: number, j: number, meta: number): boolean {
+    const { extra, more } = this;
     const { hot, cold } = this.partition;
-    const m = slot << COLD_SHIFT;
-    const created = x + (j === 0 ? X_CREATED_0 : X_CREATED_1 - 2 + 2 * j);
-    if (cold[m + CREATED] !== extra[created] || cold[m + CREATED + 1] !== extra[created + 1]) return false;
+    const c = slot << COLD_SHIFT;
+    const x = (e >> SHIFT) << X_SHIFT;
+    const m = (e >> SHIFT) << M_SHIFT;
+    if (j === 0) {
+      if (
+        cold[c + CREATED] !== extra[x + X_CREATED_0] ||
+        cold[c + CREATED + 1] !== extra[x + X_CREATED_0 + 1]
+      ) {
+        return false;
+      }
+    } else {
+      const created = m + M_CREATED_1 - 2 + 2 * j;
+      if (cold[c + CREATED] !== more[created] || cold[c + CREATED + 1] !== more[created + 1]) return false;
+    }
     const has = hot[(slot << HOT_SHIFT) + C_STATE] & STATE_HAS_META;
     if (meta === 0) return has === 0;
     if (has === 0) return false;
-    const want = x + X_META + j * META_WORDS;
-    for (let w = 0; w < META_WORDS; w++) if (cold[m + MARK + w] !== extra[want + w]) return false;
+    const want = m + M_META + j * META_WORDS;
+    for (let w = 0; w < META_WORDS; w++) if (cold[c + MARK + w] !== more[want + w]) return false;
     return true;
   }
 
@@ -743,31 +793,36 @@ export class MicroflowCache {
     }
   }
 
-  /** Makes a copy of the frame and changes it, as the entry with EXTRA at `x` says. */
-  private edit(x: number, i: number, slot: number): void {
-    const { frames, packets, staging, layout, key, extra } = this;
+  /** Makes a copy of the frame and changes it, as the entry with EXTRA at `x` and MORE at `m` says. */
+  private edit(x: number, m: number, info: number, i: number, slot: number, verdict: number): void {
+    const { frames, packets, staging, layout, key, extra, more } = this;
     const { keys, l3s, l4s, l3Sizes } = staging;
     const from = packets.off[slot];
     const len = packets.capLen[slot];
-    frames.allocate(len);
+    // At the same place within a word as the original.
+    frames.allocate(len, from & 3);
     const { view, words, u8 } = frames.chunks[frames.chunk];
     const to = words[(frames.record >> 2) + FRAME_DATA_OFF];
-    if (len <= 256) {
-      // Faster than a view of so few bytes is made.
-      const source = staging.view;
-      let at = 0;
-      for (; at + 4 <= len; at += 4) view.setInt32(to + at, source.getInt32(from + at, true), true);
-      for (; at < len; at++) view.setUint8(to + at, source.getUint8(from + at));
+    const end = (from + len + 3) >> 2;
+    if (len <= MOST_WORDWISE && end <= this.arenaWords.length) {
+      copyWords(this.arenaWords, from >> 2, end, words, to >> 2);
     } else {
       u8.set(this.arenaU8.subarray(from, from + len), to);
     }
     const k = i << KEY_SHIFT;
-    layout.l3 = l3s[i] - from;
-    layout.l4 = l4s[i] - from;
-    layout.end = layout.l3 + l3Sizes[i];
-    key[FLOW.ETH_TYPE] = keys[k + VLAN] & IPV6_BIT ? ETH_TYPE_IPV6 : ETH_TYPE_IP;
-    key[FLOW.NW] = (keys[k + PORT_NW] >>> 8) & 0xff;
-    applyEdits(view, to, layout, key, extra, x + X_EDITS, extra[x + X_N_EDITS]);
+    const proto = (keys[k + PORT_NW] >>> 8) & 0xff;
+    const by = to - from;
+    if (info & INFO_PATCH) {
+      applyPatch(view, to, l3s[i] + by, l4s[i] + by, proto === IPPROTO_TCP, extra, x + X_PATCH);
+    } else {
+      layout.l3 = l3s[i] - from;
+      layout.l4 = l4s[i] - from;
+      layout.end = layout.l3 + l3Sizes[i];
+      key[FLOW.ETH_TYPE] = keys[k + VLAN] & IPV6_BIT ? ETH_TYPE_IPV6 : ETH_TYPE_IP;
+      key[FLOW.NW] = proto;
+      applyEdits(view, to, layout, key, more, m + M_EDITS, more[m + M_N_EDITS]);
+    }
+    packets.verdict[slot] = verdict | VERDICT_FRAMES | VERDICT_ONE_FRAME;
     packets.frameChunk[slot] = frames.chunk;
     packets.frameOff[slot] = frames.record;
   }
@@ -812,17 +867,23 @@ export class MicroflowCache {
     if (nConns !== 1 || nSteps !== 1 || nInvalid > 0) info |= INFO_GENERAL;
     if (nConns > 2 || ipv6 || tag !== 0) info |= INFO_GENERAL | INFO_EXTRA;
     if (trace.nFrames > 0) info |= INFO_GENERAL | INFO_EXTRA | INFO_EDITED;
+    const ports = proto === IPPROTO_TCP || proto === IPPROTO_UDP;
+    let meta = false;
     for (let j = 0; j < nConns; j++) {
       const c = (conns[j] >> 1) << HOT_SHIFT;
       const state = hot[c + C_STATE];
       if (state & (STATE_FTP | STATE_TFTP | STATE_CHILD)) return;
-      const ports = proto === IPPROTO_TCP || proto === IPPROTO_UDP;
       if (!ipv6 && ports && this.owns(c, conns[j] & 1, hot[c + C_ZONE_PROTO], i)) continue;
-      const meta = state & STATE_HAS_META;
-      if (meta && j >= MAX_META) return;
+      const has = state & STATE_HAS_META;
+      if (has && j >= MAX_META) return;
+      if (has) meta = true;
       info |= INFO_GENERAL | INFO_EXTRA;
-      info |= (meta ? KNOWN_BY_CREATED | KNOWN_META : KNOWN_BY_CREATED) << (INFO_KNOWN + 2 * j);
+      info |= (has ? KNOWN_BY_CREATED | KNOWN_META : KNOWN_BY_CREATED) << (INFO_KNOWN + 2 * j);
     }
+    if (trace.nFrames > 0 && !ipv6 && ports && this.patches(i, edits, nEdits)) info |= INFO_PATCH;
+    else if (trace.nFrames > 0) info |= INFO_MORE;
+    // Some connection but the first is known by CREATED.
+    if (ipv6 || meta || info & (OTHERS_KNOWN << INFO_KNOWN)) info |= INFO_MORE;
     let e = this.find(i, hash);
     if (e < 0) {
       if (this.nEntries === this.room) this.makeRoom();
@@ -843,28 +904,62 @@ export class MicroflowCache {
     if (!(info & INFO_EXTRA)) return;
 
     if (this.extra.length === 0) this.extra = allocateWords(this.room << X_SHIFT);
-    const { extra } = this;
+    const { extra, patch } = this;
     const x = (e >> SHIFT) << X_SHIFT;
-    extra[x + X_N_EDITS] = nEdits;
     extra[x + X_TAG] = tag;
-    for (let w = 0; w < nEdits; w++) extra[x + X_EDITS + w] = edits[w];
+    if (info & INFO_PATCH) for (let w = 0; w < patch.length; w++) extra[x + X_PATCH + w] = patch[w];
+    for (let j = 2; j < nConns; j++) {
+      extra[x + X_CONN_2 + j - 2] = conns[j];
+      const zone = hot[((conns[j] >> 1) << HOT_SHIFT) + C_ZONE_PROTO] >>> 16;
+      extra[x + X_ZONES] = j === 2 ? zone : extra[x + X_ZONES] | (zone << 16);
+    }
+    if (nConns > 0) {
+      const c = (conns[0] >> 1) << COLD_SHIFT;
+      extra[x + X_CREATED_0] = cold[c + CREATED];
+      extra[x + X_CREATED_0 + 1] = cold[c + CREATED + 1];
+    }
+    if (info & INFO_MORE) this.putMore((e >> SHIFT) << M_SHIFT, i, trace, ipv6);
+  }
+
+  /** The rest of an entry, at word `m` of MORE. */
+  private putMore(m: number, i: number, { conns, nConns, edits, nEdits }: Trace, ipv6: boolean): void {
+    if (this.more.length === 0) this.more = allocateWords(this.room << M_SHIFT);
+    const { more, staging } = this;
+    const { cold } = this.partition;
+    more[m + M_N_EDITS] = nEdits;
+    for (let w = 0; w < nEdits; w++) more[m + M_EDITS + w] = edits[w];
     if (ipv6) {
-      for (let w = 0; w < ADDR6_WORDS; w++) extra[x + X_ADDR6 + w] = staging.addr6[i * ADDR6_WORDS + w];
+      for (let w = 0; w < ADDR6_WORDS; w++) more[m + M_ADDR6 + w] = staging.addr6[i * ADDR6_WORDS + w];
     }
     for (let j = 0; j < nConns; j++) {
       const slot = conns[j] >> 1;
-      const m = slot << COLD_SHIFT;
-      const created = x + (j === 0 ? X_CREATED_0 : X_CREATED_1 - 2 + 2 * j);
-      extra[created] = cold[m + CREATED];
-      extra[created + 1] = cold[m + CREATED + 1];
-      if (j >= 2) {
-        extra[x + X_CONN_2 + j - 2] = conns[j];
-        extra[x + X_ZONE_PROTO_2 + j - 2] = hot[(slot << HOT_SHIFT) + C_ZONE_PROTO];
+      const c = slot << COLD_SHIFT;
+      if (j > 0) {
+        const created = m + M_CREATED_1 - 2 + 2 * j;
+        more[created] = cold[c + CREATED];
+        more[created + 1] = cold[c + CREATED + 1];
       }
       if (j >= MAX_META) continue;
-      for (let w = 0; w < META_WORDS; w++) extra[x + X_META + j * META_WORDS + w] = cold[m + MARK + w];
+      for (let w = 0; w < META_WORDS; w++) more[m + M_META + j * META_WORDS + w] = cold[c + MARK + w];
     }
   }
+
+  /** Whether these changes to staged packet `i` are a PATCH; then it is in `patch`. */
+  private patches(i: number, edits: Int32Array, nEdits: number): boolean {
+    const { patch } = this;
+    const { keys } = this.staging;
+    const k = i << KEY_SHIFT;
+    patch.fill(0);
+    patch[PATCH.at.ETH_0] = keys[k + ETH_0];
+    patch[PATCH.at.ETH_1] = keys[k + ETH_0 + 1];
+    patch[PATCH.at.ETH_2] = keys[k + ETH_0 + 2];
+    patch[PATCH.at.TOS] = keys[k + PORT_NW] & 0xff;
+    patch[PATCH.at.SRC] = keys[k + SRC];
+    patch[PATCH.at.DST] = keys[k + DST];
+    patch[PATCH.at.TP] = keys[k + TP];
+    return compilePatch(patch, 0, edits, nEdits);
+  }
+  private readonly patch = new Int32Array(PATCH_WORDS);
 
   /** Whether the entry may serve once more, as far as its first connection tells. */
   private alive(e: number): boolean {
@@ -880,7 +975,7 @@ export class MicroflowCache {
   /** Drops entries whose connection is gone. If that leaves more than two thirds, room is doubled, or the older
    *  half makes way. */
   private makeRoom(): void {
-    const { entries, extra, room } = this;
+    const { entries, extra, more, room } = this;
     const end = this.nEntries << SHIFT;
     let alive = 0;
     for (let e = 0; e < end; e += 1 << SHIFT) if (this.alive(e)) alive++;
@@ -888,10 +983,12 @@ export class MicroflowCache {
     let drop = 0;
     let to = entries;
     let toExtra = extra;
+    let toMore = more;
     if (crowded && room < MAX_ENTRIES) {
       this.room = room * 2;
       to = allocateWords(this.room << SHIFT);
       if (extra.length > 0) toExtra = allocateWords(this.room << X_SHIFT);
+      if (more.length > 0) toMore = allocateWords(this.room << M_SHIFT);
       this.index = allocateWords(indexWords(this.room));
       this.bucketMask = (indexWords(this.room) >> BUCKET_SHIFT) - 1;
     } else {
@@ -911,10 +1008,16 @@ export class MicroflowCache {
       const y = (from >> SHIFT) << X_SHIFT;
       for (let w = 0; w < 1 << SHIFT; w++) to[e + w] = entries[from + w];
       if (to[e + INFO] & INFO_EXTRA) for (let w = 0; w < 1 << X_SHIFT; w++) toExtra[x + w] = extra[y + w];
+      if (to[e + INFO] & INFO_MORE) {
+        const m = (e >> SHIFT) << M_SHIFT;
+        const o = (from >> SHIFT) << M_SHIFT;
+        for (let w = 0; w < 1 << M_SHIFT; w++) toMore[m + w] = more[o + w];
+      }
       enter(this.index, this.bucketMask, to[e + HASH], e);
     }
     this.entries = to;
     this.extra = toExtra;
+    this.more = toMore;
     this.nEntries = n;
     // What was staged names entries by where they were.
     this.found.fill(-1);
@@ -952,10 +1055,10 @@ export class MicroflowCache {
   }
 
   private sameAddr6(e: number, i: number): boolean {
-    const { extra } = this;
+    const { more } = this;
     const { addr6 } = this.staging;
-    const x = ((e >> SHIFT) << X_SHIFT) + X_ADDR6;
-    for (let w = 0; w < ADDR6_WORDS; w++) if (extra[x + w] !== addr6[i * ADDR6_WORDS + w]) return false;
+    const m = ((e >> SHIFT) << M_SHIFT) + M_ADDR6;
+    for (let w = 0; w < ADDR6_WORDS; w++) if (more[m + w] !== addr6[i * ADDR6_WORDS + w]) return false;
     return true;
   }
 }

@@ -165,7 +165,6 @@ export abstract class VectorLoop implements ControlPlane {
         continue;
       }
       if (this.dpflows) this.countBehind(i, slot);
-      packets.verdict[slot] = verdict;
       this.hits[verdict]++;
       hits++;
       bytes += packets.capLen[slot];
@@ -226,9 +225,7 @@ export abstract class VectorLoop implements ControlPlane {
       }
     }
     this.recorder?.done(ctx, id, verdicts);
-    packets.verdict[slot] = id;
-    packets.frameChunk[slot] = ctx.firstChunk;
-    packets.frameOff[slot] = ctx.firstRecord;
+    packets.setVerdict(slot, id, ctx.firstChunk, ctx.firstRecord);
     this.completed[this.nCompleted++] = slot;
     if (this.nCompleted === this.completed.length) this.flush();
     return id;

@@ -4,6 +4,13 @@
  *  The worker that got the slot writes VERDICT and FRAME_*, and publishes them with the push into its
  *  completion ring. The row is the dispatcher's again once the collector has passed it. */
 
+/** VERDICT: the number of the template, … */
+export const VERDICT_TEMPLATE = 0x0fffffff;
+/** … whether there are changed frames, only then FRAME_* say something, … */
+export const VERDICT_FRAMES = 0x40000000;
+/** … and whether that is one, as long as the captured one. */
+export const VERDICT_ONE_FRAME = 0x20000000;
+
 export class PacketColumns {
   readonly sab: SharedArrayBuffer;
   readonly slots: number;
@@ -16,9 +23,9 @@ export class PacketColumns {
   readonly nsec: Int32Array;
   /** Packets of one connection have the same hash: those behind a parked one wait. */
   readonly hash: Int32Array;
-  /** Verdict template of the worker that ran the packet. */
+  /** Verdict template of the worker that ran the packet, with VERDICT_*. */
   readonly verdict: Int32Array;
-  /** First changed frame: chunk (-1: none) and offset in it. */
+  /** First changed frame: chunk and offset in it. */
   readonly frameChunk: Int32Array;
   readonly frameOff: Int32Array;
   /** Tracker clock in ms: running maximum of the timestamps. */
@@ -52,6 +59,14 @@ export class PacketColumns {
     this.verdict = i32();
     this.frameChunk = i32();
     this.frameOff = i32();
+  }
+
+  /** Writes a packet's verdict down: template, and its first changed frame, in chunk -1 if there is none. */
+  setVerdict(slot: number, template: number, chunk: number, record: number): void {
+    this.verdict[slot] = chunk < 0 ? template : template | VERDICT_FRAMES;
+    if (chunk < 0) return;
+    this.frameChunk[slot] = chunk;
+    this.frameOff[slot] = record;
   }
 
   static bytes(slots: number): number {

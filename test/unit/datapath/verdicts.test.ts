@@ -100,10 +100,10 @@ test('frames: a chunk is used again only when every frame in it has come back', 
   const inFirst = turn();
   assert.equal(store.chunk, 1);
   const seen = new FrameChunk(store.chunks[0].sab);
-  for (let i = 0; i < inFirst - 1; i++) seen.release();
+  for (let i = 0; i < inFirst - 1; i++) seen.release(1);
   turn();
   assert.equal(store.chunk, 2, 'one frame of chunk 0 was still out');
-  seen.release();
+  seen.release(1);
   turn();
   assert.equal(store.chunk, 0);
   assert.equal(store.chunks.length, 3);
