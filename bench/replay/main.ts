@@ -13,7 +13,6 @@ import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } fro
 import { loadPipeline, portMap } from '../../src/cli/replay.js';
 import { Collector } from '../../src/coordinator/collector.js';
 import { Fabric } from '../../src/coordinator/fabric.js';
-import type { Homes } from '../../src/coordinator/homes.js';
 import { COMMITTED } from '../../src/coordinator/ledger.js';
 import { DEFAULT_WINDOW } from '../../src/coordinator/replay.js';
 import { STAT } from '../../src/datapath/stats.js';
@@ -151,6 +150,7 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     workers,
     vectors: !inline,
     steered,
+    mayAnswer: (slot) => answers[slot] !== 0,
     slots: n,
     arena: loaded.arena,
     ports,
@@ -185,15 +185,10 @@ async function main(captures: string[], args: Arguments): Promise<void> {
     packets.clock[slot] += span;
     if (collector.inFlight === 0) collector.clock = packets.clock[slot];
   };
-  const { homes: steering } = fabric;
-  const alone = steering === null ? null : aloneIn(loaded, ordering);
+  const alone = fabric.homes === null ? null : aloneIn(loaded, ordering);
   /** Whether the next packet, or the one before it, is to be alone in flight, and others are. */
   const mustWait = (flags: Uint8Array) =>
     (flags[slot] | flags[slot === 0 ? n - 1 : slot - 1]) !== 0 && collector.inFlight > 0;
-  const steer = (by: Homes) => {
-    const home = by.steer(slot, hashes[slot]);
-    return by.isFirst && answers[slot] !== 0 ? by.keep(slot) : home;
-  };
   const turn = () => {
     fabric.sweep(SWEEP_SLICE);
     if (inline) {
@@ -213,7 +208,8 @@ async function main(captures: string[], args: Arguments): Promise<void> {
       busy = true;
       stamp();
       collector.dispatched++;
-      fabric.dispatch(slot, steering === null ? homes[slot] : steer(steering));
+      packets.hash[slot] = hashes[slot];
+      fabric.dispatch(slot, homes[slot]);
       if (++slot === n) slot = 0;
     }
     fabric.flush();

@@ -5,7 +5,6 @@
  *  counted, and written nowhere. What a packet's home is has been computed before. */
 import { Collector } from '../coordinator/collector.js';
 import { Fabric } from '../coordinator/fabric.js';
-import type { Homes } from '../coordinator/homes.js';
 import { COMMITTED, EXPIRED } from '../coordinator/ledger.js';
 import { DEFAULT_WINDOW } from '../coordinator/replay.js';
 import { STAT } from '../datapath/stats.js';
@@ -65,7 +64,7 @@ export class Resident {
   /** Milliseconds spent in each of MAIN_STAGES. Without threads, what they would do counts as dispatch. */
   readonly stages = new Float64Array(MAIN_STAGES.length);
   private readonly homes: Uint8Array;
-  /** In steered mode: what each packet's HASH comes from, and whether it may be an answer. */
+  /** What each packet's HASH is at first: in steered mode it changes; and whether it may be an answer. */
   private readonly hashes: Int32Array;
   private readonly answers: Uint8Array;
   /** 1 for packets that are alone in flight in steered mode. */
@@ -85,6 +84,7 @@ export class Resident {
       workers: this.workers,
       vectors: !this.inline,
       steered,
+      mayAnswer: (slot) => this.answers[slot] !== 0,
       slots: loaded.n,
       arena: loaded.arena,
       ports,
@@ -106,7 +106,6 @@ export class Resident {
     this.answers = new Uint8Array(loaded.n);
     this.alone = steered ? aloneIn(loaded, ordering) : new Uint8Array(loaded.n);
     this.homes = this.fill(loaded, ordering, shared);
-    // In steered mode what is in HASH changes.
     this.hashes = packets.hash.slice();
     this.most = Math.min(loaded.n, DEFAULT_WINDOW);
     // A slot's clock counts on from round to round.
@@ -206,14 +205,9 @@ export class Resident {
     packets.clock[slot] += this.span;
     if (collector.inFlight === 0) collector.clock = packets.clock[slot];
     collector.dispatched++;
-    fabric.dispatch(slot, fabric.homes === null ? this.homes[slot] : this.steer(fabric.homes));
+    packets.hash[slot] = this.hashes[slot];
+    fabric.dispatch(slot, this.homes[slot]);
     this.slot = slot + 1 === this.n ? 0 : slot + 1;
-  }
-
-  private steer(homes: Homes): number {
-    const { slot } = this;
-    const home = homes.steer(slot, this.hashes[slot]);
-    return homes.isFirst && this.answers[slot] !== 0 ? homes.keep(slot) : home;
   }
 
   /** Empties the flow caches, so that the next packets ask for translation again. Only between runs. */

@@ -22,6 +22,7 @@ import { TALLY_WORDS } from '../datapath/recorder.js';
 import {
   FRAGMENT_ANSWER,
   FRAGMENT_HEADER,
+  LONGEST_REQUEST,
   MAX_GRANTED,
   MAX_PARKED,
   MSG_ADOPT,
@@ -68,6 +69,7 @@ import { explain } from './explain.js';
 import { type Ask, Homes } from './homes.js';
 import { Lane } from './lane.js';
 import type { LocalDatapath } from './local.js';
+import { OrderedRequests } from './ordered.js';
 import { Reference } from './reference.js';
 import type { WorkerState } from './watchdog.js';
 
@@ -80,6 +82,8 @@ const TEMPLATE_RING_WORDS = 1 << 18;
 const DISPATCH_BATCH = 128;
 /** Slots that a worker is granted at first. */
 const FIRST_GRANTED = 256;
+/** Answers that a worker gets at a time. */
+const ANSWER_BATCH = 128;
 const NONE: readonly number[] = [];
 const PATIENCE_STEP_MS = 250;
 
@@ -90,6 +94,8 @@ export interface FabricOptions {
   vectors?: boolean;
   /** One partition for all workers, and homes that connections change (homes.ts). */
   steered?: boolean;
+  /** In steered mode: whether the packet in a window slot may be an answer to one in flight. */
+  mayAnswer?: (slot: number) => boolean;
   /** Packets in flight at most: rows of the descriptor columns. */
   slots: number;
   arena: SharedArrayBuffer;
@@ -184,12 +190,6 @@ class Link {
   }
 }
 
-/** A request whose answer depends on everything before it in the input. */
-interface Ordered {
-  worker: number;
-  words: Int32Array;
-}
-
 export class Fabric {
   readonly packets: PacketColumns;
   readonly coordinator: Coordinator;
@@ -220,7 +220,12 @@ export class Fabric {
   readonly tallies: Float64Array[] = [];
   private readonly links: Link[] = [];
   private readonly inits: ShardInit[] = [];
-  private readonly ordered = new Map<number, Ordered>();
+  /** Requests whose answers depend on everything before them in the input. */
+  private readonly ordered: OrderedRequests;
+  /** In steered mode: packets dispatched whose homes are to be found, and these. */
+  private readonly strays = new Int32Array(DISPATCH_BATCH);
+  private readonly strayHomes = new Int32Array(DISPATCH_BATCH);
+  private nStrays = 0;
   private readonly popped: Int32Array;
   private readonly grants = new Int32Array(MAX_GRANTED);
   private pool: Piscina | null = null;
@@ -268,6 +273,7 @@ export class Fabric {
     this.arrival = new Arrival(this.arena.u8, this.arena.view);
     this.packets = new PacketColumns(o.slots);
     this.popped = new Int32Array(o.slots);
+    this.ordered = new OrderedRequests(o.slots, LONGEST_REQUEST);
     const ctl = new SharedArrayBuffer(ctlWords(o.workers) * 4);
     this.ctl = new Int32Array(ctl);
     const homes = Math.max(1, o.workers);
@@ -345,14 +351,17 @@ export class Fabric {
       return;
     }
     this.finished = new Int32Array(o.workers).fill(-1);
-    this.homes = new Homes(
+    const { mayAnswer } = options;
+    this.homes = new Homes({
       packets,
-      new Directory(o.slots, o.seed),
-      new TupleHash(),
-      defaultIndirection(o.workers),
+      directory: new Directory(o.slots, o.seed),
+      tuples: new TupleHash(),
+      indirection: defaultIndirection(o.workers),
       capacity,
-      (slot) => this.completions!.isDone(slot),
-    );
+      isDone: (slot) => this.completions!.isDone(slot),
+      // Test only: by chance.
+      mayAnswer: o.jitter === 0 && mayAnswer !== undefined ? mayAnswer : () => this.coin(),
+    });
     const { homes: steering } = this;
     coordinator.onMade = (slot) => steering.made(partitions[0], slot, this.committing);
     coordinator.onRemoved = (slot) => steering.removed(slot);
@@ -397,13 +406,27 @@ export class Fabric {
     );
   }
 
-  /** Hands the packet in `slot` to its home; to none at -1. Its row must be complete. */
+  /** Hands the packet in `slot` to its home; in steered mode it finds that by HASH. Its row must be complete. */
   dispatch(slot: number, home: number): void {
-    if (home < 0) return;
     if (this.local !== null) {
       this.local.take(slot);
-      return;
+    } else if (this.homes === null) {
+      this.push(slot, home);
+    } else {
+      this.strays[this.nStrays++] = slot;
+      if (this.nStrays === DISPATCH_BATCH) this.steer(this.homes);
     }
+  }
+
+  /** Hands packets to their homes, as far as they are not kept. */
+  private steer(homes: Homes): void {
+    const { strays, strayHomes, nStrays } = this;
+    this.nStrays = 0;
+    homes.steer(strays, nStrays, strayHomes);
+    for (let i = 0; i < nStrays; i++) if (strayHomes[i] >= 0) this.push(strays[i], strayHomes[i]);
+  }
+
+  private push(slot: number, home: number): void {
     const link = this.links[home];
     link.batch[link.nBatch++] = slot;
     if (link.nBatch === DISPATCH_BATCH) this.flushLink(link, home);
@@ -412,6 +435,7 @@ export class Fabric {
   /** Publishes what has been dispatched; without workers, runs it. */
   flush(): void {
     this.local?.finish();
+    if (this.homes !== null && this.nStrays > 0) this.steer(this.homes);
     this.links.forEach((link, home) => {
       if (link.nBatch > 0) this.flushLink(link, home);
     });
@@ -459,6 +483,7 @@ export class Fabric {
     }
     if ((this.ordered.size > 0 || this.homes?.moving || this.homes?.keeping) && this.serveOrdered())
       any = true;
+    for (let worker = 0; worker < links.length; worker++) this.flushReplies(worker);
     return any;
   }
 
@@ -497,14 +522,15 @@ export class Fabric {
 
   private serve(worker: number): boolean {
     const link = this.links[worker];
-    const { requests, replies } = link;
-    let any = false;
+    const { requests } = link;
+    let n = 0;
     let made = 0;
     let touched = 0;
     for (let m = requests.next(); m >= 0; m = requests.next()) {
-      any = true;
       const { words } = requests;
       if (m >= touched || m === 0) touched = this.touch(worker, m);
+      // It can go on while the others are answered.
+      if (++n % ANSWER_BATCH === 0) this.flushReplies(worker);
       if (words[m + 1] !== MSG_MADE) {
         this.answer(worker, words, m, false);
         continue;
@@ -515,11 +541,14 @@ export class Fabric {
       this.coordinator.made(worker, words[m + 2], words[at + 1], words[at + 2], clock + words[at + 3], clock);
     }
     if (made > 0) this.servedMade(link, worker, made);
-    if (replies.pending) {
-      replies.flush();
-      this.wake(worker);
-    }
-    return any;
+    return n > 0;
+  }
+
+  private flushReplies(worker: number): void {
+    const { replies } = this.links[worker];
+    if (!replies.pending) return;
+    replies.flush();
+    this.wake(worker);
   }
 
   /** Touches what the messages of a worker, from that at `m` on, will change; returns where they end. */
@@ -589,8 +618,8 @@ export class Fabric {
     const completions = this.completions!;
     if (this.homes !== null) {
       // In steered mode all of it depends on order.
-      if (!inTurn) {
-        this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
+      if (!inTurn && (seq !== completions.turn() || this.homes.isCalledBack(slot))) {
+        this.ordered.put(slot, worker, words, m, words[m]);
         return;
       }
     } else if (!inTurn && seq !== completions.turn()) {
@@ -599,7 +628,7 @@ export class Fabric {
       const translates = type === MSG_COMMIT && (words[request] & COMMIT_NAT) !== 0;
       const zone = words[request + COMMIT_CONN + CONN.at.ZONE_PROTO] >>> 16;
       if (type !== MSG_COMMIT || translates || coordinator.nearLimit(zone, completions.inFlight)) {
-        this.ordered.set(seq, { worker, words: words.slice(m, m + words[m]) });
+        this.ordered.put(slot, worker, words, m, words[m]);
         return;
       }
     }
@@ -612,11 +641,7 @@ export class Fabric {
       if (this.homes?.mustMove) {
         this.homes.begin(worker, token, this.callBack);
       } else {
-        const rows = this.homes?.takeArriving() ?? NONE;
-        if (rows.length > 0) this.flushFor(worker);
-        const r = replies.begin(MSG_COMMIT, token, 1 + rows.length);
-        replies.words[r] = got;
-        replies.words.set(rows, r + 1);
+        this.answerCommit(worker, token, got, got < 0 || this.homes === null ? NONE : this.homes.arrivals);
       }
     } else if (type === MSG_TURN) {
       replies.begin(MSG_TURN, token, 0);
@@ -632,6 +657,17 @@ export class Fabric {
     }
     const last = words[payload + 1];
     if (last > 0) completions.answered(slot, last - 1);
+  }
+
+  /** Answers MSG_COMMIT; `rows` come to the packet that asked. */
+  private answerCommit(worker: number, token: number, got: number, rows: readonly number[]): void {
+    const n = rows.length;
+    if (n > 0) this.flushFor(worker);
+    const { replies } = this.links[worker];
+    const r = replies.begin(MSG_COMMIT, token, 1 + n);
+    const { words } = replies;
+    words[r] = got;
+    for (let i = 0; i < n; i++) words[r + 1 + i] = rows[i];
   }
 
   /** Answers MSG_FRAGMENT; returns the answer. */
@@ -682,24 +718,17 @@ export class Fabric {
     let any = false;
     for (;;) {
       const seq = completions.turn();
-      const request = ordered.get(seq);
-      if (request === undefined) {
-        if (this.homes?.keeping && this.letGo(seq % this.packets.slots)) any = true;
+      const slot = seq % this.packets.slots;
+      if (!ordered.has(slot)) {
+        if (this.homes?.keeping && this.letGo(slot)) any = true;
         break;
       }
-      if (this.homes?.isCalledBack(seq % this.packets.slots)) break;
+      if (this.homes?.isCalledBack(slot)) break;
       any = true;
-      ordered.delete(seq);
-      this.answer(request.worker, request.words, 0, true);
+      const worker = ordered.worker(slot);
+      this.answer(worker, ordered.words, ordered.take(slot), true);
     }
     if (this.homes !== null && this.finishMoves()) any = true;
-    if (any) {
-      this.links.forEach((link, worker) => {
-        if (!link.replies.pending) return;
-        link.replies.flush();
-        this.wake(worker);
-      });
-    }
     return any;
   }
 
@@ -740,11 +769,8 @@ export class Fabric {
       any = true;
       partition.publishReply(move.slot);
       this.flushFor(move.worker);
-      for (const row of move.rows) this.ordered.delete(this.packets.seq[row]);
-      const { replies } = this.links[move.worker];
-      const r = replies.begin(MSG_COMMIT, move.token, 1 + move.rows.length);
-      replies.words[r] = move.slot;
-      replies.words.set(move.rows, r + 1);
+      for (const row of move.rows) if (this.ordered.has(row)) this.ordered.take(row);
+      this.answerCommit(move.worker, move.token, move.slot, move.rows);
       homes.goOn(this.callBack);
     }
     return any;
@@ -879,12 +905,7 @@ export class Fabric {
 
   // ---- test only ----
 
-  /** Whether guesses may be made in earnest; else `coin` makes them. */
-  get guesses(): boolean {
-    return this.random === 0;
-  }
-
-  coin(): boolean {
+  private coin(): boolean {
     return this.next() % 2 === 0;
   }
 

@@ -8,7 +8,7 @@
  *
  *  Main thread only. docs/architecture.md, "Steered mode", has the argument. */
 import type { PartitionWriter } from '../conntrack/partition.js';
-import type { Directory } from '../rss/directory.js';
+import { type Directory, movedTo } from '../rss/directory.js';
 import type { TupleHash } from '../rss/steer.js';
 import { ADDR6, CONN, NAT, STATE_TRANSLATED } from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
@@ -24,7 +24,7 @@ export interface Move {
   row: number;
   /** HASH of that packet, and of the packets that come to it. */
   into: number;
-  /** HASH of packets that come, and the directory's entries for these. */
+  /** HASH of packets that come, and the directory's nodes for these. */
   from: number[];
   held: number[];
   /** Homes that have not surrendered yet. */
@@ -39,14 +39,29 @@ export interface Move {
 /** Asks a home for the packets in `rows`, which have this hash. */
 export type Ask = (home: number, move: Move, hash: number, rows: readonly number[]) => void;
 
+export interface HomesOptions {
+  packets: PacketColumns;
+  directory: Directory;
+  tuples: TupleHash;
+  indirection: Int32Array;
+  /** Connections that may exist. */
+  capacity: number;
+  isDone: (row: number) => boolean;
+  /** Whether the packet in a window slot may be an answer to one in flight. */
+  mayAnswer: (row: number) => boolean;
+}
+
 export class Homes {
   private readonly packets: PacketColumns;
   private readonly directory: Directory;
   private readonly tuples: TupleHash;
   private readonly indirection: Int32Array;
   private readonly isDone: (row: number) => boolean;
-  /** What the directory wants to know when a connection goes, by slot: entries of its tuples, or -1. */
+  private readonly mayAnswer: (row: number) => boolean;
+  /** The directory's nodes of each connection's tuples, or -1. */
   private readonly held: Int32Array;
+  /** Slots from here on have never been used. */
+  private high = 0;
   /** Under way, by id. */
   private readonly moves = new Map<number, Move>();
   /** Packets that have moved. */
@@ -60,83 +75,94 @@ export class Homes {
   private readonly coming = new Map<number, number>();
   /** Moves of packets that are yet to come from elsewhere themselves. */
   private waiting: Move[] = [];
-  /** By class: packets in flight that are kept here (`keep`); and 1 for them, by window slot. */
-  private readonly kept = new Map<number, number[]>();
+  /** 1 for packets in flight that are kept here (`steer`), by window slot; and how many hashes have some. */
   private readonly isKept: Uint8Array;
-  /** Kept packets that come to the connection made last. */
-  private arriving: number[] = [];
+  private nKept = 0;
+  /** Kept packets that come to the connection made last, or that are let go. */
+  private readonly arriving: number[] = [];
+  /** What the connection being made calls back: as in Move. */
+  private from: number[] = [];
+  private fromHeld: number[] = [];
   private readonly over: Move[] = [];
 
-  constructor(
-    packets: PacketColumns,
-    directory: Directory,
-    tuples: TupleHash,
-    indirection: Int32Array,
-    capacity: number,
-    isDone: (row: number) => boolean,
-  ) {
-    this.packets = packets;
-    this.directory = directory;
-    this.tuples = tuples;
-    this.indirection = indirection;
-    this.isDone = isDone;
-    this.held = new Int32Array(2 * capacity);
-    this.isKept = new Uint8Array(packets.slots);
+  constructor(o: HomesOptions) {
+    this.packets = o.packets;
+    this.directory = o.directory;
+    this.tuples = o.tuples;
+    this.indirection = o.indirection;
+    this.isDone = o.isDone;
+    this.mayAnswer = o.mayAnswer;
+    this.held = new Int32Array(2 * o.capacity);
+    this.isKept = new Uint8Array(o.packets.slots);
+    o.directory.onMoved = (to) => this.nodesMoved(to);
   }
 
-  /** Gives the packet in window slot `row` its HASH, and returns its home; -1 if it is kept here. */
-  steer(row: number, hash: number): number {
-    const { kept } = this;
-    const name = this.directory.enter(row, hash);
-    this.packets.hash[row] = name;
-    if (kept.size > 0) {
-      const others = kept.get(name);
-      if (others !== undefined) {
-        others.push(row);
-        this.isKept[row] = 1;
-        return -1;
+  /** Gives the packets in window slots `rows[0..n)`, whose HASH is that of their tuple, the HASH of their class, and
+   *  puts their homes into `homes`; -1: the packet is kept here, until a connection is made that it belongs to,
+   *  or its turn comes: then it need not be called back. */
+  steer(rows: Int32Array, n: number, homes: Int32Array): void {
+    const { directory, packets, indirection } = this;
+    const { hash } = packets;
+    directory.settle();
+    directory.touch(hash, rows, n);
+    for (let i = 0; i < n; i++) {
+      const row = rows[i];
+      const node = directory.enter(row, hash[row]);
+      if (node >= 0) hash[row] = directory.nameOf(node);
+      else if (this.keep(row)) {
+        homes[i] = -1;
+        continue;
       }
+      homes[i] = indirection[hash[row] & (indirection.length - 1)];
     }
-    return this.homeOf(name);
   }
 
-  /** Whether the packet that was steered last is the first one of its hash: it may be an answer to one that opens
-   *  a connection. */
-  get isFirst(): boolean {
-    return this.directory.isFresh;
-  }
-
-  /** Keeps the packet in `row`, which was steered last and is the first one of its hash, until a connection is made
-   *  that it belongs to, or its turn comes: then it need not be called back. */
-  keep(row: number): number {
-    this.kept.set(this.packets.hash[row], [row]);
+  /** Whether the packet in `row`, whose hash is not named, is kept. */
+  private keep(row: number): boolean {
+    const first = this.directory.firstRow(this.packets.hash[row]);
+    if (first !== row) {
+      this.isKept[row] = this.isKept[first];
+      return this.isKept[row] !== 0;
+    }
+    if (!this.mayAnswer(row)) return false;
     this.isKept[row] = 1;
-    return -1;
+    this.nKept++;
+    return true;
   }
 
   /** Whether packets are kept. */
   get keeping(): boolean {
-    return this.kept.size > 0;
+    return this.nKept > 0;
   }
 
-  /** Lets go of the packets of a class that are kept, if the one in `row` is the first: they go to its home. */
+  /** Lets go of the packets of a class that are kept, if the one in `row` is one of them: they go to its home. The
+   *  answer is valid until the next call of anything. */
   letGo(row: number): readonly number[] | null {
     if (this.isKept[row] === 0) return null;
-    const name = this.packets.hash[row];
-    const rows = this.kept.get(name) as number[];
-    this.kept.delete(name);
-    for (const r of rows) this.isKept[r] = 0;
-    return rows;
+    this.arriving.length = 0;
+    const hash = this.packets.hash[row];
+    this.take(hash, hash);
+    return this.arriving;
   }
 
-  /** Kept packets that come to the connection made last, in input order; they go with the answer to its commit. */
-  takeArriving(): readonly number[] {
-    const { arriving } = this;
-    if (arriving.length > 0) {
-      arriving.sort((a, b) => this.packets.seq[a] - this.packets.seq[b]);
-      this.arriving = [];
+  /** Appends the packets with `hash`, which are kept, to `arriving`; `name` is their class. */
+  private take(hash: number, name: number): void {
+    const { directory, arriving } = this;
+    this.nKept--;
+    const first = arriving.length;
+    directory.rowsAt(hash, arriving);
+    for (let i = first; i < arriving.length; i++) {
+      this.isKept[arriving[i]] = 0;
+      this.packets.hash[arriving[i]] = name;
     }
-    return arriving;
+    if (first > 0) arriving.sort(this.inOrder);
+  }
+  private readonly inOrder = (a: number, b: number) => this.packets.seq[a] - this.packets.seq[b];
+
+  /** Kept packets that come to the connection made last, in input order; they go with the answer to its commit. Valid
+   *  until the next connection is made. */
+  get arrivals(): readonly number[] {
+    return this.arriving;
   }
 
   /** The packet in `row` has been collected. */
@@ -149,89 +175,117 @@ export class Homes {
   }
 
   /** The packet in `row` makes the connection in `slot`. False if the tuple of its replies must not be found yet:
-   *  then `move` says what must happen first. */
+   *  then `begin` says what must happen first. */
   made(partition: PartitionWriter, slot: number, row: number): boolean {
-    const { directory, packets, held, tuples } = this;
+    const { packets, held, tuples } = this;
     const { hot, nat, addr6 } = partition;
     const c = slot << CONN.shift;
     const n = slot << NAT.shift;
     const proto = (hot[c + ZONE_PROTO] >>> 8) & 0xff;
     const ipv6 = (hot[c + ZONE_PROTO] & 0x80) !== 0;
     const a = slot << ADDR6.shift;
+    if (slot >= this.high) this.high = slot + 1;
+    this.arriving.length = 0;
     const original = ipv6
       ? tuples.ofTuple6(proto, addr6, a, hot[c + PORTS])
       : tuples.ofTuple(proto, hot[c + SRC], hot[c + DST], hot[c + PORTS]);
-    const seq = packets.seq[row];
-    const into = packets.hash[row];
-    const move: Move = {
-      id: this.nMoves,
-      slot,
-      seq,
-      row,
-      into,
-      from: [],
-      held: [],
-      awaited: 0,
-      rows: [],
-      worker: 0,
-      token: 0,
-    };
-    held[2 * slot] = directory.hold(original);
-    held[2 * slot + 1] = -1;
-    this.join(move, original);
+    held[2 * slot] = held[2 * slot + 1] = -1;
+    // Whatever tuple the packet had: its class has a name from now on.
+    if (original !== packets.hash[row]) this.name(packets.hash[row]);
+    held[2 * slot] = this.bring(original, row, slot);
     if (hot[c + STATE] & STATE_TRANSLATED) {
       const replies = ipv6
         ? tuples.ofTuple6(proto, nat, n + NAT.at.SRC6_0, nat[n + NAT.at.PORTS])
         : tuples.ofTuple(proto, nat[n + NAT.at.SRC], nat[n + NAT.at.DST], nat[n + NAT.at.PORTS]);
-      held[2 * slot + 1] = directory.hold(replies);
-      this.join(move, replies);
+      held[2 * slot + 1] = this.bring(replies, row, slot);
     }
-    if (move.from.length === 0) return true;
-    move.rows = this.arriving;
-    this.arriving = [];
-    this.nMoves++;
-    this.needed = move;
+    if (this.from.length === 0) return true;
+    this.needed = {
+      id: this.nMoves++,
+      slot,
+      seq: packets.seq[row],
+      row,
+      into: packets.hash[row],
+      from: this.from,
+      held: this.fromHeld,
+      awaited: 0,
+      rows: this.arriving.slice(),
+      worker: 0,
+      token: 0,
+    };
+    this.from = [];
+    this.fromHeld = [];
     return false;
+  }
+
+  /** Sees to it that a hash in flight is named. */
+  private name(hash: number): void {
+    const { directory } = this;
+    const node = directory.obtain(hash);
+    if (!directory.isFresh) return;
+    directory.hold(node);
+    directory.releaseLater(node);
+  }
+
+  /** A connection made by the packet in `row` has a tuple with `hash`: its class becomes that of the packet, which is
+   *  named by then, and packets behind it must move. Returns the node, held. `slot` is the connection's. */
+  private bring(hash: number, row: number, slot: number): number {
+    const { directory } = this;
+    const into = this.packets.hash[row];
+    const node = directory.obtain(hash);
+    directory.hold(node);
+    const name = directory.nameOf(node);
+    if (name === into) return node;
+    const first = directory.isFresh ? directory.firstRow(hash) : -1;
+    if (first >= 0 && this.isKept[first] !== 0) {
+      // All packets of the class are here.
+      this.take(hash, into);
+    } else if (first >= 0 || !directory.isFresh) {
+      this.callBack(name, this.packets.seq[row]);
+    } else if (this.held[2 * slot] >= 0) {
+      directory.attach(node, this.held[2 * slot]);
+      return node;
+    }
+    directory.merge(into, name);
+    return node;
   }
 
   /** The connection in `slot` is removed. */
   removed(slot: number): void {
     const { held, directory } = this;
-    directory.release(held[2 * slot]);
-    if (held[2 * slot + 1] >= 0) directory.release(held[2 * slot + 1]);
+    const [original, replies] = [held[2 * slot], held[2 * slot + 1]];
+    held[2 * slot] = held[2 * slot + 1] = -1;
+    directory.releaseLater(original);
+    if (replies >= 0) directory.releaseLater(replies);
   }
 
-  /** Makes the class of `hash` that of the packet that makes the connection; packets behind it must move. */
-  private join(move: Move, hash: number): void {
+  /** Notes that packets behind packet `seq` of the class `name` are to move, if there are any. */
+  private callBack(name: number, seq: number): void {
     const { directory } = this;
-    const name = directory.classOf(hash);
-    if (name === move.into) return;
-    const rows = this.kept.get(name);
-    if (rows !== undefined) {
-      // All packets of the class are here.
-      this.kept.delete(name);
-      for (const row of rows) {
-        this.isKept[row] = 0;
-        this.packets.hash[row] = move.into;
-        this.arriving.push(row);
-      }
-    } else if (this.coming.has(name) || this.rowsOf(name, name, move.seq).length > 0) {
-      move.from.push(name);
-      move.held.push(directory.hold(name));
-    }
-    directory.merge(move.into, name);
+    if (!this.coming.has(name) && this.rowsOf(name, name, seq).length === 0) return;
+    this.from.push(name);
+    const node = directory.obtain(name);
+    directory.hold(node);
+    this.fromHeld.push(node);
   }
 
   /** Packets in flight of a class that have this HASH, come after `seq` and are not done. */
   private rowsOf(name: number, hash: number, seq: number): number[] {
     const { packets, isDone } = this;
     const rows: number[] = [];
-    this.directory.rowsOf(name, (row) => {
-      if (packets.hash[row] === hash && packets.seq[row] > seq && !isDone(row)) rows.push(row);
-    });
-    return rows;
+    this.directory.rowsOf(name, rows);
+    return rows.filter((row) => packets.hash[row] === hash && packets.seq[row] > seq && !isDone(row));
   }
 
+  private nodesMoved(to: Int32Array): void {
+    const { held } = this;
+    const follow = (nodes: number[] | Int32Array, n: number) => {
+      for (let i = 0; i < n; i++) if (nodes[i] >= 0) nodes[i] = movedTo(nodes[i], to);
+    };
+    follow(held, 2 * this.high);
+    follow(this.fromHeld, this.fromHeld.length);
+    for (const move of this.moves.values()) follow(move.held, move.held.length);
+  }
   /** Whether the packet in `row` is to go elsewhere: then nothing that it asks for is answered. */
   isCalledBack(row: number): boolean {
     if (this.calledBack.size === 0) return false;
@@ -263,11 +317,11 @@ export class Homes {
   }
 
   private ask(move: Move, ask: Ask): void {
-    const name = this.directory.classOfRow(move.row);
-    for (const hash of move.from) {
+    for (const [i, hash] of move.from.entries()) {
+      const name = this.directory.nameOf(move.held[i]);
       const rows = this.rowsOf(name, hash, move.seq);
       if (rows.length === 0) continue;
-      rows.sort((a, b) => this.packets.seq[a] - this.packets.seq[b]);
+      rows.sort(this.inOrder);
       move.awaited++;
       ask(this.homeOf(hash), move, hash, rows);
     }
@@ -289,9 +343,9 @@ export class Homes {
     if (move === undefined) return null;
     this.moves.delete(move.id);
     for (const name of move.from) this.calledBack.delete(name);
-    for (const e of move.held) this.directory.release(e);
+    for (const node of move.held) this.directory.releaseLater(node);
     for (const row of move.rows) packets.hash[row] = move.into;
-    move.rows.sort((a, b) => packets.seq[a] - packets.seq[b]);
+    move.rows.sort(this.inOrder);
     const left = (coming.get(move.into) as number) - 1;
     if (left > 0) coming.set(move.into, left);
     else coming.delete(move.into);

@@ -225,6 +225,7 @@ class Run {
       workers,
       vectors: options.workers > 0,
       steered: this.steered,
+      mayAnswer: (slot) => this.mayAnswer(slot),
       slots,
       arena: arena.sab,
       translator: options.translator,
@@ -577,14 +578,16 @@ class Run {
     // Without workers, the hash matters to fragments alone.
     if (workers === 0 && !(steering.reassembles && steering.mayBeFragment(view, off, len))) return 0;
     steering.locate(view, off, len);
-    const { homes } = fabric;
-    if (homes !== null) {
-      const home = homes.steer(slot, steering.hash);
-      if (!homes.isFirst) return home;
-      return (fabric.guesses ? steering.mayAnswer(view) : fabric.coin()) ? homes.keep(slot) : home;
-    }
     packets.hash[slot] = steering.hash;
     return workers === 0 ? 0 : steering.home;
+  }
+
+  /** Whether the packet in `slot` may be an answer to one in flight, in steered mode. */
+  private mayAnswer(slot: number): boolean {
+    const { steering, view } = this;
+    const { off, capLen } = this.fabric.packets;
+    steering.locate(view, off[slot], capLen[slot]);
+    return steering.mayAnswer(view);
   }
 
   private result(seconds: number): ReplayResult {

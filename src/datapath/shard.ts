@@ -75,9 +75,11 @@ export const FRAGMENT_ANSWER = 5;
 export const MAX_REPLY_WORDS = MESSAGE_HEADER + 2 * KEY_WORDS + MAX_PROGRAM_WORDS;
 /** Packets that may wait for the coordinator at a time. */
 export const MAX_PARKED = 1024;
+/** Words of a request that is answered in order, at most. */
+export const LONGEST_REQUEST =
+  MESSAGE_HEADER + ORDERED_HEADER + Math.max(FRAGMENT_HEADER + KEY_WORDS, MAX_COMMIT_WORDS);
 /** Words of the request ring: all parked packets may have a request in it. */
-export const REQUEST_RING_WORDS =
-  MAX_PARKED * (MESSAGE_HEADER + ORDERED_HEADER + Math.max(FRAGMENT_HEADER + KEY_WORDS, MAX_COMMIT_WORDS));
+export const REQUEST_RING_WORDS = MAX_PARKED * LONGEST_REQUEST;
 
 /** Slots that a worker may have been granted and not made use of. */
 export const MAX_GRANTED = 4096;
