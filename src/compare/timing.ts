@@ -78,6 +78,8 @@ const CHANCE = 0.0025;
 export const INTERVAL = 100 * (1 - 4 * CHANCE);
 /** A pair's ratio is known well enough with this standard error. */
 const SURE = 0.004;
+/** Nor do its slices take more than this share of the time that there is for all pairs. */
+const MOST_OF_BUDGET = 0.05;
 /** Slices between two looks at that. */
 const MORE_SLICES = 8;
 /** Slices over which a side must have become no faster, by more than SETTLED, to be warm, and the least time before. */
@@ -208,6 +210,7 @@ async function runPair(o: TimingOptions, index: number): Promise<Pair> {
     await Promise.all(both.map((runner) => runner.open(runner === base ? o.baseSpec : o.candidateSpec)));
     const packets = await warmUp(both, o);
     const start = performance.now();
+    const mostMs = Math.min(start - began, o.budgetSeconds * MOST_OF_BUDGET * 1000);
     const before = { base: await base.counts(), candidate: await candidate.counts() };
     const turns = async (i: number, n: number, cold: boolean): Promise<[Slice, Slice]> => {
       const turn = ((i + index) & 1) === 0;
@@ -216,7 +219,7 @@ async function runPair(o: TimingOptions, index: number): Promise<Pair> {
       return turn ? [first, second] : [second, first];
     };
     const slices: Pair['slices'] = [];
-    for (let i = 0; i < o.slices || !isEnough(slices, start, start - began); i++) {
+    for (let i = 0; i < o.slices || !isEnough(slices, start, mostMs); i++) {
       slices.push(await turns(i, packets, false));
     }
     const counts = {
