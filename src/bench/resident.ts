@@ -69,10 +69,10 @@ export class Resident {
   private readonly answers: Uint8Array;
   /** 1 for packets that are alone in flight in steered mode. */
   private readonly alone: Uint8Array;
-  private readonly most: number;
+  protected readonly most: number;
   private readonly span: number;
   private slot = 0;
-  private seq = 0;
+  protected seq = 0;
 
   constructor({ loaded, pipeline, ports, ordering }: Prepared, o: ResidentOptions) {
     this.n = loaded.n;
@@ -193,12 +193,12 @@ export class Resident {
   }
 
   /** Whether the next packet must wait until nothing is in flight: it is to be alone, or the one before it is. */
-  private mustWait(): boolean {
+  protected mustWait(): boolean {
     const { alone, slot, n, collector } = this;
     return (alone[slot] | alone[slot === 0 ? n - 1 : slot - 1]) !== 0 && collector.inFlight > 0;
   }
 
-  private dispatch(): void {
+  protected dispatch(): void {
     const { fabric, collector, slot } = this;
     const { packets } = fabric;
     packets.seq[slot] = this.seq++;

@@ -589,8 +589,9 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.unplace(this.hashOf(slot), slot << 1);
     const withheld = translated && this.unwithhold(slot);
     if (translated && !withheld) this.unplace(this.replyHashOf(slot), (slot << 1) | 1);
-    // Flow-cache entries that still name the slot find it expired.
-    this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = 0;
+    // Flow-cache entries that still name the slot find it expired, as it mostly is: then the line stays as it is, and is
+    // not fetched from this core when the slot is filled again.
+    if (reason === REMOVED_FLUSHED) this.hotF64[((slot << HOT_SHIFT) >> 1) + EXPIRES_F64] = 0;
     this.used[slot] = 0;
     this.wheel.take(slot);
     this.count--;

@@ -180,7 +180,8 @@ export class Coordinator {
     const partition = this.partitions[home];
     const record = at + COMMIT_CONN;
     const zone = words[record + ZONE_PROTO] >>> 16;
-    if (this.limits.room(zone) <= 0) {
+    const limited = !this.limits.none;
+    if (limited && this.limits.room(zone) <= 0) {
       // Its connections are always watched.
       this.sweep(clock, Infinity);
       if (this.limits.room(zone) <= 0) {
@@ -230,8 +231,11 @@ export class Coordinator {
       for (let i = 0; i < ADDR6.words; i++) addr6[a + i] = words[addresses + i];
       if (slot >= partition.high6) partition.high6 = slot + 1;
     }
-    if (this.policies.has(zone)) this.followPolicy(partition, c, zone, clock);
-    if (hot[c + STATE] & STATE_SPECIAL || ask >= 0) nat.fill(0, slot << NAT.shift, (slot + 1) << NAT.shift);
+    if (this.policies.any && this.policies.has(zone)) this.followPolicy(partition, c, zone, clock);
+    if (hot[c + STATE] & STATE_SPECIAL || ask >= 0) {
+      const n = slot << NAT.shift;
+      for (let i = 0; i < NAT.words; i++) nat[n + i] = 0;
+    }
     if (ask >= 0) {
       hot[c + STATE] |= STATE_TRANSLATED;
       binder.store(slot, action);
@@ -245,7 +249,7 @@ export class Coordinator {
       for (let i = 0; i < PARENT.words; i++) parent[p + i] = words[child + CHILD_PARENT + i];
     }
     partition.noteUse(slot);
-    const watched = this.limits.added(zone, home, slot);
+    const watched = limited && this.limits.added(zone, home, slot);
     partition.publish(slot, watched, this.onMade === null || this.onMade(slot));
     this.ledger.count(zone, COMMITTED);
     return slot;

@@ -36,7 +36,8 @@ export class CommitRequest {
 
   /** An empty hot record, and nothing else. */
   clear(): void {
-    this.words.fill(0, 0, COMMIT_REST);
+    const { words } = this;
+    for (let w = 0; w < COMMIT_REST; w++) words[w] = 0;
     this.length = COMMIT_REST;
   }
 

@@ -17,6 +17,7 @@ import {
   ASLEEP,
   ASLEEP_FOR_SERVED,
   AWAKE,
+  COLD,
   CONN,
   CTL_ASLEEP,
   CTL_BELL,
@@ -726,9 +727,23 @@ export class Shard extends VectorLoop {
     if (this.nGranted === 0) {
       this.nGranted = this.grants!.pop(this.granted, GRANTS_AT_ONCE);
       if (this.nGranted === 0) return -1;
+      this.touchGranted();
     }
     return this.granted[--this.nGranted];
   }
+
+  /** Touches the slots that come next: the misses of many overlap. */
+  private touchGranted(): void {
+    const { hot, cold } = this.engine.partition;
+    let sink = 0;
+    for (let i = 0; i < this.nGranted; i++) {
+      const slot = this.granted[i];
+      sink ^= hot[slot << CONN.shift] ^ cold[slot << COLD.shift];
+    }
+    this.sink = sink;
+  }
+  /** Keeps the loads of `touchGranted` alive. */
+  sink = 0;
 
   override made(ctx: PacketContext, slot: number, hash: number): void {
     const { hot, hotF64 } = this.engine.partition;
