@@ -17,9 +17,10 @@ import { FilteredSource } from '../pcap/filtered.js';
 import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.js';
 import { ReadResult } from '../pcap/types.js';
+import { type Bucket, bucketOf } from './bucket.js';
 import { CheckpointFile } from './checkpoint.js';
 import { findCaptures } from './inputs.js';
-import { type Reconciliation, reconcile } from './reconcile.js';
+import { type Amount, type Reconciliation, reconcile } from './reconcile.js';
 import { Summarizer, type Summary } from './summary.js';
 import { RecordWriter } from './writer.js';
 
@@ -55,6 +56,8 @@ export interface AnalyzeOptions
   paths: readonly string[];
   /** Only packets that pass count: an expression of pcap-filter(7), as far as docs/analyze.md says. */
   filter?: string;
+  /** Only a share of the connections: the rest counts as not captured. */
+  bucket?: Bucket;
   /** A flow table, as text for `ovs-ofctl add-flows`, or ready. Default: every connection is tracked in zone 0. */
   flows?: string | Tables;
   /** Which port a packet arrives on. Default: interface k of its capture is port k + 1. */
@@ -105,12 +108,11 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
       },
     });
     const { reports: files } = timeline;
-    const filtered = source instanceof FilteredSource ? source.filtered : { packets: 0, bytes: 0 };
     const { counted, summary } =
       writer === null
         ? { counted: summarizer.counted, summary: summarizer.summary() }
         : await writer.finish();
-    const reconciliation = reconcile(files, result, counted, filtered);
+    const reconciliation = reconcile(files, result, counted, input);
     if (options.stop?.aborted !== true) checkpoint?.remove();
     return { files, passedOver, reconciliation, summary, result };
   } catch (error) {
@@ -126,9 +128,14 @@ export interface Input {
   tables: Tables;
   arena: SegmentArena;
   timeline: Timeline;
-  /** The timeline, or what a filter lets through. */
+  /** The timeline, or what is to be analyzed of it. */
   source: PacketSource;
+  /** What a filter leaves out, and what is of other buckets. */
+  filtered: Amount;
+  elsewhere: Amount;
 }
+
+const NOTHING: Amount = { packets: 0, bytes: 0 };
 
 export async function openInput(options: AnalyzeOptions): Promise<Input> {
   const { paths, passedOver } = await findCaptures(options.paths);
@@ -138,8 +145,15 @@ export async function openInput(options: AnalyzeOptions): Promise<Input> {
   const arena = new SegmentArena(segments, DEFAULT_SEGMENT_BYTES);
   const filter = options.filter === undefined ? null : compileFilter(options.filter);
   const timeline = await Timeline.of(paths, arena);
-  const source = filter === null ? timeline : new FilteredSource(timeline, filter, arena);
-  return { paths, passedOver, tables, arena, timeline, source };
+  const bucket = options.bucket === undefined ? null : bucketOf(timeline, options.bucket, arena);
+  const shared = bucket ?? timeline;
+  const source = filter === null ? shared : new FilteredSource(shared, filter, arena);
+  const filtered = filter === null ? NOTHING : (source as FilteredSource).filtered;
+  return {
+    ...{ paths, passedOver, tables, arena, timeline, source },
+    filtered,
+    elsewhere: bucket?.filtered ?? NOTHING,
+  };
 }
 
 export function replayOptions(options: AnalyzeOptions, { tables, arena, source }: Input): ReplayOptions {
@@ -192,8 +206,8 @@ function checkpointFile(options: AnalyzeOptions, paths: readonly string[]): Chec
     if (stat === null || (stat !== undefined && !stat.isFile()))
       cannot(`of ${path}, which is no regular file`);
   }
-  const { filter, ignoreChecksums, maxConns, portMap } = options;
-  const further = { filter, ignoreChecksums, maxConns, mapped: portMap !== undefined };
+  const { filter, bucket, ignoreChecksums, maxConns, portMap } = options;
+  const further = { filter, bucket, ignoreChecksums, maxConns, mapped: portMap !== undefined };
   return new CheckpointFile(resume, { paths, outputs, options: further }, options.checkpointEvery ?? null);
 }
 

@@ -11,7 +11,7 @@ export interface Amount {
 }
 
 export interface Reconciliation {
-  /** Read from the captures: the sum of all rows. */
+  /** Read from the captures, without what is of other buckets: the sum of all rows. */
   captured: Amount;
   /** What became of them; rows without packets are left out. */
   rows: readonly (Amount & { name: string })[];
@@ -37,7 +37,7 @@ export function reconcile(
   files: readonly CaptureReport[],
   result: ReplayResult,
   records: Amount & { connections: number },
-  filtered: Amount,
+  { filtered, elsewhere }: { filtered: Amount; elsewhere: Amount },
 ): Reconciliation {
   const { tallies: t } = result;
   const all = [
@@ -48,7 +48,8 @@ export function reconcile(
     ...all.map(([category, name]) => ({ name, packets: t.packets[category], bytes: t.bytes[category] })),
     { name: 'left out by the filter', ...filtered },
   ].filter((row) => row.packets > 0);
-  const captured = sum(files);
+  const read = sum(files);
+  const captured = { packets: read.packets - elsewhere.packets, bytes: read.bytes - elsewhere.bytes };
   const repeated = { packets: t.repeatedPackets, bytes: t.repeatedBytes };
   const counted = sum(rows);
   const inRecords = {

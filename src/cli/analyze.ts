@@ -4,12 +4,14 @@ import cliProgress from 'cli-progress';
 import { InvalidArgumentError } from 'commander';
 import { type Analysis, analyze, TRACK_ALL } from '../analyze/analyze.js';
 import { findCaptures } from '../analyze/inputs.js';
+import { jobsOf, runQueued, startWorker, tidy, together } from '../analyze/queue.js';
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
 import type { Ranked } from '../analyze/summary.js';
 import { FORMATS, type Format, type RecordOutput } from '../output/records/output.js';
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
 import type { PrefixSet } from '../wire/cidr.js';
+import { readText } from './flows.js';
 import { InterruptedError, UsageError } from './options.js';
 import { loadPipeline, portMap, workersOf } from './replay.js';
 
@@ -20,6 +22,9 @@ export interface AnalyzeArguments {
   sql?: string;
   filter?: string;
   resume?: string;
+  queue?: string;
+  queuePrefix?: string;
+  buckets: number;
   checkpointEvery?: number;
   flows?: string;
   groups?: string;
@@ -60,6 +65,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
   checkOutputs(args);
   // Before anything is opened.
   if (args.filter !== undefined) compileFilter(args.filter);
+  if (args.queue !== undefined) return analyzeQueued(args, args.queue);
   const { paths } = await findCaptures(args.paths).catch((error: Error) => {
     throw new UsageError(error.message);
   });
@@ -123,6 +129,104 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
   }
 }
 
+/** `--queue`: every path is a timeline of its own, in so many buckets; a job each. */
+async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<number> {
+  const given = (['groups', 'meters', 'events', 'sql', 'resume', 'inside'] as const).find(
+    (o) => args[o] !== undefined,
+  );
+  if (given !== undefined) throw new UsageError(`--queue and --${given} don't go together`);
+  if (args.out.length === 0)
+    throw new UsageError('--queue needs folders for its results, such as -o parquet=FOLDER');
+  if (args.paths.includes('-') || args.out.some((o) => o.path === '-')) {
+    throw new UsageError('--queue needs captures and folders that workers can reach, not -');
+  }
+  const sets = await Promise.all(args.paths.map(async (p) => (await findCaptures([p])).paths)).catch(
+    (error: Error) => {
+      throw new UsageError(error.message);
+    },
+  );
+  const flows = args.flows === undefined ? undefined : readText(args.flows);
+  // Mistakes in it are found here, not by every worker.
+  if (flows !== undefined) loadPipeline({ ...args, captures: [], in: [], out: [], builtIn: TRACK_ALL });
+  const { filter, ignoreChecksums, maxConns } = args;
+  const jobs = jobsOf(sets, args.buckets, args.out, { filter, flows, ignoreChecksums, maxConns });
+  const abort = new AbortController();
+  const onSignal = (signal: NodeJS.Signals): void => abort.abort(new InterruptedError(signal));
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  const began = performance.now();
+  let told = '';
+  try {
+    const address = { url, prefix: args.queuePrefix };
+    const results = await runQueued(
+      address,
+      jobs,
+      (done, packets) => {
+        const line = `${done} of ${jobs.length} jobs done, ${count(packets)} packets`;
+        if (args.quiet === true || line === told) return;
+        told = line;
+        process.stderr.write(`shardtrack: ${line}\n`);
+      },
+      abort.signal,
+    );
+    tidy(jobs);
+    const { reconciliation, summary } = together(results);
+    // Every bucket has read all of its set.
+    const files = results.filter((_, i) => jobs[i].bucket.k === 0).flatMap((r) => r.files);
+    const seconds = (performance.now() - began) / 1000;
+    if (args.report !== undefined) {
+      const report = new OutputFile(args.report);
+      report.writeText(`${JSON.stringify({ files, reconciliation, summary, seconds }, null, 2)}\n`);
+      report.finish();
+    }
+    warn({ files, passedOver: [] });
+    if (args.quiet !== true) {
+      process.stdout.write(
+        summaryText(
+          {
+            files,
+            reconciliation,
+            result: { seconds },
+            summary: {
+              ...summary,
+              exact: true,
+              endings: new Map(Object.entries(summary.endings)),
+              tcpStates: new Map(Object.entries(summary.tcpStates)),
+              failed: [],
+              drops: [],
+            },
+          },
+          args.top,
+        ),
+      );
+    }
+    return files.some((f) => f.damage !== null) ? 1 : 0;
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+/** `shardtrack worker`: until it is told to stop. */
+export async function workerCommand(args: {
+  queue: string;
+  queuePrefix?: string;
+  workers: number | 'auto';
+  quiet?: boolean;
+}): Promise<void> {
+  const say = (line: string): void => {
+    if (args.quiet !== true) process.stderr.write(`shardtrack: ${line}\n`);
+  };
+  const address = { url: args.queue, prefix: args.queuePrefix };
+  const worker = await startWorker(address, args.workers === 'auto' ? undefined : args.workers, say);
+  say('waiting for jobs');
+  await new Promise<void>((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  });
+  say('stopping once the job under way is done');
+  await worker.stop();
+}
+
 function checkOutputs(args: AnalyzeArguments): void {
   const seen = new Set<string>();
   for (const path of [...args.out.map((o) => o.path), args.report]) {
@@ -151,7 +255,7 @@ function checkOutputs(args: AnalyzeArguments): void {
 }
 
 /** Per file: damage and what the reader noticed. */
-function warn({ files, passedOver }: Analysis): void {
+function warn({ files, passedOver }: Pick<Analysis, 'files' | 'passedOver'>): void {
   for (const file of files) {
     if (file.damage !== null) process.stderr.write(`shardtrack: warning: ${file.damage}\n`);
     for (const { offset, message } of file.notices) {
@@ -191,8 +295,17 @@ function reportOf(a: Analysis): unknown {
 
 const count = (n: number): string => n.toLocaleString('en-US');
 
+/** What the summary is made of. */
+interface Summarized extends Pick<Analysis, 'files' | 'reconciliation'> {
+  result: Pick<Analysis['result'], 'seconds'>;
+  summary: Pick<
+    Analysis['summary'],
+    'connections' | 'hosts' | 'services' | 'exact' | 'endings' | 'tcpStates' | 'failed' | 'drops'
+  >;
+}
+
 /** The summary for people. */
-function summaryText(a: Analysis, top: number): string {
+function summaryText(a: Summarized, top: number): string {
   const { summary: s, reconciliation: r, files, result } = a;
   const damaged = files.filter((f) => f.damage !== null).length;
   const cut = files.reduce((n, f) => n + f.cut, 0);

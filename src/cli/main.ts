@@ -65,6 +65,7 @@ const COMMANDS: Record<string, () => Promise<void>> = {
   replay: addReplay,
   analyze: addAnalyze,
   trace: addTrace,
+  worker: addWorker,
   generate: async () => (await import('./generate.js')).addGenerate(program),
   bench: async () => (await import('./bench.js')).addBench(program, version),
   compare: async () => (await import('./compare.js')).addCompare(program),
@@ -191,6 +192,18 @@ async function addReplay(): Promise<void> {
     });
 }
 
+async function addWorker(): Promise<void> {
+  const { workerCommand } = await import('./analyze.js');
+  program
+    .command('worker')
+    .description('work on what analyze --queue has put into a queue, until stopped')
+    .requiredOption('--queue <URL>', 'the Redis, such as redis://host:6379')
+    .option('--queue-prefix <NAME>', 'as for analyze')
+    .option('--workers <N|auto>', 'threads for packets', parseWorkers, 'auto')
+    .option('--quiet', 'say nothing')
+    .action(workerCommand);
+}
+
 async function addAnalyze(): Promise<void> {
   const { analyzeCommand, collectRecordOutput } = await import('./analyze.js');
   program
@@ -225,6 +238,17 @@ async function addAnalyze(): Promise<void> {
       new Option('--checkpoint-every <N>', 'test only: packets')
         .argParser(wholeNumber(1, 2 ** 30))
         .hideHelp(),
+    )
+    .option(
+      '--queue <URL>',
+      'let workers (shardtrack worker) do it, by jobs of BullMQ over this Redis: each path is a timeline of its own, outputs are folders',
+    )
+    .option('--queue-prefix <NAME>', 'keeps queues in one Redis apart')
+    .option(
+      '--buckets <N>',
+      'with --queue: jobs for each path, which share its connections',
+      wholeNumber(1, 128),
+      1,
     )
     .option('--top <N>', 'rows of each table of the summary', wholeNumber(0, 1000), 10)
     .option('--inside <CIDR,...>', 'these sources arrive on port 1, all others on port 2', parseInside)

@@ -475,12 +475,13 @@ class Run {
   /** Advances the clock to the packet just read: the running maximum of the timestamps. */
   private tick(): void {
     const { record } = this;
+    const whole = this.options.source.clock ?? null;
     if (this.collector.dispatched === 0) {
-      this.firstSec = record.sec;
-      this.firstNsec = record.nsec;
+      this.firstSec = whole?.firstSec ?? record.sec;
+      this.firstNsec = whole?.firstNsec ?? record.nsec;
     }
     this.before = Math.max(this.before, this.clock);
-    const ms = this.millis(record.sec, record.nsec);
+    const ms = whole === null ? this.millis(record.sec, record.nsec) : this.millis(whole.sec, whole.nsec);
     if (ms > this.clock) this.clock = ms;
   }
 

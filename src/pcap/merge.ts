@@ -32,7 +32,17 @@ export interface PacketSource {
   /** Resolves when a STARVED source may have more. */
   readable(): Promise<void>;
   readonly notices: readonly CaptureNotice[];
+  /** Of a share of a source: the clock of the whole, which goes on with packets that are not given out. */
+  readonly clock?: SourceClock | null;
   close(): void;
+}
+
+/** Times of the first packet, and the latest of any so far. */
+export interface SourceClock {
+  firstSec: number;
+  firstNsec: number;
+  sec: number;
+  nsec: number;
 }
 
 export class MergedSource implements PacketSource {

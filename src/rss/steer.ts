@@ -149,6 +149,15 @@ export class Steering {
     this.end = off + len;
   }
 
+  /** The home by addresses alone, which all fragments of a datagram have. */
+  homeByAddresses(view: DataView, off: number, len: number): number {
+    const { words, indirection } = this;
+    const n = this.parse(view, off, len);
+    words[n - 1] = 0;
+    order(words, n);
+    return indirection[this.toeplitz.hash(words, n) & (indirection.length - 1)];
+  }
+
   /** Whether the packet that `locate` has seen last may be an answer to one that has been translated to `targets`:
    *  a good guess, by addresses and TCP flags. */
   mayAnswer(view: DataView): boolean {

@@ -1,0 +1,341 @@
+/** Analysis on many machines: jobs of BullMQ over a Redis, whose workers share a file system.
+ *
+ *  A job is one bucket of one set of captures; all that a set has is read as one timeline. Its files are written under names
+ *  that no other process uses, and get their own when they are whole. A job that is run again, because its worker was
+ *  killed or lost its lock, writes the same bytes under the same names: there is one result, whoever came first. */
+import { randomUUID } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Job, Worker } from 'bullmq';
+import type { Format } from '../output/records/output.js';
+import type { CaptureReport } from '../pcap/timeline.js';
+import { type AnalyzeOptions, analyze } from './analyze.js';
+import type { Bucket } from './bucket.js';
+import type { Reconciliation } from './reconcile.js';
+import type { Summary } from './summary.js';
+
+/** The queue's name in Redis. */
+const QUEUE = 'shardtrack';
+/** A job whose worker says nothing for so long is given to another. */
+const LOCK_MS = 30_000;
+const ATTEMPTS = 3;
+/** Entries of a ranking that a job tells of. */
+const RANKED = 1000;
+
+/** What a job is to do: plain data. */
+export interface JobData {
+  paths: string[];
+  bucket: Bucket;
+  outputs: { format: Format; path: string }[];
+  options: Pick<AnalyzeOptions, 'filter' | 'flows' | 'ignoreChecksums' | 'maxConns'>;
+}
+
+/** What it says when it is done. */
+export interface JobResult {
+  files: CaptureReport[];
+  captured: { packets: number; bytes: number };
+  reconciliation: Reconciliation;
+  summary: {
+    connections: number;
+    endings: Record<string, number>;
+    tcpStates: Record<string, number>;
+    protocols: Record<string, number>;
+    hosts: Summary['hosts'];
+    services: Summary['services'];
+  };
+}
+
+/** Where Redis is; jobs of different prefixes don't meet. */
+export interface QueueAddress {
+  /** `redis://host:port/db` */
+  url: string;
+  prefix?: string;
+}
+
+type BullMq = typeof import('bullmq');
+
+/** Throws Error, naming the remedy, if BullMQ is not installed. */
+export async function loadBullMq(): Promise<BullMq> {
+  try {
+    return await import('bullmq');
+  } catch (error) {
+    throw new Error(
+      `--queue needs BullMQ, which is not installed; install it with: npm install bullmq ioredis (${(error as Error).message.split('\n')[0]})`,
+    );
+  }
+}
+
+function connectionOf({ url }: QueueAddress, blocking: boolean) {
+  return { url, maxRetriesPerRequest: blocking ? null : 3 };
+}
+
+/** The jobs of a run: for each set its buckets. Files of a set lie in folders of Hive's kind, which DuckDB and Spark
+ *  read as columns of one table. */
+export function jobsOf(
+  sets: readonly (readonly string[])[],
+  buckets: number,
+  outputs: readonly { format: Format; path: string }[],
+  options: JobData['options'],
+): JobData[] {
+  const digits = (n: number, most: number): string => String(n).padStart(String(most - 1).length, '0');
+  return sets.flatMap((paths, s) =>
+    Array.from({ length: buckets }, (_, k) => ({
+      paths: paths.map((p) => path.resolve(p)),
+      bucket: { k, n: buckets },
+      outputs: outputs.map(({ format, path: folder }) => ({
+        format,
+        path: path.join(
+          path.resolve(folder),
+          `capture_set=${digits(s, sets.length)}`,
+          `bucket=${digits(k, buckets)}`,
+          `connections.${ENDING[format]}`,
+        ),
+      })),
+      options,
+    })),
+  );
+}
+
+const ENDING: Record<Format, string> = {
+  ndjson: 'ndjson',
+  csv: 'csv',
+  zeek: 'log',
+  parquet: 'parquet',
+  ipfix: 'ipfix',
+  conntrack: 'txt',
+  dpctl: 'txt',
+};
+
+/** Runs one job. */
+export async function runJob(
+  data: JobData,
+  workers: number | undefined,
+  signal: AbortSignal,
+  progress: (packets: number) => void = () => {},
+): Promise<JobResult> {
+  const own = randomUUID().slice(0, 8);
+  const mine = data.outputs.map(({ format, path: target }) => {
+    fs.mkdirSync(path.dirname(target), { recursive: true });
+    return { format, target, path: path.join(path.dirname(target), `.${path.basename(target)}.${own}`) };
+  });
+  try {
+    const a = await analyze({
+      ...data.options,
+      paths: data.paths,
+      bucket: data.bucket,
+      outputs: mine.map(({ format, path: p }) => ({ format, path: p })),
+      workers,
+      signal,
+      progress,
+    });
+    for (const { path: from, target } of mine) fs.renameSync(from, target);
+    const { summary, reconciliation } = a;
+    return {
+      files: [...a.files],
+      captured: reconciliation.captured,
+      reconciliation,
+      summary: {
+        connections: summary.connections,
+        endings: Object.fromEntries(summary.endings),
+        tcpStates: Object.fromEntries(summary.tcpStates),
+        protocols: Object.fromEntries(summary.protocols),
+        hosts: summary.hosts.slice(0, RANKED),
+        services: summary.services.slice(0, RANKED),
+      },
+    };
+  } catch (error) {
+    for (const { path: p } of mine) {
+      fs.rmSync(p, { force: true });
+      fs.rmSync(`${p}.partial`, { force: true });
+    }
+    throw error;
+  }
+}
+
+/** A worker: takes jobs until it is stopped; then finishes the one that it has. */
+export async function startWorker(
+  address: QueueAddress,
+  workers: number | undefined,
+  say: (line: string) => void,
+): Promise<{ stop: () => Promise<void> }> {
+  const { Worker: BullWorker } = await loadBullMq();
+  const lost = new AbortController();
+  const worker: Worker<JobData, JobResult> = new BullWorker<JobData, JobResult>(
+    QUEUE,
+    async (job: Job<JobData, JobResult>) => {
+      say(`${job.id}: ${nameOf(job.data)}`);
+      let told = performance.now();
+      const result = await runJob(job.data, workers, lost.signal, (packets) => {
+        const now = performance.now();
+        if (now - told < 1000) return;
+        told = now;
+        job.updateProgress({ packets }).catch(() => {});
+      });
+      say(`${job.id}: done, ${result.summary.connections} connections`);
+      return result;
+    },
+    {
+      connection: connectionOf(address, true),
+      prefix: address.prefix,
+      concurrency: 1,
+      lockDuration: LOCK_MS,
+      stalledInterval: LOCK_MS,
+      maxStalledCount: ATTEMPTS,
+      ...timesOf(),
+    },
+  );
+  worker.on('failed', (job, error) => say(`${job?.id ?? '?'}: ${error.message}`));
+  worker.on('error', (error) => say(`queue: ${error.message}`));
+  await worker.waitUntilReady();
+  return { stop: () => worker.close() };
+}
+
+/** For tests: SHARDTRACK_QUEUE_LOCK_MS shortens the time after which a killed worker is noticed. */
+function timesOf(): { lockDuration?: number; stalledInterval?: number } {
+  const ms = Number(process.env.SHARDTRACK_QUEUE_LOCK_MS);
+  return ms > 0 ? { lockDuration: ms, stalledInterval: ms } : {};
+}
+
+function nameOf({ paths, bucket }: JobData): string {
+  const more = paths.length > 1 ? ` and ${paths.length - 1} more` : '';
+  return `${paths[0]}${more}, bucket ${bucket.k + 1} of ${bucket.n}`;
+}
+
+/** Puts jobs into the queue and waits until workers have done them. Rejects with Error, once all are over, if any has
+ *  failed for good; `signal` takes back those that no worker has begun. */
+export async function runQueued(
+  address: QueueAddress,
+  jobs: readonly JobData[],
+  progress: (done: number, packets: number) => void,
+  signal?: AbortSignal,
+): Promise<JobResult[]> {
+  const { Queue, QueueEvents } = await loadBullMq();
+  const { prefix } = address;
+  const queue = new Queue<JobData, JobResult>(QUEUE, { connection: connectionOf(address, false), prefix });
+  const events = new QueueEvents(QUEUE, { connection: connectionOf(address, true), prefix });
+  let failure: Error | null = null;
+  queue.on('error', (error) => {
+    failure ??= error;
+  });
+  events.on('error', () => {});
+  const run = randomUUID();
+  const underWay = new Map<string, number>();
+  try {
+    await Promise.all([queue.waitUntilReady(), events.waitUntilReady()]);
+    let done = 0;
+    const finished = new Map<string, number>();
+    const tell = (): void => {
+      const sum = (m: Map<string, number>): number => [...m.values()].reduce((a, b) => a + b, 0);
+      progress(done, sum(finished) + sum(underWay));
+    };
+    events.on('progress', ({ jobId, data }) => {
+      if (!jobId.startsWith(run)) return;
+      underWay.set(jobId, (data as { packets: number }).packets);
+      tell();
+    });
+    const added = await queue.addBulk(
+      jobs.map((data, i) => ({
+        name: 'analyze',
+        data,
+        opts: {
+          jobId: `${run}-${i}`,
+          attempts: ATTEMPTS,
+          backoff: { type: 'exponential', delay: 1000 },
+          removeOnComplete: { age: 24 * 3600 },
+          removeOnFail: { age: 24 * 3600 },
+        },
+      })),
+    );
+    const takeBack = (): void => {
+      for (const job of added) job.remove().catch(() => {});
+    };
+    signal?.addEventListener('abort', takeBack, { once: true });
+    const outcomes = await Promise.allSettled(
+      added.map(async (job) => {
+        const interrupted = new Promise<never>((_, reject) => {
+          signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+        });
+        const result = await Promise.race([job.waitUntilFinished(events), interrupted]);
+        done++;
+        underWay.delete(job.id!);
+        finished.set(job.id!, result.captured.packets);
+        tell();
+        return result;
+      }),
+    );
+    signal?.throwIfAborted();
+    const failed = outcomes.flatMap((o, i) => (o.status === 'rejected' ? [{ o, i }] : []));
+    if (failed.length > 0) {
+      const [{ o, i }] = failed;
+      throw new Error(
+        `${failed.length} of ${jobs.length} jobs have failed; the first, ${nameOf(jobs[i])}: ${(o.reason as Error).message}`,
+      );
+    }
+    return outcomes.map((o) => (o as PromiseFulfilledResult<JobResult>).value);
+  } catch (error) {
+    throw failure ?? error;
+  } finally {
+    await events.close().catch(() => {});
+    await queue.close().catch(() => {});
+  }
+}
+
+/** Removes what killed workers have left beside the results of jobs that are done. */
+export function tidy(jobs: readonly JobData[]): void {
+  for (const { path: target } of jobs.flatMap((job) => job.outputs)) {
+    const folder = path.dirname(target);
+    for (const name of fs.existsSync(folder) ? fs.readdirSync(folder) : []) {
+      if (name.startsWith(`.${path.basename(target)}.`)) fs.rmSync(path.join(folder, name), { force: true });
+    }
+  }
+}
+
+/** All jobs together: numbers add up; of rankings, what the jobs have told. */
+export function together(results: readonly JobResult[]): Omit<JobResult, 'files'> {
+  const amount = (list: readonly { packets: number; bytes: number }[]) => ({
+    packets: list.reduce((n, a) => n + a.packets, 0),
+    bytes: list.reduce((n, a) => n + a.bytes, 0),
+  });
+  const tally = (get: (r: JobResult) => Record<string, number>): Record<string, number> => {
+    const sum: Record<string, number> = {};
+    for (const r of results) for (const [k, n] of Object.entries(get(r))) sum[k] = (sum[k] ?? 0) + n;
+    return sum;
+  };
+  const ranked = (get: (r: JobResult) => Summary['hosts']): Summary['hosts'] => {
+    const sum = new Map<string, Summary['hosts'][number]>();
+    for (const r of results) {
+      for (const e of get(r)) {
+        const s = sum.get(e.name) ?? { name: e.name, connections: 0, packets: 0, bytes: 0 };
+        s.connections += e.connections;
+        s.packets += e.packets;
+        s.bytes += e.bytes;
+        sum.set(e.name, s);
+      }
+    }
+    return [...sum.values()].sort((a, b) => b.bytes - a.bytes || (a.name < b.name ? -1 : 1));
+  };
+  const names = new Set(results.flatMap((r) => r.reconciliation.rows.map((row) => row.name)));
+  const rows = [...names].map((name) => ({
+    name,
+    ...amount(results.flatMap((r) => r.reconciliation.rows.filter((row) => row.name === name))),
+  }));
+  const captured = amount(results.map((r) => r.captured));
+  const connections = results.reduce((n, r) => n + r.summary.connections, 0);
+  return {
+    captured,
+    reconciliation: {
+      captured,
+      rows,
+      records: { connections, ...amount(results.map((r) => r.reconciliation.records)) },
+      repeated: amount(results.map((r) => r.reconciliation.repeated)),
+    },
+    summary: {
+      connections,
+      endings: tally((r) => r.summary.endings),
+      tcpStates: tally((r) => r.summary.tcpStates),
+      protocols: tally((r) => r.summary.protocols),
+      hosts: ranked((r) => r.summary.hosts),
+      services: ranked((r) => r.summary.services),
+    },
+  };
+}
