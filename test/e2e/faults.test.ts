@@ -174,16 +174,16 @@ describe('faults', { concurrency: 2 }, () => {
     posix,
     () => {
       const alone = shell(
-        '$CLI replay $CAPTURE --workers 1 --verdicts - | head -1 | wc -l; echo ${PIPESTATUS[0]}',
+        '$CLI replay $CAPTURE --workers 1 --verdicts - | head -1 | wc -l; echo $PIPESTATUS',
       );
       assert.deepEqual(alone, { code: 0, out: '1\n141\n', err: '' });
       const more = shell(
-        '$CLI replay $CAPTURE --verdicts - --stats $FOLDER/p.json | head -1 >&2; echo ${PIPESTATUS[0]}',
+        '$CLI replay $CAPTURE --verdicts - --stats $FOLDER/p.json | head -1 >&2; echo $PIPESTATUS',
       );
       assert.equal(more.out, '141\n');
       assertPartial(path.join(folder, 'p.json'));
       for (const command of ['replay $CAPTURE', '--help', 'generate --list', 'analyze $CAPTURE']) {
-        const { out, err } = shell(`$CLI ${command} | true; echo \${PIPESTATUS[0]}`);
+        const { out, err } = shell(`$CLI ${command} | true; echo $PIPESTATUS`);
         // Who is quick enough has written all before the pipe was closed.
         assert.match(out, /^(141|0)\n$/, command);
         assert.equal(err, '', command);

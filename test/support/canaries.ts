@@ -20,6 +20,7 @@ import {
   TAG_REMOVED,
 } from '../../src/shm/layouts.js';
 
+const NONE: ReadonlySet<number> = new Set();
 const CANARY = 0x0ca9a91e;
 /** As partition.ts has it. */
 const FIRST_LEVEL_BUCKETS = 64;
@@ -67,8 +68,8 @@ export function plant(p: PartitionWriter): void {
 }
 
 /** Throws if a canary is gone, if something has been written where nothing is, or if the index and the lists of slots
- *  contradict each other. No packet is in flight. */
-export function audit(p: PartitionWriter): void {
+ *  contradict each other. No packet is in flight; `reserved` slots are a worker's, to make connections in. */
+export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE): void {
   for (const [name, words, used] of tablesOf(p)) {
     for (let w = used; w < words.length; w++) {
       if (words[w] !== CANARY)
@@ -131,6 +132,7 @@ export function audit(p: PartitionWriter): void {
   for (const slot of inside.free) once(slot, 'free');
   for (const slot of inside.limbo.slice(inside.limboHead)) once(slot, 'in limbo');
   for (const slot of inside.gone) once(slot, 'gone');
+  for (const slot of reserved) once(slot, 'reserved');
   for (let slot = 0; slot < high; slot++) if (p.used[slot] !== 0) once(slot, 'in use');
   const lost = seen.indexOf(0);
   if (lost >= 0) throw new Error(`slots: ${lost} is lost`);
@@ -151,12 +153,26 @@ export function auditAll(): () => number {
     return allocate.call(this);
   };
   const { prototype: coordinator } = Coordinator;
-  const { settle } = coordinator;
+  const { settle, reserve, made } = coordinator;
+  const reserved = new WeakMap<PartitionWriter, Set<number>>();
+  const reservedOf = (p: PartitionWriter): Set<number> => {
+    if (!reserved.has(p)) reserved.set(p, new Set());
+    return reserved.get(p)!;
+  };
+  coordinator.reserve = function (this: Coordinator, home) {
+    const slot = reserve.call(this, home);
+    if (slot >= 0) reservedOf(this.partitions[home]).add(slot);
+    return slot;
+  };
+  coordinator.made = function (this: Coordinator, home, slot, ...rest) {
+    reservedOf(this.partitions[home]).delete(slot);
+    made.call(this, home, slot, ...rest);
+  };
   coordinator.settle = function (this: Coordinator, clock: number) {
     settle.call(this, clock);
     for (const p of this.partitions) {
       if (!planted.has(p)) continue;
-      audit(p);
+      audit(p, reservedOf(p));
       audits++;
     }
   };

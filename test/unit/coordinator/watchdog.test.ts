@@ -15,10 +15,13 @@ test('watchdog: packets in flight and none completed for so long: names the work
     dog.look(now, 1, 10);
   }
   assert.throws(() => {
-    for (let i = 0; i < 5; i++) dog.look((now += 100), 1, 10);
+    for (let i = 0; i < 5; i++) {
+      now += 100;
+      dog.look(now, 1, 10);
+    }
   }, /no packet of 9 in flight has been completed for 10 s: worker 0 is stuck; --watchdog SECONDS/);
   states[0].asleep = true;
-  assert.throws(() => dog.look((now += 100), 1, 10), /all workers wait for something/);
+  assert.throws(() => dog.look(now + 100, 1, 10), /all workers wait for something/);
 });
 
 test('watchdog: progress, an empty window, a stopped process and 0 are no faults', () => {
