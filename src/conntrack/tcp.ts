@@ -57,7 +57,7 @@ export const WSCALE_KNOWN = 0x80;
 export const WSCALE_UNKNOWN = 0x40;
 export const WSCALE_SHIFT = 0x0f;
 /** Largest shift (RFC 7323, section 2.3). */
-const WSCALE_MAX = 14;
+export const WSCALE_MAX = 14;
 
 /** A segment may acknowledge this much more or less than was seen: one window and a fudge factor. */
 export const MAX_ACK_WINDOW = 0xffff + 1500;

@@ -69,6 +69,10 @@ export class Lane extends VectorLoop implements LocalDatapath {
 
   // ---- the loop ----
 
+  protected override mayQueue(): boolean {
+    return this.deadline !== Number.POSITIVE_INFINITY;
+  }
+
   protected override queues(slot: number): boolean {
     if (this.packets.clock[slot] > this.deadline) this.expire(this.packets.clock[slot]);
     return false;

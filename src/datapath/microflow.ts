@@ -63,6 +63,7 @@ const {
   TCPS_CLOSING,
   TCPS_SYN_SENT,
   WSCALE_KNOWN,
+  WSCALE_MAX,
   WSCALE_SHIFT,
   WSCALE_UNKNOWN,
 } = tcp;
@@ -71,6 +72,7 @@ const { UPDATE_INVALID, UPDATE_VALID, UPDATE_VALID_NEW } = updates;
 const { COLD, CONN, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE_TFTP } = layouts;
 const { ETH_TYPE_IP, ETH_TYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } = headers;
 const { MAX_TRACED, STEP_EST, STEP_EST_RPL, STEP_INV, STEP_NEW } = traces;
+if (STEP_EST_RPL !== STEP_EST + 1) throw new Error('microflow: a reply must be one step on');
 const { FRAME_DATA_OFF } = frameRecords;
 const { PATCH } = editing;
 const PATCH_WORDS = Object.keys(PATCH.at).length;
@@ -325,6 +327,63 @@ function enter(index: Int32Array, bucketMask: number, hash: number, e: number): 
   }
 }
 
+/** TCP step of a segment of `l4Size` bytes at `l4` that passes all checks and changes neither peer's state: see
+ *  `tcpUpdate`, of which this is the common case. Returns the timer that it starts anew; -1, and nothing changed, for
+ *  all others. */
+function tcpStep(
+  hot: Int32Array,
+  c: number,
+  reply: number,
+  state: number,
+  view: DataView,
+  l4: number,
+  l4Size: number,
+): number {
+  const srcState = (state >>> (reply << 2)) & 15;
+  const dstState = (state >>> ((reply ^ 1) << 2)) & 15;
+  // An acknowledgement moves a peer out of these two states.
+  if (srcState < TCPS_SYN_SENT || dstState === TCPS_SYN_SENT || dstState === TCPS_CLOSING) return -1;
+  const offFlagsWin = view.getInt32((l4 + 12) | 0);
+  if (((offFlagsWin >>> 16) & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) !== TCP_ACK) return -1;
+  const payload = (l4Size - ((offFlagsWin >>> 28) << 2)) | 0;
+  const wins = hot[c + C_WINS];
+  const srcWin = reply === 0 ? wins & 0xffff : wins >>> 16;
+  const dstWin = reply === 0 ? wins >>> 16 : wins & 0xffff;
+  const srcScale = reply === 0 ? state >>> 8 : state >>> 16;
+  const dstScale = reply === 0 ? state >>> 16 : state >>> 8;
+  let sws = 0;
+  let dws = 0;
+  if (srcScale & dstScale & WSCALE_KNOWN) {
+    sws = srcScale & WSCALE_SHIFT;
+    dws = dstScale & WSCALE_SHIFT;
+  } else if (srcScale & dstScale & WSCALE_UNKNOWN) {
+    sws = dws = WSCALE_MAX;
+  }
+  const src = c + C_SEQLO_0 + (reply << 1);
+  const dst = c + C_SEQLO_0 + ((reply ^ 1) << 1);
+  const srcLo = hot[src];
+  const srcHi = hot[src + 1];
+  const ack = view.getInt32((l4 + 8) | 0);
+  const win = offFlagsWin & 0xffff;
+  // Segments without data are let off the sequence check.
+  const seq = payload === 0 ? srcLo : view.getInt32((l4 + 4) | 0);
+  const end = (seq + payload) | 0;
+  const ackSkew = (hot[dst] - ack) | 0;
+  if (
+    ((srcHi - end) | 0) < 0 ||
+    ((seq - ((srcLo - (dstWin << dws)) | 0)) | 0) < 0 ||
+    ackSkew < -MAX_ACK_WINDOW ||
+    ackSkew > MAX_ACK_WINDOW << sws
+  ) {
+    return -1;
+  }
+  if (win > srcWin) hot[c + C_WINS] = reply === 0 ? win | (dstWin << 16) : dstWin | (win << 16);
+  if (((end - srcLo) | 0) > 0) hot[src] = end;
+  const scaled = win << sws;
+  if (((ack + scaled - hot[dst + 1]) | 0) >= 0) hot[dst + 1] = (ack + (scaled === 0 ? 1 : scaled)) | 0;
+  return tcpTimer(srcState, dstState);
+}
+
 /** What the engine did with a packet, for making an entry. */
 export interface Trace {
   /** Nothing but covered matches, steady connections, plain outputs, and changes that are in `edits`. */
@@ -488,6 +547,66 @@ export class MicroflowCache {
     const bits = keys[(i << KEY_SHIFT) + VLAN];
     if (bits & (VLAN_OTHER | VLAN_BAD_IP)) return 0;
     return bits & VLAN_BAD_L4 ? 2 : 1;
+  }
+
+  /** Stage 5 for the packets of the staged vector from `from` on, as long as each is of one known connection, in whose
+   *  state nothing rare happens; adds to `hits`, by verdict template. Returns the first that isn't, for `run`.
+   *
+   *  One loop, with what it reads in locals: what `run` would do, at half the price. */
+  runPlain(slots: Int32Array, from: number, n: number, hits: Int32Array): number {
+    const { entries, found, partition, staging, packets, checkSequence } = this;
+    const { hot, hotF64, timeouts } = partition;
+    const { keys, l3Sizes, l4s, l4Sizes, view } = staging;
+    const { clock, verdict } = packets;
+    if (this.recorder !== null) return from;
+    let i = from;
+    for (; i < n; i++) {
+      const e = found[i];
+      if (e < 0 || (entries[e + INFO] & INFO_GENERAL) !== 0) break;
+      const slot = slots[i];
+      const now = clock[slot];
+      const conn = entries[e + CONN_0];
+      const reply = conn & 1;
+      const c = (conn >> 1) << HOT_SHIFT;
+      const zoneProto = entries[e + ZONE_PROTO_0];
+      const state = hot[c + C_STATE];
+      if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now) break;
+      if (hot[c + C_ZONE_PROTO] !== zoneProto || (state & STATE_SPECIAL) !== 0) break;
+      const k = i << KEY_SHIFT;
+      const src = keys[k + SRC];
+      const dst = keys[k + DST];
+      const ports = keys[k + TP];
+      const from0 = reply === 0 ? src : dst;
+      const to0 = reply === 0 ? dst : src;
+      const ports0 = reply === 0 ? ports : (ports << 16) | (ports >>> 16);
+      if (hot[c + C_SRC] !== from0 || hot[c + C_DST] !== to0 || hot[c + C_PORTS] !== ports0) break;
+      const expected = entries[e + STEPS];
+      if (((zoneProto >>> 8) & 0xff) === IPPROTO_TCP) {
+        if (!checkSequence || expected !== STEP_EST + reply) break;
+        const timer = tcpStep(hot, c, reply, state, view, l4s[i], l4Sizes[i]);
+        if (timer < 0) break;
+        hotF64[(c >> 1) + C_EXPIRES_F64] = now + timeouts[timerBlock(state, hot, c) + timer];
+      } else {
+        const phase = reply === 1 ? 2 : (state & 15) === 0 ? 1 : state & 15;
+        if (expected !== (phase !== 2 ? STEP_NEW : STEP_EST + reply)) break;
+        hot[c + C_STATE] = (state & ~15) | phase;
+        const timer = phase === 2 ? TM_UDP_MULTIPLE : TM_UDP_SINGLE;
+        hotF64[(c >> 1) + C_EXPIRES_F64] = now + timeouts[timerBlock(state, hot, c) + timer];
+      }
+      const pkts = c + C_PKTS_0 + reply;
+      hot[pkts] = (hot[pkts] + 1) | 0;
+      const bytes = c + C_BYTES_0 + reply;
+      const before = hot[bytes];
+      const after = (before + l3Sizes[i]) | 0;
+      hot[bytes] = after;
+      if (after >>> 0 < before >>> 0) {
+        partition.cold[((c >> HOT_SHIFT) << COLD_SHIFT) + CARRY] += reply ? 0x10000 : 1;
+      }
+      const template = entries[e + VERDICT];
+      verdict[slot] = template;
+      hits[template]++;
+    }
+    return i;
   }
 
   /** Stage 5 for packet `i` of the staged vector. Returns its verdict template, or -1: ask the engine. */
@@ -692,71 +811,15 @@ export class MicroflowCache {
     return true;
   }
 
-  /** TCP step of a segment that passes all checks and changes neither peer's state: see `tcpUpdate`, of
-   *  which this is the common case. Otherwise changes nothing. */
+  /** TCP step of a segment that `tcpStep` covers. Otherwise changes nothing. */
   private tcp(c: number, reply: number, expected: number, i: number, now: number): boolean {
-    const { hot } = this.partition;
+    if (!this.checkSequence || expected !== STEP_EST + reply) return false;
+    const { hot, hotF64, timeouts } = this.partition;
+    const { view, l4s, l4Sizes } = this.staging;
     const state = hot[c + C_STATE];
-    const srcState = (state >>> (reply << 2)) & 15;
-    const dstState = (state >>> ((reply ^ 1) << 2)) & 15;
-    // An acknowledgement moves a peer out of these two states.
-    if (srcState < TCPS_SYN_SENT || dstState === TCPS_SYN_SENT || dstState === TCPS_CLOSING) return false;
-    if (!this.checkSequence) return false;
-    if (expected !== (reply === 1 ? STEP_EST_RPL : STEP_EST)) return false;
-    const l4 = this.staging.l4s[i];
-    const { view } = this.staging;
-    const control = view.getUint16(l4 + 12);
-    if ((control & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) !== TCP_ACK) return false;
-    const payload = this.staging.l4Sizes[i] - ((control >>> 12) << 2);
-    const wins = hot[c + C_WINS];
-    let srcWin: number;
-    let dstWin: number;
-    let srcScale: number;
-    let dstScale: number;
-    if (reply === 0) {
-      srcWin = wins & 0xffff;
-      dstWin = wins >>> 16;
-      srcScale = state >>> 8;
-      dstScale = state >>> 16;
-    } else {
-      srcWin = wins >>> 16;
-      dstWin = wins & 0xffff;
-      srcScale = state >>> 16;
-      dstScale = state >>> 8;
-    }
-    let sws = 0;
-    let dws = 0;
-    if (srcScale & dstScale & WSCALE_KNOWN) {
-      sws = srcScale & WSCALE_SHIFT;
-      dws = dstScale & WSCALE_SHIFT;
-    } else if (srcScale & dstScale & WSCALE_UNKNOWN) {
-      sws = dws = 14;
-    }
-    const src = c + C_SEQLO_0 + (reply << 1);
-    const dst = c + C_SEQLO_0 + ((reply ^ 1) << 1);
-    const srcLo = hot[src];
-    const srcHi = hot[src + 1];
-    let seq = view.getInt32(l4 + 4);
-    const ack = view.getInt32(l4 + 8);
-    const win = view.getUint16(l4 + 14);
-    let end = (seq + payload) | 0;
-    if (payload === 0) seq = end = srcLo;
-    const ackSkew = (hot[dst] - ack) | 0;
-    if (
-      ((srcHi - end) | 0) < 0 ||
-      ((seq - ((srcLo - (dstWin << dws)) | 0)) | 0) < 0 ||
-      ackSkew < -MAX_ACK_WINDOW ||
-      ackSkew > MAX_ACK_WINDOW << sws
-    ) {
-      return false;
-    }
-    if (win > srcWin) hot[c + C_WINS] = reply === 0 ? win | (dstWin << 16) : dstWin | (win << 16);
-    if (((end - srcLo) | 0) > 0) hot[src] = end;
-    const scaled = win << sws;
-    if (((ack + scaled - hot[dst + 1]) | 0) >= 0) hot[dst + 1] = (ack + Math.max(scaled, 1)) | 0;
-    const { hotF64, timeouts } = this.partition;
-    hotF64[(c >> 1) + C_EXPIRES_F64] =
-      now + timeouts[timerBlock(state, hot, c) + tcpTimer(srcState, dstState)];
+    const timer = tcpStep(hot, c, reply, state, view, l4s[i], l4Sizes[i]);
+    if (timer < 0) return false;
+    hotF64[(c >> 1) + C_EXPIRES_F64] = now + timeouts[timerBlock(state, hot, c) + timer];
     return true;
   }
 

@@ -452,6 +452,10 @@ export class Shard extends VectorLoop {
 
   // ---- parking ----
 
+  protected override mayQueue(): boolean {
+    return this.parked.size > 0 || this.nMade !== this.served;
+  }
+
   /** If a packet of the same hash is parked, or may have opened a connection that can't be found yet, this one
    *  queues up behind it. */
   protected override queues(slot: number): boolean {

@@ -182,14 +182,9 @@ export class Tracker {
       return true;
     }
 
-    // A packet that a ct() of this zone has just found no connection for is as it was then. Not if it has been called
-    // back since, and begins anew.
+    // A packet that a ct() of this zone has just found no connection for is as it was then.
     const again =
-      ctx.nCt > 0 &&
-      this.missedBy === ctx.seq &&
-      this.missedIn === zone &&
-      ctx.nFrames === 0 &&
-      ctx.datagram === null;
+      this.missedBy === ctx.seq && this.missedIn === zone && ctx.nFrames === 0 && ctx.datagram === null;
     this.missedBy = -1;
     const invalid = again
       ? INVALID_NONE

@@ -106,8 +106,10 @@ export abstract class VectorLoop implements ControlPlane {
     this.behind = [];
   }
 
-  /** Whether the packet must wait for others; then it has been put aside. */
+  /** Whether the packet must wait for others; then it has been put aside. Asked of each before it runs, … */
   protected abstract queues(slot: number): boolean;
+  /** … unless it is known that none does until one has been through the engine. */
+  protected abstract mayQueue(): boolean;
   /** Whether a packet that has its verdict is done. */
   protected abstract isDone(ctx: PacketContext): boolean;
   /** The packet of `ctx`, which is `this.ctx`, waits for the coordinator. */
@@ -157,6 +159,17 @@ export abstract class VectorLoop implements ControlPlane {
     let hits = 0;
     let bytes = 0;
     for (let i = 0; i < n; i++) {
+      if (!this.dpflows && !this.mayQueue()) {
+        const to = microflows.runPlain(slots, i, n, this.hits);
+        hits += to - i;
+        for (; i < to; i++) {
+          const slot = slots[i];
+          bytes += packets.capLen[slot];
+          completed[this.nCompleted++] = slot;
+          if (this.nCompleted === completed.length) this.flush();
+        }
+        if (i === n) break;
+      }
       const slot = slots[i];
       if (this.queues(slot)) continue;
       const verdict = microflows.run(i, slot);
