@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { type Bytes, ethernet, ipv4, type Packet, SYN, tcp, udp } from '../support/packets.js';
 import { difference, run } from '../support/run.js';
 
-const RUNS = Number(process.env.SHARDTRACK_PROPERTY_RUNS ?? 3);
+const RUNS = Number(process.env.SHARDTRACK_PROPERTY_RUNS ?? 2);
 const FIRST = Number(process.env.SHARDTRACK_PROPERTY_SEED ?? 1);
 const CLIENTS = 60;
 
@@ -25,15 +25,20 @@ const client = (i: number) => `10.0.${i >> 7}.${1 + (i & 127)}`;
 const datagram = (src: string, sport: number, dst: string, dport: number) =>
   ethernet({}, ipv4({ src, dst }, udp({ sport, dport })));
 
-/** Runs `frames` with 0 workers, and with 2 and 4 in several schedules, which must agree; most packets of some are
+/** Runs `frames` with 0 workers, and with 1, 2 and 4 in several schedules, which must agree; most packets of some are
  *  called back. */
 async function check(flows: string, frames: readonly (readonly [number, Bytes])[], least: number) {
   const input = packets(frames);
   const want = await run(input, { flows });
   let moved = 0;
   for (let seed = FIRST; seed < FIRST + RUNS; seed++) {
-    for (const workers of [2, 4]) {
-      const schedule = { workers, jitter: 1000 * seed + workers, vector: 1 + (seed % 5) };
+    // With one worker packets go from queue to queue; few in flight, so that one runs again at once.
+    for (const [workers, window] of [
+      [1, 5],
+      [2, 500],
+      [4, 500],
+    ]) {
+      const schedule = { workers, window, jitter: 1000 * seed + workers, vector: 1 + (seed % 5) };
       const got = await run(input, { flows, ...schedule });
       moved += got.run.moved;
       assert.equal(difference(want, got), null, JSON.stringify(schedule));
