@@ -27,7 +27,17 @@ export interface FailedSource {
   ports: number;
 }
 
+/** A source that looks like one that scans: so many of its connections failed, of TCP, or were not answered, of UDP,
+ *  to so many hosts (a port swept) or ports (a host swept). */
+export interface Scan extends FailedSource {
+  kind: 'hosts' | 'ports' | 'hosts and ports';
+}
+
+/** Different targets from which on it is called a scan. */
+const SCAN = 15;
+
 export interface Summary {
+  scans: readonly Scan[];
   connections: number;
   /** All by bytes; hosts count what they send and get. */
   hosts: readonly Ranked[];
@@ -52,7 +62,7 @@ export class Summarizer {
   private readonly ruleOf: (stat: number) => string | null;
   private readonly hosts = new Ranking<Ranked>((r) => r.bytes);
   private readonly services = new Ranking<Ranked>((r) => r.bytes);
-  private readonly sources = new Ranking<Source>((s) => s.failed);
+  private readonly sources = new Ranking<Source>((s) => s.failed + s.unanswered);
   private readonly tcpStates = new Map<string, number>();
   private readonly endings = new Map<string, number>();
   private readonly protocols = new Map<string, number>();
@@ -86,6 +96,8 @@ export class Summarizer {
       this.handshake(src, dst, dport ?? 0, connState(r));
       this.retransmissions += r.retransmissions[0] + r.retransmissions[1];
       this.outOfOrder += r.outOfOrder[0] + r.outOfOrder[1];
+    } else if (c.proto === IPPROTO_UDP) {
+      this.contact(src, dst, dport ?? 0, r.packets[1] === 0, false);
     }
     if (r.drops > 0) this.dropped(r);
   }
@@ -123,7 +135,14 @@ export class Summarizer {
       failed: sources
         .largest()
         .filter((s) => s.failed > 0)
-        .map((s) => ({ ...s, hosts: s.hosts.size, ports: s.ports.size })),
+        .map(({ src, failed, connections, hosts: h, ports: p }) => ({
+          src,
+          failed,
+          connections,
+          hosts: h.size,
+          ports: p.size,
+        })),
+      scans: sources.largest().flatMap(scanOf),
       drops: [...this.drops.values()].sort((a, b) => b.packets - a.packets),
       retransmissions: this.retransmissions,
       outOfOrder: this.outOfOrder,
@@ -132,16 +151,22 @@ export class Summarizer {
 
   private handshake(src: string, dst: string, dport: number, state: string): void {
     increment(this.tcpStates, state);
+    this.contact(src, dst, dport, FAILED.has(state), true);
+  }
+
+  private contact(src: string, dst: string, dport: number, failed: boolean, tcp: boolean): void {
     const source = this.sources.entry(src, () => ({
       src,
       failed: 0,
       connections: 0,
+      unanswered: 0,
       hosts: new Set<string>(),
       ports: new Set<number>(),
     }));
-    source.connections++;
-    if (!FAILED.has(state)) return;
-    source.failed++;
+    if (tcp) source.connections++;
+    if (!failed) return;
+    if (tcp) source.failed++;
+    else source.unanswered++;
     if (source.hosts.size < TARGETS) source.hosts.add(dst);
     if (source.ports.size < TARGETS) source.ports.add(dport);
   }
@@ -181,8 +206,18 @@ interface Source {
   src: string;
   failed: number;
   connections: number;
+  /** Of UDP. */
+  unanswered: number;
   hosts: Set<string>;
   ports: Set<number>;
+}
+
+function scanOf({ src, failed, connections, unanswered, hosts, ports }: Source): Scan[] {
+  const many = [hosts.size >= SCAN, ports.size >= SCAN];
+  if (!many[0] && !many[1]) return [];
+  const kind = many[0] ? (many[1] ? 'hosts and ports' : 'hosts') : 'ports';
+  const counts = { failed: failed + unanswered, connections, hosts: hosts.size, ports: ports.size };
+  return [{ src, kind, ...counts }];
 }
 
 /** Entries by name; when there are twice as many as are kept, the smaller half goes. */

@@ -7,6 +7,7 @@ import { findCaptures } from '../analyze/inputs.js';
 import { jobsOf, runQueued, startWorker, tidy, together } from '../analyze/queue.js';
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
 import type { Ranked } from '../analyze/summary.js';
+import { type WhatIf, whatIf } from '../analyze/what-if.js';
 import { FORMATS, type Format, type RecordOutput } from '../output/records/output.js';
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
@@ -22,6 +23,7 @@ export interface AnalyzeArguments {
   sql?: string;
   filter?: string;
   resume?: string;
+  flowsB?: string;
   queue?: string;
   queuePrefix?: string;
   buckets: number;
@@ -70,6 +72,16 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
     throw new UsageError(error.message);
   });
   const tables = loadPipeline({ ...args, captures: paths, in: [], out: [], builtIn: TRACK_ALL });
+  const other =
+    args.flowsB === undefined
+      ? null
+      : loadPipeline({
+          ...args,
+          flows: args.flowsB,
+          events: undefined,
+          ...{ captures: paths, in: [], out: [], builtIn: TRACK_ALL },
+        });
+  const toStdout = [...args.out.map((o) => o.path), args.report].includes('-');
   // Before an hour of analysis, not after it.
   if (args.sql !== undefined) await loadDuckDb();
   const query = args.sql === undefined ? null : temporaryParquet();
@@ -108,11 +120,26 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
     report?.writeText(`${JSON.stringify(reportOf(analysis), null, 2)}\n`);
     report?.finish();
     warn(analysis);
+    if (other !== null && stopped === null) {
+      const both = await whatIf(
+        {
+          paths: args.paths,
+          filter: args.filter,
+          portMap: portMap({ captures: paths, in: [], inside: args.inside }),
+          workers: 0,
+          maxConns: args.maxConns,
+          ignoreChecksums: args.ignoreChecksums,
+          signal: abort.signal,
+        },
+        loadPipeline({ ...args, events: undefined, captures: paths, in: [], out: [], builtIn: TRACK_ALL }),
+        other,
+      );
+      (toStdout ? process.stderr : process.stdout).write(whatIfText(both, args.top, args.flowsB as string));
+    }
     if (query !== null) {
       process.stdout.write(sqlText(await queryRecords(query.path, args.sql as string)));
     } else if (args.quiet !== true) {
-      const onStdout = [...args.out.map((o) => o.path), args.report].includes('-');
-      (onStdout ? process.stderr : process.stdout).write(summaryText(analysis, args.top));
+      (toStdout ? process.stderr : process.stdout).write(summaryText(analysis, args.top));
     }
     if (stopped !== null) {
       process.stderr.write(
@@ -193,6 +220,7 @@ async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<numbe
               endings: new Map(Object.entries(summary.endings)),
               tcpStates: new Map(Object.entries(summary.tcpStates)),
               failed: [],
+              scans: [],
               drops: [],
             },
           },
@@ -300,7 +328,7 @@ interface Summarized extends Pick<Analysis, 'files' | 'reconciliation'> {
   result: Pick<Analysis['result'], 'seconds'>;
   summary: Pick<
     Analysis['summary'],
-    'connections' | 'hosts' | 'services' | 'exact' | 'endings' | 'tcpStates' | 'failed' | 'drops'
+    'connections' | 'hosts' | 'services' | 'exact' | 'endings' | 'tcpStates' | 'failed' | 'scans' | 'drops'
   >;
 }
 
@@ -336,11 +364,27 @@ function summaryText(a: Summarized, top: number): string {
       .map((f) => [f.src, count(f.failed), count(f.connections), count(f.hosts), count(f.ports)]),
   );
   text += table(
+    'what looks like scans',
+    ['source', 'of', 'failed', 'hosts', 'ports'],
+    s.scans.slice(0, top).map((f) => [f.src, f.kind, count(f.failed), count(f.hosts), count(f.ports)]),
+  );
+  text += table(
     'dropped',
     ['reason', 'connections', 'packets', 'rule'],
     s.drops.slice(0, top).map((d) => [d.reason, count(d.connections), count(d.packets), d.rule ?? '-']),
   );
   if (!s.exact) text += 'Of hosts, services and sources the small ones were let go on the way.\n';
+  return text;
+}
+
+/** What another flow table would change. */
+function whatIfText({ packets, same, changes }: WhatIf, top: number, name: string): string {
+  let text = `\nunder ${name}: ${count(packets - same.packets)} of ${count(packets)} packets would fare otherwise\n`;
+  text += table(
+    'changes',
+    ['now', 'then', 'packets', 'bytes', 'first'],
+    changes.slice(0, top).map((c) => [c.from, c.to, count(c.packets), count(c.bytes), count(c.first)]),
+  );
   return text;
 }
 

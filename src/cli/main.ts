@@ -230,6 +230,7 @@ async function addAnalyze(): Promise<void> {
       '--filter <EXPRESSION>',
       "only packets that pass, in the language of tcpdump (docs/analyze.md), such as 'tcp port 443'",
     )
+    .option('--flows-b <FILE>', 'say what would change for the packets under this flow table instead')
     .option(
       '--resume <FILE>',
       'keep a checkpoint in FILE, and go on from it after a crash: run the same command again',

@@ -92,6 +92,20 @@ test('analyze: a flow table drops, and the summary says by which rule', async ()
   assert.match(out, /dropped\n.*\n {2}no-output +1 +1 +table=0, .*udp actions=ct\(commit\)/);
 });
 
+test('analyze: what another flow table would change', async () => {
+  fs.writeFileSync(file('a.txt'), 'ip,actions=ct(commit),2\n');
+  fs.writeFileSync(file('b.txt'), 'udp,tp_src=5,actions=drop\nip,actions=ct(commit),2\n');
+  const packets = [packet(1, 1, frame(5)), packet(2, 1, frame(6)), packet(3, 1, frame(5))];
+  fs.writeFileSync(file('three.pcap'), pcapFile(packets));
+  const { code, out, err } = await shardtrack(
+    ...[file('three.pcap'), '--flows', file('a.txt'), '--flows-b', file('b.txt')],
+    ...['--ports', '2', '--workers', '0'],
+  );
+  assert.equal(code, 0, err);
+  assert.match(out, /under .*b\.txt: 2 of 3 packets would fare otherwise/);
+  assert.match(out, / {2}out 2 +drop: .* 2 +\d+ +1\n/);
+});
+
 test('analyze: damaged captures make the exit code 1, and the others are in the outputs', async () => {
   const bytes = pcapFile([packet(1, 1, frame(5))]);
   fs.mkdirSync(file('set'));

@@ -211,6 +211,7 @@ test('analyze: drops by rule, hosts, services, failed handshakes', async () => {
   });
   const { summary } = analysis;
   assert.deepEqual(summary.failed, [{ src: '10.0.0.66', failed: 40, connections: 40, hosts: 40, ports: 2 }]);
+  assert.deepEqual(summary.scans, [{ ...summary.failed[0], kind: 'hosts' }]);
   assert.deepEqual(Object.fromEntries(summary.tcpStates), { S0: 40 });
   assert.deepEqual(
     summary.services.map((s) => [s.name, s.connections]),
