@@ -99,3 +99,46 @@ test('wheel: a moved slot is due at its new time only', () => {
   assert.equal(b.dueAt.size, 0);
   assert.equal(b.asked, 1);
 });
+
+test('wheel: a slot that is due within 65 s is asked about once, wherever the cursor stands', () => {
+  for (const start of [0, 1, 5536, 30_000, 65_535, 65_536, 131_071]) {
+    const b = new Bench();
+    b.advance(start);
+    b.put(3, start + 60_000);
+    b.advance(60_000);
+    assert.equal(b.asked, 0, `put in at ${start}: asked early`);
+    b.advance(1);
+    assert.equal(b.asked, 1, `put in at ${start}`);
+    assert.equal(b.dueAt.size, 0);
+  }
+});
+
+test('wheel: what peek names is what advance asks about next (property)', () => {
+  fc.assert(
+    fc.property(
+      fc.nat(200_000),
+      fc.array(fc.nat(3000), { minLength: 1, maxLength: SLOTS }),
+      fc.nat(3000),
+      fc.integer({ min: 1, max: SLOTS }),
+      (start, dues, ms, most) => {
+        const b = new Bench();
+        b.advance(start);
+        for (const [slot, due] of dues.entries()) b.put(slot, start + due);
+        const slots = new Int32Array(most);
+        const n = b.wheel.peek(start + ms, slots);
+        const before = new Set(b.dueAt.keys());
+        b.advance(ms, n);
+        const gone = [...before].filter((slot) => !b.dueAt.has(slot));
+        assert.deepEqual(
+          gone.sort((x, y) => x - y),
+          [...slots.subarray(0, n)].sort((x, y) => x - y),
+        );
+        // It may miss some only where the wheel begins anew.
+        const due = dues.filter((d) => d < ms).length;
+        if (Math.floor(start / 65_536) === Math.floor((start + ms) / 65_536)) {
+          assert.equal(n, Math.min(due, most));
+        }
+      },
+    ),
+  );
+});
