@@ -12,6 +12,7 @@ import {
   FRAME_LEN,
   FRAME_NEXT_CHUNK,
   FRAME_NEXT_OFF,
+  FRAME_OVERHEAD,
   type FrameChunk,
 } from '../datapath/frames.js';
 import { DROP_CONTROLLER, DROP_NO_OUTPUT, DROP_REASONS } from '../datapath/program.js';
@@ -86,6 +87,9 @@ export class Collector implements Completions {
   readonly outByPort = new Map<number, Tally>();
   /** Packets sent to controllers. */
   controller = 0;
+  /** Bytes that changed frames took, and those of the chunks that they were in. */
+  copied = 0;
+  chunkBytes = 0;
   bytes = 0;
   private readonly packets: PacketColumns;
   private readonly arenaU8: Uint8Array;
@@ -188,6 +192,7 @@ export class Collector implements Completions {
 
   chunk(worker: number, id: number, chunk: FrameChunk): void {
     this.chunks[worker][id] = chunk;
+    this.chunkBytes += chunk.u8.length;
   }
 
   /** Packets completed so far, collected or not. */
@@ -316,6 +321,7 @@ export class Collector implements Completions {
       v.frameBytes[n] = u8;
       v.frameOff[n] = words[w + FRAME_DATA_OFF];
       v.frameLen[n] = words[w + FRAME_LEN];
+      this.copied += v.frameLen[n] + FRAME_OVERHEAD;
       n++;
       id = words[w + FRAME_NEXT_CHUNK];
       record = words[w + FRAME_NEXT_OFF];

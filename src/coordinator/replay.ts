@@ -28,6 +28,10 @@ import { Watchdog } from './watchdog.js';
 
 /** Packets in flight at most. */
 export const DEFAULT_WINDOW = 16384;
+/** Packets in flight at first, until it is known how many bytes of changed frames one makes; and bytes of these in flight
+ *  at most: a table may send thousands of copies of a packet, and a worker runs ahead of what is written. */
+const FIRST_IN_FLIGHT = 32;
+const MOST_COPIED = 64 << 20;
 /** Packets read between two looks at the rings. */
 const READ_BURST = 512;
 /** Connections of a partition that the sweeper looks at after each burst. */
@@ -162,6 +166,8 @@ export interface ReplayResult {
   /** With `onRecord`: what became of every packet. */
   tallies: Tallies;
   sharedBytes: number;
+  /** Of the chunks that changed frames were in. */
+  frameBytes: number;
   notices: CaptureNotice[];
   /** Why the input ended early: the packets before the damage are in this result. */
   damage: CaptureError | null;
@@ -220,6 +226,7 @@ class Run {
     const workers = inOrder ? 0 : options.workers;
     this.inline = options.workers === 0;
     const slots = options.window ?? DEFAULT_WINDOW;
+    this.most = Math.min(slots, FIRST_IN_FLIGHT);
     const { arena } = options;
     this.fabric = new Fabric({
       workers,
@@ -329,9 +336,28 @@ class Run {
   /** Emits what is complete and in turn, and gives out the records that are due. False if that was nothing. */
   private drain(): boolean {
     const any = this.collector.drain();
-    if (any) this.keeper?.advance(this.collector.head);
+    if (any) {
+      this.keeper?.advance(this.collector.head);
+      this.pace();
+    }
     return any;
   }
+
+  /** Lets more packets into flight, or fewer. */
+  private pace(): void {
+    const { head, copied } = this.collector;
+    const packets = head - this.pacedHead;
+    if (packets < Math.min(this.most, FIRST_IN_FLIGHT)) return;
+    const each = (copied - this.pacedCopied) / packets;
+    this.pacedHead = head;
+    this.pacedCopied = copied;
+    const room = each === 0 ? Number.POSITIVE_INFINITY : Math.floor(MOST_COPIED / each);
+    this.most = Math.max(1, Math.min(this.fabric.packets.slots, 2 * this.most, room));
+  }
+  private pacedHead = 0;
+  private pacedCopied = 0;
+  /** Packets that may be in flight. */
+  private most: number;
 
   /** Waits for input, the signal to abort, or a worker's failure. */
   private async readable(): Promise<void> {
@@ -355,7 +381,7 @@ class Run {
     this.starved = false;
     if (this.options.stop?.aborted) this.ended = true;
     let n = 0;
-    while (n < READ_BURST && collector.inFlight < fabric.packets.slots && !this.ended) {
+    while (n < READ_BURST && collector.inFlight < this.most && !this.ended) {
       if (!this.holding) {
         const result = this.read(source);
         if (result === ReadResult.END) {
@@ -630,6 +656,7 @@ class Run {
       dpflows: () => dumpDpFlows(fabric.megaflows, end),
       tallies: sumTallies(fabric.tallies),
       sharedBytes: coordinator.sharedBytes(),
+      frameBytes: collector.chunkBytes,
       notices: [...options.source.notices],
       damage: this.damage,
       explanation: this.explanation,

@@ -16,6 +16,8 @@ export const FRAME_LEN = 3;
 export const FRAME_RECORD_BYTES = 16;
 /** Room for four more VLAN tags or MPLS labels in front; nobody cares what is in it. */
 const HEADROOM = 16;
+/** Bytes that a frame takes besides its own. */
+export const FRAME_OVERHEAD = FRAME_RECORD_BYTES + HEADROOM;
 const CHUNK_HEADER_BYTES = 64;
 const CHUNK_BYTES = 1 << 20;
 

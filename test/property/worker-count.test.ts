@@ -246,3 +246,16 @@ test('schedule: with injected delays packets wait for the coordinator, and nothi
     assert.ok(got.run.parked > 0, `jitter ${jitter}: no packet was parked`);
   }
 });
+
+test('workers that make thousands of copies of each packet do not run ahead of what is written', async () => {
+  const r = new Random(5);
+  const copies = Array.from({ length: 4000 }, (_, i) => `set_field:${i % 60}->ip_dscp,output:2`).join(',');
+  const frame = ethernet({}, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp({ data: r.bytes(20) })));
+  const packets = Array.from({ length: 500 }, (_, i) => packet(i / 1000, 1, frame));
+  const nap = new Int32Array(new SharedArrayBuffer(4));
+  const sink = { verdict: () => void Atomics.wait(nap, 0, 0, 1) };
+  const { result } = await run(packets, { flows: `ip,actions=${copies}\n`, workers: 1, sink });
+  assert.equal(result.outByPort.get(2)?.packets, 4000 * packets.length);
+  // 64 MiB in flight, and what comes until it is known how much a packet makes.
+  assert.ok(result.frameBytes < 80 << 20, `${result.frameBytes} bytes of chunks`);
+});

@@ -36,6 +36,8 @@ export interface RunOptions {
   /** Keep records of connections. */
   records?: boolean;
   trace?: TraceRequest;
+  /** Takes verdicts and frames; then the result has none. */
+  sink?: VerdictSink;
   /** See Translator. */
   maxFrozen?: number;
   /** Told of every output, in hex, when its packet is collected: with no workers, before the next is read. */
@@ -194,7 +196,7 @@ export async function runSource(
     ...(o.strict === undefined ? {} : { strict: o.strict }),
     ...(o.trace === undefined ? {} : { trace: o.trace }),
     ...(o.records ? { onRecord: (r: ConnectionRecord) => records.push(recordJson(r, ruleOf)) } : {}),
-    sinks: [recorder],
+    sinks: [o.sink ?? recorder],
     // The tables are sized by this; tests hold few connections.
     maxConns: o.maxConns ?? 100_000,
     ...(o.rssKey === undefined ? {} : { rssKey: o.rssKey }),
