@@ -123,6 +123,7 @@ export class Engine {
   forget(ctx: PacketContext): void {
     const { stats } = this;
     ctx.restore(this.partition);
+    this.tracker.forget(ctx);
     stats[STAT.PACKETS]--;
     stats[STAT.BYTES] -= this.packets.capLen[ctx.slot];
     for (let i = 0; i < ctx.nCounted; i++) stats[ctx.counted[i]]--;

@@ -144,6 +144,11 @@ export class Tracker {
   private missedBy = -1;
   private missedIn = 0;
 
+  /** The packet will be run again, when there may be a connection. */
+  forget(ctx: PacketContext): void {
+    if (this.missedBy === ctx.seq) this.missedBy = -1;
+  }
+
   /** OP_CT at `pc`. False if it waits for a commit. */
   track(ctx: PacketContext, pc: number): boolean {
     const program = ctx.program!;
