@@ -63,6 +63,7 @@ import {
   ctlWords,
 } from '../shm/layouts.js';
 import { PacketColumns } from '../shm/packets.js';
+import { CommonEpoch } from './common-epoch.js';
 import { Coordinator } from './coordinator.js';
 import { arrive, Direct } from './direct.js';
 import { explain } from './explain.js';
@@ -296,7 +297,8 @@ export class Fabric {
         partition = allocatePartition(capacity, o.seed, timeouts, false, true);
         this.partitions.push(partition);
         // All workers have finished a vector between two steps of this epoch.
-        partitions.push(new PartitionWriter(partition, () => this.commonEpoch(), 2));
+        const epoch = new CommonEpoch(this.ctl, o.workers);
+        partitions.push(new PartitionWriter(partition, () => epoch.now(), 2));
       } else {
         partition = { ...partition, ended: allocateEnded() };
         partitions[0].share(partition.ended);
@@ -350,7 +352,6 @@ export class Fabric {
       for (const [id, link] of this.links.entries()) this.grant(link, id);
       return;
     }
-    this.finished = new Int32Array(o.workers).fill(-1);
     const { mayAnswer } = options;
     this.homes = new Homes({
       packets,
@@ -366,22 +367,6 @@ export class Fabric {
     coordinator.onMade = (slot) => steering.made(partitions[0], slot, this.committing);
     coordinator.onRemoved = (slot) => steering.removed(slot);
   }
-
-  /** Moves on when every worker has finished a vector, or sleeps, since it last did. */
-  private commonEpoch(): number {
-    const { ctl, finished } = this;
-    for (let id = 0; id < this.workers; id++) {
-      const line = (2 * id + 2) * CTL_LINE;
-      const now = Atomics.load(ctl, line + CTL_EPOCH);
-      if (now === finished[id] && Atomics.load(ctl, line + CTL_ASLEEP) === 0) return this.epoch;
-    }
-    for (let id = 0; id < this.workers; id++) {
-      finished[id] = Atomics.load(ctl, (2 * id + 2) * CTL_LINE + CTL_EPOCH);
-    }
-    return ++this.epoch;
-  }
-  /** Vectors that each worker had finished then. */
-  private finished = new Int32Array(0);
 
   /** Starts the threads; or has `instead` do what each would do. */
   start(completions: Completions, instead: ((init: ShardInit) => void) | null = null): void {
