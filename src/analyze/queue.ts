@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Job, Worker } from 'bullmq';
-import type { Format } from '../output/records/output.js';
+import { ENDING, type Format } from '../output/records/output.js';
 import type { CaptureReport } from '../pcap/timeline.js';
 import { type AnalyzeOptions, analyze } from './analyze.js';
 import type { Bucket } from './bucket.js';
@@ -95,16 +95,6 @@ export function jobsOf(
     })),
   );
 }
-
-const ENDING: Record<Format, string> = {
-  ndjson: 'ndjson',
-  csv: 'csv',
-  zeek: 'log',
-  parquet: 'parquet',
-  ipfix: 'ipfix',
-  conntrack: 'txt',
-  dpctl: 'txt',
-};
 
 /** Runs one job. */
 export async function runJob(

@@ -9,6 +9,7 @@ import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../a
 import type { Ranked } from '../analyze/summary.js';
 import { type WhatIf, whatIf } from '../analyze/what-if.js';
 import { FORMATS, type Format, type RecordOutput } from '../output/records/output.js';
+import type { PartitionBy } from '../output/records/partitioned.js';
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
 import type { PrefixSet } from '../wire/cidr.js';
@@ -23,6 +24,7 @@ export interface AnalyzeArguments {
   sql?: string;
   filter?: string;
   resume?: string;
+  partition?: PartitionBy;
   flowsB?: string;
   queue?: string;
   queuePrefix?: string;
@@ -97,7 +99,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
   process.on('SIGTERM', onSignal);
   const progress = new Progress(paths, args.quiet === true);
   try {
-    const outputs = [...args.out];
+    const outputs = args.out.map((o): RecordOutput => ({ ...o, partition: args.partition }));
     if (query !== null) outputs.push({ format: 'parquet', path: query.path });
     const report = args.report === undefined ? null : new OutputFile(args.report);
     const analysis = await analyze({
@@ -158,9 +160,9 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
 
 /** `--queue`: every path is a timeline of its own, in so many buckets; a job each. */
 async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<number> {
-  const given = (['groups', 'meters', 'events', 'sql', 'resume', 'inside'] as const).find(
-    (o) => args[o] !== undefined,
-  );
+  const given = (
+    ['groups', 'meters', 'events', 'sql', 'resume', 'inside', 'partition', 'flowsB'] as const
+  ).find((o) => args[o] !== undefined);
   if (given !== undefined) throw new UsageError(`--queue and --${given} don't go together`);
   if (args.out.length === 0)
     throw new UsageError('--queue needs folders for its results, such as -o parquet=FOLDER');
@@ -268,7 +270,11 @@ function checkOutputs(args: AnalyzeArguments): void {
     }
     seen.add(path);
   }
+  if (args.partition !== undefined && args.out.some((o) => o.path === '-')) {
+    throw new UsageError('--partition makes folders: standard output (-) is none');
+  }
   if (args.resume !== undefined) {
+    if (args.partition !== undefined) throw new UsageError("--resume and --partition don't go together");
     const given = (['flows', 'groups', 'meters', 'events', 'sql'] as const).find(
       (o) => args[o] !== undefined,
     );

@@ -230,6 +230,12 @@ async function addAnalyze(): Promise<void> {
       '--filter <EXPRESSION>',
       "only packets that pass, in the language of tcpdump (docs/analyze.md), such as 'tcp port 443'",
     )
+    .addOption(
+      new Option(
+        '--partition <BY>',
+        'outputs are folders, such as parquet=FOLDER, with a file for each',
+      ).choices(['day', 'hour', 'protocol', 'zone']),
+    )
     .option('--flows-b <FILE>', 'say what would change for the packets under this flow table instead')
     .option(
       '--resume <FILE>',

@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { queryRecords } from '../../src/analyze/sql.js';
 import { data, ethernet, ipv4, packet, pcapFile, udp } from '../support/packets.js';
 
 const CLI = process.env.SHARDTRACK_CLI ?? fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
@@ -90,6 +91,23 @@ test('analyze: a flow table drops, and the summary says by which rule', async ()
   );
   assert.equal(code, 0);
   assert.match(out, /dropped\n.*\n {2}no-output +1 +1 +table=0, .*udp actions=ct\(commit\)/);
+});
+
+test('analyze: partitioned Parquet is one table', async () => {
+  const { code, err } = await shardtrack(
+    ...[`${FIXTURES}/captures/web-client.pcap`, '--quiet', '--workers', '0'],
+    ...['--partition', 'protocol', '-o', `parquet=${file('table')}`],
+  );
+  assert.equal(code, 0, err);
+  assert.deepEqual(fs.readdirSync(file('table')).sort(), ['protocol=tcp', 'protocol=udp']);
+  const { rows } = await queryRecords(
+    file('table/**/*.parquet'),
+    'select protocol, count(*) from connections group by 1 order by 1',
+  );
+  assert.deepEqual(rows, [
+    ['tcp', '70'],
+    ['udp', '40'],
+  ]);
 });
 
 test('analyze: what another flow table would change', async () => {

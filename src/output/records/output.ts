@@ -2,6 +2,7 @@
 import type { RuleNames } from './columns.js';
 import { IpfixRecords } from './ipfix.js';
 import { ParquetRecords } from './parquet.js';
+import { type PartitionBy, PartitionedRecords } from './partitioned.js';
 import {
   ConntrackRecords,
   CsvRecords,
@@ -19,11 +20,30 @@ export interface RecordOutput {
   format: Format;
   /** A file; `-` is standard output. */
   path: string;
+  /** The path is a folder, with a file for each value of this. */
+  partition?: PartitionBy;
 }
+
+/** How files are called in a folder. */
+export const ENDING: Record<Format, string> = {
+  ndjson: 'ndjson',
+  csv: 'csv',
+  zeek: 'log',
+  parquet: 'parquet',
+  ipfix: 'ipfix',
+  conntrack: 'txt',
+  dpctl: 'txt',
+};
 
 /** Opens the output, or goes on with it where a sink was when its `save` returned this. Throws Error naming the path
  *  and the system's reason. */
-export function openSink({ format, path }: RecordOutput, rules: RuleNames, saved?: unknown): RecordSink {
+export function openSink(output: RecordOutput, rules: RuleNames, saved?: unknown): RecordSink {
+  const { format, path, partition } = output;
+  if (partition !== undefined) {
+    const open = (file: string, state?: unknown): RecordSink =>
+      openSink({ format, path: file }, rules, state);
+    return new PartitionedRecords(path, partition, `connections.${ENDING[format]}`, open, saved);
+  }
   switch (format) {
     case 'ndjson':
       return new NdjsonRecords(path, rules, saved);
