@@ -8,6 +8,9 @@
  *  Private to its thread. */
 import { FLOW, KEY_WORDS } from './flow-key.js';
 
+/** Drawn by each thread, so that nobody can prepare packets that collide. No result depends on it. */
+const HASH_KEY = (Math.random() * 0x100000000) | 0;
+
 const { RECIRC_ID } = FLOW;
 /** A power of two. */
 const LAST = 4;
@@ -122,7 +125,7 @@ class Subtable {
 
   private hash(key: Int32Array): number {
     const { words, bits } = this;
-    let h = 0;
+    let h = HASH_KEY;
     for (let i = 0; i < words.length; i++) {
       h = Math.imul(h ^ (key[words[i]] & bits[i]), 0x9e3779b1 | 0);
       h = (h << 13) | (h >>> 19);
