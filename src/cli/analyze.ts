@@ -163,7 +163,8 @@ async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<numbe
   const given = (
     ['groups', 'meters', 'events', 'sql', 'resume', 'inside', 'partition', 'flowsB'] as const
   ).find((o) => args[o] !== undefined);
-  if (given !== undefined) throw new UsageError(`--queue and --${given === 'flowsB' ? 'flows-b' : given} don't go together`);
+  if (given !== undefined)
+    throw new UsageError(`--queue and --${given === 'flowsB' ? 'flows-b' : given} don't go together`);
   if (args.out.length === 0)
     throw new UsageError('--queue needs folders for its results, such as -o parquet=FOLDER');
   if (args.paths.includes('-') || args.out.some((o) => o.path === '-')) {
