@@ -21,35 +21,72 @@ const ALIGN = 16;
 /** Behind the last frame, for reads of whole words. */
 const SLACK = 64;
 
+/** Room to begin with, in frames and bytes. */
+const FIRST_FRAMES = 1 << 16;
+const FIRST_BYTES = 1 << 24;
+/** Offsets are int32. */
+const MOST_BYTES = 0x7fffff00;
+
+/** A column that grows: a capture may hold millions of packets. */
+class Column {
+  private values = new Float64Array(FIRST_FRAMES);
+  n = 0;
+
+  push(value: number): void {
+    if (this.n === this.values.length) {
+      const more = new Float64Array(this.n * 2);
+      more.set(this.values);
+      this.values = more;
+    }
+    this.values[this.n++] = value;
+  }
+
+  get last(): number {
+    return this.n === 0 ? 0 : this.values[this.n - 1];
+  }
+
+  get all(): Float64Array {
+    return this.values.slice(0, this.n);
+  }
+}
+
 class Loader {
   private bytes = 0;
-  private readonly frames: Uint8Array[] = [];
-  private readonly off: number[] = [];
-  private readonly port: number[] = [];
-  private readonly clockMs: number[] = [];
+  private frames = new Uint8Array(FIRST_BYTES);
+  private readonly off = new Column();
+  private readonly len = new Column();
+  private readonly port = new Column();
+  private readonly clockMs = new Column();
 
+  /** The frame is copied. */
   add(frame: Uint8Array, port: number, clockMs: number): void {
-    this.frames.push(frame);
     this.off.push(this.bytes);
+    this.len.push(frame.length);
     this.port.push(port);
-    this.clockMs.push(Math.max(clockMs, this.clockMs[this.clockMs.length - 1] ?? 0));
-    this.bytes += (frame.length + ALIGN - 1) & -ALIGN;
+    this.clockMs.push(Math.max(clockMs, this.clockMs.last));
+    const end = this.bytes + frame.length;
+    if (end > MOST_BYTES) {
+      throw new Error(`the first ${this.off.n} packets have ${end} bytes; up to ${MOST_BYTES} fit in memory`);
+    }
+    if (end > this.frames.length) {
+      const more = new Uint8Array(Math.max(this.frames.length * 2, end));
+      more.set(this.frames);
+      this.frames = more;
+    }
+    this.frames.set(frame, this.bytes);
+    this.bytes = (end + ALIGN - 1) & -ALIGN;
   }
 
   done(): Loaded {
-    const { frames, off } = this;
     const arena = new SharedArrayBuffer(this.bytes + SLACK);
-    const u8 = new Uint8Array(arena);
-    frames.forEach((frame, i) => {
-      u8.set(frame, off[i]);
-    });
+    new Uint8Array(arena).set(this.frames.subarray(0, this.bytes));
     return {
       arena,
-      off: Int32Array.from(off),
-      len: Int32Array.from(frames, (frame) => frame.length),
-      port: Int32Array.from(this.port),
-      clockMs: Float64Array.from(this.clockMs),
-      n: frames.length,
+      off: Int32Array.from(this.off.all),
+      len: Int32Array.from(this.len.all),
+      port: Int32Array.from(this.port.all),
+      clockMs: this.clockMs.all,
+      n: this.off.n,
     };
   }
 }
@@ -59,7 +96,7 @@ export function loadFrames(frames: Iterable<Frame>, rate: number): Loaded {
   const loader = new Loader();
   let n = 0;
   for (const { bytes, length, port = 1 } of frames) {
-    loader.add(bytes.slice(0, length), port, Math.floor((n * 1000) / rate));
+    loader.add(bytes.subarray(0, length), port, Math.floor((n * 1000) / rate));
     n++;
   }
   return loader.done();
@@ -83,7 +120,7 @@ export async function loadCaptures(paths: readonly string[], { portOf }: PortMap
       first ??= { sec, nsec };
       const ms = (sec - first.sec) * 1000 + Math.floor((nsec - first.nsec) / 1e6);
       const port = portOf(record.source, record.iface, view, off, capLen);
-      loader.add(window.u8.slice(off, off + capLen), port, ms);
+      loader.add(window.u8.subarray(off, off + capLen), port, ms);
       window.release(record.segment);
     }
   } finally {
