@@ -58,7 +58,8 @@ const ENDED = STATE_ENDED;
 const EXPIRES_F64 = EXPIRES >> 1;
 const CREATED_F64 = COLD.at.CREATED >> 1;
 
-const FIRST_LEVEL_BUCKETS = 64;
+/** Buckets of level 0 of an index. */
+export const FIRST_LEVEL_BUCKETS = 64;
 /** An index grows when its buckets hold more than this many records on average. */
 const MAX_LOAD = 5;
 /** Connections that the sweeper looks at together. */

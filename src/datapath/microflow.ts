@@ -193,9 +193,8 @@ const FIRST_ENTRIES = 1 << 10;
 const MAX_ENTRIES = 1 << 21;
 const NO_EXTRA: Int32Array = new Int32Array(0);
 
-/** Bits of a megaflow's mask that an entry's key, or what it checks, covers. */
-const COVERED = new Int32Array(KEY_WORDS);
-for (const w of [
+/** What entries of any packet cover: where it came from, what it has been through, its Ethernet header. */
+const LINK_WORDS = [
   FLOW.IN_PORT,
   FLOW.RECIRC_ID,
   FLOW.CT_STATE,
@@ -210,6 +209,12 @@ for (const w of [
   FLOW.ETH_SRC_LO,
   FLOW.ETH_TYPE,
   FLOW.VLAN_0,
+];
+
+/** Bits of a megaflow's mask that an entry's key, or what it checks, covers. */
+const COVERED = new Int32Array(KEY_WORDS);
+for (const w of [
+  ...LINK_WORDS,
   FLOW.VLAN_1,
   FLOW.NW_SRC,
   FLOW.NW_DST,
@@ -241,24 +246,7 @@ COVERED[FLOW.NW] = ~0xff00; // all but the TTL
 
 /** The same of packets that are not IP: of what they carry, nothing. */
 const COVERED_OTHER = new Int32Array(KEY_WORDS);
-for (const w of [
-  FLOW.IN_PORT,
-  FLOW.RECIRC_ID,
-  FLOW.CT_STATE,
-  FLOW.CT_ZONE,
-  FLOW.CT_MARK,
-  FLOW.CT_LABEL_0,
-  FLOW.CT_LABEL_1,
-  FLOW.CT_LABEL_2,
-  FLOW.CT_LABEL_3,
-  FLOW.ETH_DST_HI,
-  FLOW.ETH_DST_LO_SRC_HI,
-  FLOW.ETH_SRC_LO,
-  FLOW.ETH_TYPE,
-  FLOW.VLAN_0,
-]) {
-  COVERED_OTHER[w] = -1;
-}
+for (const w of LINK_WORDS) COVERED_OTHER[w] = -1;
 
 /** Which entries can stand for a megaflow with this mask: FOLDS_*. */
 export function coveredBy(mask: Int32Array): number {

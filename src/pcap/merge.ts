@@ -25,6 +25,18 @@ export function newMergedRecord(): MergedRecord {
   return { ...newPacketRecord(), source: 0 };
 }
 
+/** Makes `packet` what `head` of capture `source` is. */
+export function mergeInto(packet: MergedRecord, head: PacketRecord, source: number): void {
+  packet.off = head.off;
+  packet.capLen = head.capLen;
+  packet.wireLen = head.wireLen;
+  packet.sec = head.sec;
+  packet.nsec = head.nsec;
+  packet.iface = head.iface;
+  packet.segment = head.segment;
+  packet.source = source;
+}
+
 /** Packets of one or more captures, in the order in which they are to be replayed. */
 export interface PacketSource {
   /** The next packet into `packet`. ARENA_FULL and STARVED as in `CaptureReader.next`. */
@@ -85,14 +97,7 @@ export class MergedSource implements PacketSource {
     if (this.nHeap === 0) return END;
     const source = this.heap[0];
     const head = this.heads[source];
-    packet.off = head.off;
-    packet.capLen = head.capLen;
-    packet.wireLen = head.wireLen;
-    packet.sec = head.sec;
-    packet.nsec = head.nsec;
-    packet.iface = head.iface;
-    packet.segment = head.segment;
-    packet.source = source;
+    mergeInto(packet, head, source);
     this.leaveTop();
     this.pending[this.nPending++] = source;
     return PACKET;

@@ -6,7 +6,7 @@
  *
  *  A damaged capture gives what it has; the damage is noted with its report, and the others go on. */
 import { MIN_SEGMENT_BYTES, SegmentArena } from './arena.js';
-import type { MergedRecord, PacketSource } from './merge.js';
+import { type MergedRecord, mergeInto, type PacketSource } from './merge.js';
 import { openCapture } from './open.js';
 import {
   CaptureError,
@@ -110,14 +110,7 @@ export class Timeline implements PacketSource {
     }
     if (best === null) return END;
     const { head, source } = best;
-    packet.off = head.off;
-    packet.capLen = head.capLen;
-    packet.wireLen = head.wireLen;
-    packet.sec = head.sec;
-    packet.nsec = head.nsec;
-    packet.iface = head.iface;
-    packet.segment = head.segment;
-    packet.source = source;
+    mergeInto(packet, head, source);
     best.filled = false;
     const report = this.reports[source];
     report.packets++;

@@ -5,7 +5,7 @@
  *  out, and levels of the index that are not in use. There the canaries are: words behind the last record and bucket,
  *  which must stay as they were planted, and what must still be zero. */
 
-import { PartitionWriter } from '../../src/conntrack/partition.js';
+import { FIRST_LEVEL_BUCKETS, PartitionWriter } from '../../src/conntrack/partition.js';
 import { Coordinator } from '../../src/coordinator/coordinator.js';
 import {
   ADDR6,
@@ -22,8 +22,6 @@ import {
 
 const NONE: ReadonlySet<number> = new Set();
 const CANARY = 0x0ca9a91e;
-/** As partition.ts has it. */
-const FIRST_LEVEL_BUCKETS = 64;
 
 /** What the audit knows of a partition's inside. */
 interface Inside {
