@@ -55,6 +55,22 @@ export const MAX_STEPS = 8;
 /** Words of changes to a frame that are written down. */
 export const MAX_EDIT_WORDS = 28;
 
+/** What `onlySends` has said of programs and places in them, by a few bits of both. */
+const ANSWERS = 64;
+const askedOf: Int32Array[] = new Array(ANSWERS).fill(EMPTY);
+const askedAt = new Int32Array(ANSWERS).fill(-1);
+const answers = new Uint8Array(ANSWERS);
+
+function knownOnlySends(program: Int32Array, pc: number): boolean {
+  const i = (pc + 7 * program.length) & (ANSWERS - 1);
+  if (askedOf[i] !== program || askedAt[i] !== pc) {
+    askedOf[i] = program;
+    askedAt[i] = pc;
+    answers[i] = onlySends(program, pc) ? 1 : 0;
+  }
+  return answers[i] !== 0;
+}
+
 export class PacketContext {
   slot = 0;
   /** Tracker clock in ms. */
@@ -140,6 +156,8 @@ export class PacketContext {
   missed = false;
   /** Something was answered in its turn: nothing that was found out since can change. */
   inTurn = false;
+  /** Its last request that depends on order has been made: what is left is changing and sending it. */
+  asksNoMore = false;
   /** Counters that it went into: the first `nCounted` elements. */
   readonly counted: number[] = [];
   nCounted = 0;
@@ -211,6 +229,7 @@ export class PacketContext {
     this.nSeen = 0;
     this.missed = false;
     this.inTurn = false;
+    this.asksNoMore = false;
     this.nCounted = 0;
     this.nKept = 0;
     if (this.megaflows.length > 0) this.megaflows.length = 0;
@@ -329,18 +348,13 @@ export class PacketContext {
   /** Whether the packet, once its present request is answered, makes no other and touches no connection:
    *  then those behind it need not wait for its completion. */
   get isLastRequest(): boolean {
-    if (this.saved !== 0) return false;
-    // Packets in the same context mostly run the same few programs.
-    if (this.program !== this.asked || this.pc !== this.askedPc) {
-      this.asked = this.program!;
-      this.askedPc = this.pc;
-      this.onlySends = onlySends(this.asked, this.pc);
+    if (!knownOnlySends(this.program!, this.pc)) return false;
+    for (let i = 0; i < this.saved; i++) {
+      const { program, pc } = this.stack[i];
+      if (!knownOnlySends(program, pc)) return false;
     }
-    return this.onlySends;
+    return true;
   }
-  private asked: Int32Array = EMPTY;
-  private askedPc = -1;
-  private onlySends = false;
 
   /** Whether another recirculation fits. */
   get canRecirculate(): boolean {

@@ -189,7 +189,7 @@ export class Engine {
           break;
         case OP_RECIRC: {
           const id = program[pc + 1];
-          ctx.pc = pc + 2;
+          ctx.pc = pc + 3;
           if (!ctx.canRecirculate) {
             ctx.reason = DROP_RECIRC_LIMIT;
             if (program[ctx.pc] === OP_END) {

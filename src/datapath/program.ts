@@ -34,7 +34,8 @@ export const CT_ARG_NAT_MIN = 14;
 export const CT_ARG_NAT_MAX = 18;
 export const CT_ARG_NAT_PORTS = 22;
 export const CT_ARG_ALG = 23;
-/** `OP_RECIRC id`: a clone of the packet starts a new pass; the packet itself goes on. */
+/** `OP_RECIRC id sends`: a clone of the packet starts a new pass; the packet itself goes on. `sends`: 1 if the clone will
+ *  only be changed and sent, as far as the rules can tell. */
 export const OP_RECIRC = 6;
 export const OP_CT_CLEAR = 7;
 /** `OP_NORMAL`: L2 switching; needs the MAC table, so the coordinator answers in input order. */
@@ -154,7 +155,7 @@ const WIDTHS = new Map([
   [OP_PUSH_VLAN, 2],
   [OP_POP_VLAN, 1],
   [OP_CT, OP_CT_WORDS],
-  [OP_RECIRC, 2],
+  [OP_RECIRC, 3],
   [OP_CT_CLEAR, 1],
   [OP_NORMAL, 1],
   [OP_STAT, 2],
@@ -182,19 +183,41 @@ export function opWords(program: ArrayLike<number>, pc: number): number {
   return words;
 }
 
-/** Whether the program from `pc` on only changes and sends the packet, whatever branch it takes: it asks
- *  the coordinator for nothing and touches no connection. */
+/** Whether the program from `pc` on only changes and sends the packet, whatever branch it takes and with what it
+ *  recirculates: it asks the coordinator for nothing that depends on other packets, and touches no connection. */
 export function onlySends(program: Int32Array, pc: number): boolean {
-  for (; pc < program.length; pc += opWords(program, pc)) {
+  while (pc < program.length) {
     switch (program[pc]) {
+      case OP_END:
+        return true;
       case OP_CT:
-      case OP_RECIRC:
       case OP_NORMAL:
       case OP_LEARN:
       case OP_FIN_TIMEOUT:
       case OP_METER:
         return false;
+      case OP_RECIRC:
+        if (program[pc + 2] === 0) return false;
+        break;
+      case OP_CLONE:
+        if (!onlySends(program, pc + 2)) return false;
+        pc += program[pc + 1];
+        break;
+      case OP_CHECK_LEN:
+        if (!onlySends(program, pc + 3 + program[pc + 2])) return false;
+        break;
+      case OP_SELECT_MAP:
+        for (const offset of new Set(program.subarray(pc + 2, pc + 2 + program[pc + 1]))) {
+          if (!onlySends(program, pc + offset)) return false;
+        }
+        return true;
+      case OP_SELECT_BEST:
+        for (let i = 0; i < program[pc + 1]; i++) {
+          if (!onlySends(program, pc + program[pc + 4 + 3 * i])) return false;
+        }
+        return true;
     }
+    pc += opWords(program, pc);
   }
   return true;
 }

@@ -148,7 +148,8 @@ export interface Chain extends Queue {
 /** Whether the packets of its connection may go past a packet that waits: it will only be sent. If it may have to
  *  be forgotten, it must not have changed anything. */
 function passable(ctx: PacketContext): boolean {
-  const sent = ctx.wait === WAIT_TURN || (ctx.wait === WAIT_NORMAL && ctx.isLastRequest);
+  const sent =
+    ctx.wait === WAIT_TURN || (ctx.asksNoMore && (ctx.wait === WAIT_NORMAL || ctx.wait === WAIT_UPCALL));
   return sent && (isFinal(ctx) || ctx.nKept === 0);
 }
 
@@ -768,7 +769,8 @@ export class Shard extends VectorLoop {
     const at = this.requests.begin(MSG_COMMIT, this.tokenOf(ctx), ORDERED_HEADER + n);
     const { words } = this.requests;
     words[at] = ctx.slot;
-    words[at + 1] = ctx.isLastRequest ? 2 + ctx.nCt / 2 : 0;
+    ctx.asksNoMore = ctx.isLastRequest;
+    words[at + 1] = ctx.asksNoMore ? 2 + ctx.nCt / 2 : 0;
     for (let i = 0; i < n; i++) words[at + ORDERED_HEADER + i] = request.words[i];
     return PENDING;
   }
@@ -777,7 +779,8 @@ export class Shard extends VectorLoop {
     if ((this.input === null || isFinal(ctx)) && this.switchesLater(ctx)) return true;
     const at = this.requests.begin(MSG_NORMAL, this.tokenOf(ctx), ORDERED_HEADER + KEY_WORDS);
     this.requests.words[at] = ctx.slot;
-    this.requests.words[at + 1] = ctx.isLastRequest ? 1 + ctx.nCt / 2 : 0;
+    ctx.asksNoMore = ctx.isLastRequest;
+    this.requests.words[at + 1] = ctx.asksNoMore ? 1 + ctx.nCt / 2 : 0;
     this.requests.words.set(ctx.key, at + ORDERED_HEADER);
     return false;
   }

@@ -11,6 +11,7 @@ import { type Counted, Counters, StatPoints } from './counted.js';
 import { DeadlineQueue } from './deadlines.js';
 import { OpenFlowError } from './errors.js';
 import { TableMeter } from './meter.js';
+import { Reach } from './reach.js';
 import {
   narrower,
   nestedActions,
@@ -107,6 +108,8 @@ export class Pipeline {
   /** ct(commit) actions in all rules together: about what a packet can commit. */
   nCommits = 0;
   readonly stats = new StatPoints();
+  /** What the rules so far may lead to. */
+  readonly reach = new Reach();
   readonly groups = new Map<number, TableGroup>();
   readonly meters = new Map<number, TableMeter>();
   /** Ports of the switch in ascending order, LOCAL last. */
@@ -130,7 +133,7 @@ export class Pipeline {
     const ports = new Set(init.ports);
     ports.delete(OFPP_LOCAL);
     this.ports = [...[...ports].sort((a, b) => a - b), OFPP_LOCAL];
-    for (const group of init.groups ?? []) this.groups.set(group.id, new TableGroup(group, 0));
+    for (const group of init.groups ?? []) this.setGroup(new TableGroup(group, 0));
     for (const meter of init.meters ?? []) this.meters.set(meter.id, new TableMeter(meter, 0));
     for (const rule of init.rules) {
       this.check(rule.actions);
@@ -309,6 +312,7 @@ export class Pipeline {
     }
     same.add(rule);
     this.nCommits += commitsOf(rule.actions);
+    this.reach.rule(rule.table, rule.actions);
     for (const a of rule.actions) {
       if (a.kind !== 'learn' || !a.deleteLearned) continue;
       const name = `${a.table}/${a.cookie}`;
@@ -318,6 +322,11 @@ export class Pipeline {
     }
     this.deadlines.add(rule);
     this.generation++;
+  }
+
+  private setGroup(group: TableGroup): void {
+    this.groups.set(group.group.id, group);
+    for (const { bucket } of group.buckets) this.reach.bucket(bucket.actions);
   }
 
   private take(rule: TableRule): void {
@@ -469,13 +478,13 @@ export class Pipeline {
     const old = this.groups.get(id!);
     if (command === 'add' || (command === 'add_or_modify' && old === undefined)) {
       if (old !== undefined) throw new OpenFlowError('OFPGMFC_GROUP_EXISTS');
-      this.groups.set(id!, new TableGroup(mod.group!, now));
+      this.setGroup(new TableGroup(mod.group!, now));
     } else {
       if (old === undefined) throw new OpenFlowError('OFPGMFC_UNKNOWN_GROUP');
       const group =
         command === 'modify' || command === 'add_or_modify' ? mod.group! : rebucketed(old.group, mod);
       this.fold();
-      this.groups.set(id!, new TableGroup(group, now, old));
+      this.setGroup(new TableGroup(group, now, old));
     }
     this.generation++;
   }

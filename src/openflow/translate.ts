@@ -1297,7 +1297,7 @@ export class Translator {
       this.commit();
       if (hashing !== null) this.ops.push(OP_DP_HASH, hashing.which, hashing.basis);
       this.hashed ||= hashing !== null;
-      this.ops.push(OP_RECIRC, this.froze(0));
+      this.recirculate(0);
       this.hashed = hashed;
     } else {
       this.controller(paused.maxLen, paused.reason, paused.id);
@@ -1306,6 +1306,21 @@ export class Translator {
     this.hashing = null;
     this.steps = [];
     this.freezing = false;
+  }
+
+  /** A new pass that goes on at `table`, or with the postponed actions. */
+  private recirculate(table: number): void {
+    const { actionSet, steps, ops } = this;
+    const { reach } = this.pipeline;
+    let sends = reach.listOnlySends(table, actionSet);
+    if (steps.length === 0) sends &&= reach.onlySends(table);
+    // Actions after an `unroll` belong to its table.
+    for (let i = 0, of = table; i < steps.length && sends; i++) {
+      const step = steps[i];
+      if (step.kind === 'unroll') of = step.table;
+      else sends = reach.listOnlySends(of, [step]);
+    }
+    ops.push(OP_RECIRC, this.froze(table), sends ? 1 : 0);
   }
 
   /** Recirculation id for going on at `table`, or with the postponed actions, with everything else as it
@@ -1377,7 +1392,7 @@ export class Translator {
     for (let w = CT_MARK; w < CT_LABEL_0 + 4; w++) dirty[w] = 0;
     if (action.table !== null) {
       this.tracked = true;
-      ops.push(OP_RECIRC, this.froze(action.table));
+      this.recirculate(action.table);
     }
     // ct_* fields exist only in the pass that ct(table=N) starts.
     this.clearConntrack();

@@ -3,9 +3,10 @@
  *  SHARDTRACK_PROPERTY_RUNS=N draws N cases; SHARDTRACK_PROPERTY_SEED=S begins with case S. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseGroups } from '../../src/openflow/groups.js';
 import { orderingOf } from '../../src/openflow/order.js';
 import { parseFlows } from '../../src/openflow/parser.js';
-import { natTraffic, randomNatTable } from '../support/nat-traffic.js';
+import { natTraffic, randomBalancer, randomNatTable } from '../support/nat-traffic.js';
 import { Random } from '../support/packets.js';
 import { randomEvents } from '../support/random-events.js';
 import { difference, run } from '../support/run.js';
@@ -18,12 +19,16 @@ test('steered: random NAT, most of whose replies hash elsewhere: 0, 1, 2 and 4 w
   for (let seed = FIRST; seed < FIRST + RUNS; seed++) {
     const r = new Random(seed);
     const six = r.once(4);
-    const flows = randomNatTable(r, six);
-    const { mode } = orderingOf(parseFlows(flows, 'flows.txt').map((rule) => rule.actions));
+    const { flows, groups } = r.once(3)
+      ? randomBalancer(r, six)
+      : { flows: randomNatTable(r, six), groups: '' };
+    const known = parseGroups(groups, 'groups.txt');
+    const rules = parseFlows(flows, 'flows.txt', { groups: new Set(known.map((g) => g.id)) });
+    const { mode } = orderingOf([...rules, ...known.flatMap((g) => g.buckets)].map((r) => r.actions));
     assert.equal(mode, 'steered', flows);
     const strict = r.once(5);
     const maxConns = r.once(5) ? 4 + r.int(20) : 1000;
-    const options = { flows, strict, maxConns };
+    const options = { flows, groups, strict, maxConns };
     const packets = await natTraffic(
       r,
       { packets: 100 + r.int(250), six, delay: r.pick([0, 2, 20]), whole: !r.once(4) },
@@ -45,7 +50,7 @@ test('steered: random NAT, most of whose replies hash elsewhere: 0, 1, 2 and 4 w
       sums.moved += got.run.moved;
       const diff = difference(want, got);
       const story = `seed ${seed}: ${JSON.stringify({ ...schedule, strict, maxConns, events })}`;
-      assert.equal(diff, null, `${story}, ${packets.length} packets, and\n${flows}\n${diff}`);
+      assert.equal(diff, null, `${story}, ${packets.length} packets, and\n${flows}${groups}\n${diff}`);
     }
   }
 

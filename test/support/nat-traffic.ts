@@ -81,9 +81,9 @@ export function randomNatTable(r: Random, six: boolean): string {
   const zone = `zone=${r.pick([0, 1, 7])}`;
   const nat = () => `nat(${randomRange(r, six)})`;
   const mark = () => r.pick(['', '', ',exec(set_field:7->ct_mark)', ',exec(set_field:1/1->ct_label)']);
-  const send = () => r.pick(['1', '2', '1,2', 'normal', 'table=1', 'normal,2', 'in_port,2']);
+  const send = () => r.pick(['1', '2', '1,2', 'normal', 'table=1', 'normal,2', 'in_port,2', 'table=2']);
   const ct = (args: string, then: string) =>
-    then === 'table=1' ? `ct(${args},${zone},table=1)` : `ct(${args},${zone}),${then}`;
+    then.startsWith('table=') ? `ct(${args},${zone},${then})` : `ct(${args},${zone}),${then}`;
   const last = [
     `table=1,priority=9,${ip},ct_state=+inv,actions=${r.pick(['drop', '3'])}`,
     `table=1,priority=8,${ip},ct_state=+new,in_port=2,actions=${r.pick(['drop', `ct(commit,${zone}${mark()}),1`, `ct(commit,${zone},${nat()}),1`, '1'])}`,
@@ -115,6 +115,31 @@ export function randomNatTable(r: Random, six: boolean): string {
     ],
   ])();
   return `${[...first, `table=0,priority=0,actions=${r.pick(['normal', 'drop', '1,2'])}`, ...last].join('\n')}\n`;
+}
+
+/** A load balancer: what is new goes to a bucket of a group, where it is committed and goes on to a table that sends it,
+ *  or asks once more. */
+export function randomBalancer(r: Random, six: boolean): { flows: string; groups: string } {
+  const ip = six ? 'ipv6' : 'ip';
+  const zone = `zone=${r.pick([0, 7])}`;
+  const bucket = () => {
+    const commit = `ct(commit,${zone},nat(${randomRange(r, six)})${r.pick(['', ',table=2', ',table=2', ',table=3'])})`;
+    return `bucket=${r.pick([commit, `${commit},2`, `clone(${commit}),2`])}`;
+  };
+  const type = r.pick(['select,selection_method=dp_hash', 'select,selection_method=hash', 'select', 'all']);
+  const flows = [
+    `${ip},actions=ct(${r.pick(['nat,', ''])}${zone},table=1)`,
+    `table=0,priority=0,actions=drop`,
+    `table=1,priority=9,${ip},ct_state=+new,actions=${r.pick(['group:1', 'group:1,2', 'clone(group:1),2'])}`,
+    `table=1,priority=8,actions=${r.pick(['1,2', 'normal', '2'])}`,
+    `table=2,actions=${r.pick(['1,2', 'mod_nw_ttl:9,2', 'resubmit(,4)'])}`,
+    `table=3,${ip},actions=${r.pick(['normal', `ct(${zone},table=2)`, `ct(commit,${zone}),2`])}`,
+    'table=4,actions=2',
+  ];
+  return {
+    flows: `${flows.join('\n')}\n`,
+    groups: `group_id=1,type=${type},${Array.from({ length: 1 + r.int(4) }, bucket).join(',')}\n`,
+  };
 }
 
 /** Traffic for a table: drawn requests, answered as the switch with this table passes them on. */
