@@ -206,8 +206,9 @@ function checkpointFile(options: AnalyzeOptions, paths: readonly string[]): Chec
     if (stat === null || (stat !== undefined && !stat.isFile()))
       cannot(`of ${path}, which is no regular file`);
   }
-  const { filter, bucket, ignoreChecksums, maxConns, portMap } = options;
-  const further = { filter, bucket, ignoreChecksums, maxConns, mapped: portMap !== undefined };
+  const { filter = null, bucket = null, ignoreChecksums = false, maxConns = null, portMap } = options;
+  const ports = portMap === undefined ? null : (portMap.identity ?? 'unknown');
+  const further = { filter, bucket, ignoreChecksums, maxConns, ports };
   return new CheckpointFile(resume, { paths, outputs, options: further }, options.checkpointEvery ?? null);
 }
 

@@ -13,15 +13,24 @@ import { systemReason } from '../pcap/feed.js';
 import type { WriterState } from './writer.js';
 
 /** Moves with what a checkpoint has in it. */
-const VERSION = 1;
+const VERSION = 2;
 /** Packets between two checkpoints, at least; and for each connection that lives. */
 const EVERY = 1 << 20;
 const PER_CONNECTION = 16;
 
+/** How the options are called where they are given. */
+const OPTION_NAMES: Readonly<Record<string, string>> = {
+  outputs: 'outputs (-o)',
+  filter: 'packets (--filter)',
+  ignoreChecksums: 'checks (--ignore-checksums)',
+  maxConns: 'limits (--max-conns)',
+  ports: 'ports (--inside)',
+};
+
 interface Stored {
   version: number;
-  /** Says which analysis it is of. */
-  of: string;
+  /** Says which analysis it is of: JSON texts of captures, outputs and each option. */
+  of: Readonly<Record<string, string>>;
   replay: ReplayState;
   writer: WriterState;
 }
@@ -30,15 +39,15 @@ interface Stored {
 export interface Subject {
   paths: readonly string[];
   outputs: readonly RecordOutput[];
-  /** Further options that matter. */
-  options: unknown;
+  /** Further options that matter, by name; plain data. */
+  options: Readonly<Record<string, unknown>>;
 }
 
 export class CheckpointFile {
   readonly path: string;
   /** To go on from, if there is a checkpoint. */
   readonly stored: { replay: ReplayState; writer: WriterState } | null;
-  private readonly of: string;
+  private readonly of: Readonly<Record<string, string>>;
   private readonly every: number;
   private readonly perConnection: number;
 
@@ -52,7 +61,10 @@ export class CheckpointFile {
       const { size, mtimeMs } = fs.statSync(p);
       return [p, size, mtimeMs];
     });
-    this.of = JSON.stringify([files, subject.outputs, subject.options]);
+    const { outputs, options } = subject;
+    this.of = Object.fromEntries(
+      Object.entries({ captures: files, outputs, ...options }).map(([name, v]) => [name, JSON.stringify(v)]),
+    );
     this.stored = this.read();
   }
 
@@ -86,9 +98,13 @@ export class CheckpointFile {
         `${this.path}: not a checkpoint that can be read (${(error as Error).message}); remove it to start anew`,
       );
     }
-    if (stored.of !== this.of) {
+    const other = Object.keys(this.of).find((name) => stored.of[name] !== this.of[name]);
+    if (other !== undefined) {
+      const [is, was] = [this.of[other], stored.of[other]].map((text) => text ?? 'nothing');
       throw new Error(
-        `${this.path}: the checkpoint is of other captures, outputs or options; remove it to start anew`,
+        other === 'captures'
+          ? `${this.path}: the checkpoint is of other captures, or of captures that have changed since; remove it to start anew`
+          : `${this.path}: the checkpoint is of a run with other ${OPTION_NAMES[other] ?? other} (${was}, now ${is}); remove it to start anew`,
       );
     }
     // Aligned: what was read lies anywhere in the file's bytes.

@@ -302,6 +302,11 @@ function warn({ files, passedOver }: Pick<Analysis, 'files' | 'passedOver'>): vo
       );
     }
   }
+  for (const { path, misdated, packets } of files.filter((f) => f.misdated > 0)) {
+    process.stderr.write(
+      `shardtrack: warning: ${path}: ${misdated} of ${packets} packets are from before 1970 or after 2106; the nearest of these times stands for theirs\n`,
+    );
+  }
   if (passedOver.length > 0) {
     process.stderr.write(
       `shardtrack: warning: ${passedOver.length} files in folders are no captures, such as ${passedOver[0]}\n`,

@@ -255,6 +255,7 @@ export function portMap(args: Pick<ReplayArguments, 'captures' | 'in' | 'inside'
   const bare = args.captures.length;
   const { inside } = args;
   return {
+    identity: JSON.stringify([fixed, inside?.text ?? null]),
     portOf(source, iface, view, off, len) {
       if (source >= bare) return fixed[source - bare];
       if (inside !== undefined) return inside.holdsSource(view, off, len) ? 1 : 2;

@@ -213,14 +213,15 @@ export class ConnectionRecord {
     return this.f64[(this.base + ROW_COLD + COLD.at.CREATED) >> 1];
   }
 
+  /** Of the capture's time; unsigned, so until 2106. */
   get startSec(): number {
-    return this.words[this.base + R.START_SEC];
+    return this.words[this.base + R.START_SEC] >>> 0;
   }
   get startNsec(): number {
     return this.words[this.base + R.START_NSEC];
   }
   get endSec(): number {
-    return this.words[this.base + R.END_SEC];
+    return this.words[this.base + R.END_SEC] >>> 0;
   }
   get endNsec(): number {
     return this.words[this.base + R.END_NSEC];

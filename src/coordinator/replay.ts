@@ -45,6 +45,8 @@ const WATCHDOG = 60;
 
 /** Chooses the port that a packet arrives on. */
 export interface PortMap {
+  /** Says which ports it chooses: a checkpoint is not one of a run with another. Without it all maps count as one. */
+  readonly identity?: string;
   portOf(source: number, iface: number, view: DataView, off: number, len: number): number;
 }
 

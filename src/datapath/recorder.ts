@@ -256,7 +256,7 @@ export class Recorder implements TrackObserver {
       words[r + VLAN] = vlanOf(this.arena, packets.off[slot], packets.capLen[slot]);
       words[r + IN_PORT] = packets.inPort[slot];
     } else {
-      const end = words[r + END_SEC];
+      const end = words[r + END_SEC] >>> 0;
       if (sec > end || (sec === end && nsec > words[r + END_NSEC])) {
         words[r + END_SEC] = sec;
         words[r + END_NSEC] = nsec;
@@ -351,7 +351,7 @@ export class Recorder implements TrackObserver {
       return;
     }
     if ((state & RECORD_SYN) === 0) return;
-    const ns = (sec - words[r + SYN_SEC]) * 1e9 + (nsec - words[r + SYN_NSEC]);
+    const ns = (sec - (words[r + SYN_SEC] >>> 0)) * 1e9 + (nsec - words[r + SYN_NSEC]);
     if (reply === 1 && kind === (TCP_SYN | TCP_ACK) && (state & RECORD_SYNACK) === 0) {
       words[r + FLAGS] |= RECORD_SYNACK;
       f64[(r >> 1) + SYNACK_NS] = ns;

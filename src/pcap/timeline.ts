@@ -23,6 +23,9 @@ const { END, PACKET, STARVED } = ReadResult;
 /** Captures that may overlap in time. */
 export const MAX_OVERLAPPING = 256;
 
+/** The latest second that a record can say: 2106-02-07. */
+const LATEST = 0xffffffff;
+
 /** What came out of a capture. */
 export interface CaptureReport {
   readonly path: string;
@@ -31,6 +34,8 @@ export interface CaptureReport {
   bytes: number;
   /** Packets of which the capture has the beginning only. */
   cut: number;
+  /** Packets with a time before 1970 or after 2106 (pcapng can say so): records have the nearest that they can say. */
+  misdated: number;
   /** Why it could not be read, or not to its end. */
   damage: string | null;
   notices: readonly CaptureNotice[];
@@ -74,6 +79,7 @@ export class Timeline implements PacketSource {
       packets: 0,
       bytes: 0,
       cut: 0,
+      misdated: 0,
       damage: null,
       notices: [],
     }));
@@ -116,6 +122,11 @@ export class Timeline implements PacketSource {
     report.packets++;
     report.bytes += head.wireLen;
     if (head.capLen < head.wireLen) report.cut++;
+    if (packet.sec < 0 || packet.sec > LATEST) {
+      report.misdated++;
+      packet.nsec = packet.sec < 0 ? 0 : 999_999_999;
+      packet.sec = packet.sec < 0 ? 0 : LATEST;
+    }
     return PACKET;
   }
 

@@ -117,7 +117,7 @@ export const RECORD = record(
   'MISSED_1_HI',
   'PKTS_0',
   'PKTS_1',
-  'START_SEC', //    time of the first packet …
+  'START_SEC', //    time of the first packet, seconds unsigned …
   'START_NSEC',
   'END_SEC', //      … and the latest of any
   'END_NSEC',

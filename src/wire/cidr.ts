@@ -10,10 +10,13 @@ interface Prefix {
 export class PrefixSet {
   private readonly v4: Prefix[] = [];
   private readonly v6: Prefix[] = [];
+  /** As it was given. */
+  readonly text: string;
 
   /** "10.0.0.0/8,fd00::/8"; a bare address is a prefix of full length. Throws RangeError naming what is
    *  wrong. */
   constructor(text: string) {
+    this.text = text;
     for (const part of text.split(',')) {
       const [address, length, more] = part.trim().split('/');
       const version = isIP(address);

@@ -7,9 +7,24 @@ import { gzipSync } from 'node:zlib';
 import { type Analysis, type AnalyzeOptions, analyze } from '../../../src/analyze/analyze.js';
 import { findCaptures } from '../../../src/analyze/inputs.js';
 import { FlowSyntaxError } from '../../../src/openflow/types.js';
+import { FORMATS } from '../../../src/output/records/output.js';
 import { recordJson } from '../../../src/output/records/sinks.js';
-import { data, ethernet, ipv4, type Packet, packet, pcapFile, Random, udp } from '../../support/packets.js';
+import { readIpfix } from '../../support/ipfix.js';
+import {
+  ACK,
+  data,
+  ethernet,
+  ipv4,
+  type Packet,
+  packet,
+  pcapFile,
+  Random,
+  SYN,
+  tcp,
+  udp,
+} from '../../support/packets.js';
 import { randomTraffic } from '../../support/random-traffic.js';
+import { Blocks } from '../pcap/helpers.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-analyze-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));
@@ -287,4 +302,61 @@ test('analyze: a filter leaves packets out, and they are a row of the reconcilia
   // UDP behind a tag is no `udp`.
   assert.ok(rest.lines.every((line) => !/"protocol":"(udp|icmp)".*"vlan":null/.test(line)));
   await assert.rejects(records([at], { filter: 'port x' }), /column 6: "x" is no port/);
+});
+
+test('analyze: times until 2106, across 2038; and times that no pcap can say', async () => {
+  const [a, b] = [
+    ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, tcp({ sport: 9, dport: 80, flags: SYN, seq: 1 })),
+    ipv4(
+      { src: '10.0.0.2', dst: '10.0.0.1' },
+      tcp({ sport: 80, dport: 9, flags: SYN | ACK, seq: 1, ack: 2 }),
+    ),
+  ].map((l3) => ethernet({}, l3));
+  const last = ethernet({}, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp({ data: data(2) })));
+  const at = files({
+    'late.pcap': pcapFile(
+      [
+        { ...packet(0, 1, a), sec: 2 ** 31 - 1, nsec: 500_000_000 },
+        { ...packet(0, 1, b), sec: 2 ** 31, nsec: 250_000_000 },
+        { ...packet(0, 1, last), sec: 2 ** 32 - 1, nsec: 999_999_999 },
+      ],
+      NANO,
+    ),
+  });
+  const outputs = FORMATS.map((format) => ({ format, path: path.join(at, format) }));
+  await analyze({ paths: [path.join(at, 'late.pcap')], workers: 0, ...SMALL, outputs });
+  const text = (format: string) => fs.readFileSync(path.join(at, format), 'utf8');
+  const [first, second] = text('ndjson')
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  assert.equal(first.start, '2147483647.500000000');
+  assert.equal(first.end, '2147483648.250000000');
+  assert.equal(first.duration, 0.75);
+  assert.equal(first.syn_ack_time, 0.75);
+  assert.equal(second.start, '4294967295.999999999');
+  assert.match(text('csv'), /^2147483647\.500000000,2147483648\.250000000,0\.75,/m);
+  assert.match(text('zeek'), /^2147483647\.500000\t.*\t0\.750000\t/m);
+  assert.match(text('zeek'), /^4294967295\.999999\t/m);
+  const [flow] = readIpfix(fs.readFileSync(path.join(at, 'ipfix')))[0].records;
+  assert.equal(BigInt(`0x${flow.get('152')}`), 2_147_483_647_500n);
+
+  const blocks = new Blocks();
+  const wide = Buffer.concat([
+    blocks.section(),
+    blocks.iface({ tsresol: 0, tsoffset: 0n }),
+    blocks.enhanced(0, 2n ** 33n, a),
+    blocks.iface({ tsresol: 0, tsoffset: -50n }),
+    blocks.enhanced(1, 1n, last),
+  ]);
+  const { lines, analysis } = await records([path.join(files({ 'wide.pcapng': wide }), 'wide.pcapng')]);
+  assert.equal(analysis.files[0].misdated, 2);
+  const got = lines.map((line) => JSON.parse(line));
+  assert.deepEqual(
+    got.map((r) => [r.start, r.end]),
+    [
+      ['4294967295.999999999', '4294967295.999999999'],
+      ['0.000000000', '0.000000000'],
+    ],
+  );
 });

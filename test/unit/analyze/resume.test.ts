@@ -134,3 +134,47 @@ test('resume: a checkpoint of something else, and what has none', async () => {
     /of -, which is no regular/,
   );
 });
+
+test('resume: a checkpoint of a run with other options is refused, and says which', async () => {
+  const packets = randomTraffic(new Random(9), { packets: 400 }).map((p) => ({ ...p, port: 1 }));
+  packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
+  fs.writeFileSync(file('d.pcap'), pcapFile(packets));
+  const ports = (identity: string | undefined, left = Infinity): AnalyzeOptions['portMap'] => ({
+    identity,
+    portOf() {
+      if (--left < 0) throw new Error('crash');
+      return 1;
+    },
+  });
+  const options: AnalyzeOptions = {
+    paths: [file('d.pcap')],
+    outputs: outputsOf('d'),
+    workers: 0,
+    maxConns: 10_000,
+    filter: 'ip',
+    portMap: ports('inside 10.0.0.0/8', 90),
+    resume: file('d.checkpoint'),
+    checkpointEvery: 40,
+  };
+  await assert.rejects(analyze(options), /crash/);
+  assert.ok(fs.existsSync(file('d.checkpoint')));
+  const before = fs.readFileSync(file('d.checkpoint'));
+  const whole = ports('inside 10.0.0.0/8');
+  for (const [other, expected] of [
+    [{ portMap: ports('inside 10.1.0.0/16') }, /of a run with other ports \(--inside\)/],
+    [{ portMap: undefined }, /other ports \(--inside\)/],
+    [{ filter: 'udp' }, /other packets \(--filter\) \("ip", now "udp"\)/],
+    [{ filter: undefined }, /other packets \(--filter\)/],
+    [{ maxConns: 20_000 }, /other limits \(--max-conns\) \(10000, now 20000\)/],
+    [{ ignoreChecksums: true }, /other checks \(--ignore-checksums\)/],
+    [{ outputs: outputsOf('e') }, /other outputs/],
+    [{ bucket: { k: 0, n: 2 } }, /other bucket/],
+    [{ paths: [file('c.pcap')] }, /of other captures/],
+  ] as const) {
+    await assert.rejects(analyze({ ...{ ...options, portMap: whole }, ...other }), expected);
+  }
+  assert.deepEqual(fs.readFileSync(file('d.checkpoint')), before);
+  const { ctimeMs } = fs.statSync(file('d.pcap'));
+  fs.utimesSync(file('d.pcap'), new Date(), new Date(ctimeMs + 5000));
+  await assert.rejects(analyze({ ...options, portMap: whole }), /captures that have changed/);
+});
