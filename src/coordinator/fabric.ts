@@ -62,7 +62,8 @@ import {
   CTL_STOP,
   ctlWords,
 } from '../shm/layouts.js';
-import { PacketColumns } from '../shm/packets.js';
+import { PacketColumns, SUM_UNKNOWN } from '../shm/packets.js';
+import { Ahead, BEHIND } from './ahead.js';
 import { CommonEpoch } from './common-epoch.js';
 import { Coordinator } from './coordinator.js';
 import { arrive, Direct } from './direct.js';
@@ -215,6 +216,9 @@ export class Fabric {
   private readonly ctl: Int32Array;
   private readonly partitions: PartitionMemory[] = [];
   private readonly strict: boolean;
+  /** What it does while workers are behind; null if ct() takes checksums for right. */
+  private readonly ahead: Ahead | null;
+  private readonly behindAt: number;
   private readonly entry: { file: string; data: unknown };
   private readonly stats: Float64Array[] = [];
   /** Counters of each recorder. */
@@ -273,6 +277,8 @@ export class Fabric {
     this.arena = { u8: new Uint8Array(o.arena), view: new DataView(o.arena) };
     this.arrival = new Arrival(this.arena.u8, this.arena.view);
     this.packets = new PacketColumns(o.slots);
+    this.ahead = o.ignoreChecksums ? null : new Ahead(this.packets, o.arena);
+    this.behindAt = Math.min(BEHIND, o.slots >> 2);
     this.popped = new Int32Array(o.slots);
     this.ordered = new OrderedRequests(o.slots, LONGEST_REQUEST);
     const ctl = new SharedArrayBuffer(ctlWords(o.workers) * 4);
@@ -412,7 +418,10 @@ export class Fabric {
     const { strays, strayHomes, nStrays } = this;
     this.nStrays = 0;
     homes.steer(strays, nStrays, strayHomes);
-    for (let i = 0; i < nStrays; i++) if (strayHomes[i] >= 0) this.push(strays[i], strayHomes[i]);
+    for (let i = 0; i < nStrays; i++) {
+      if (strayHomes[i] >= 0) this.push(strays[i], strayHomes[i]);
+      else this.packets.sums[strays[i]] = SUM_UNKNOWN;
+    }
   }
 
   private push(slot: number, home: number): void {
@@ -439,6 +448,7 @@ export class Fabric {
         Atomics.store(this.ctl, CTL_GRANTING, granting);
       }
     }
+    this.ahead?.prepare(link.batch, link.nBatch, this.completions!.inFlight > this.behindAt);
     // The ring has room for every slot there is.
     if (!link.work.push(link.batch, link.nBatch)) throw new Error('dispatcher: ring overflow');
     link.nBatch = 0;

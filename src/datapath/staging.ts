@@ -9,12 +9,14 @@
 import { fold6 } from '../conntrack/hash.js';
 import { replyType, replyType6 } from '../conntrack/key.js';
 import type { PacketColumns } from '../shm/packets.js';
+import * as columns from '../shm/packets.js';
 import { record } from '../shm/record.js';
 import { checksum, sum } from '../wire/checksum.js';
 import * as headers from '../wire/extract.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
 const { ETH_TYPE_IP, ETH_TYPE_IPV6, ETH_TYPE_NONE, ETH_TYPE_QINQ, ETH_TYPE_VLAN } = headers;
+const { SUM_UNKNOWN, SUM_WRONG } = columns;
 const { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_IGMP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } = headers;
 
 /** What a packet is known by. */
@@ -111,7 +113,7 @@ export class Staging {
    *  other packets makes lists. A loop that calls nothing: then its columns stay in registers. */
   private parsePlain(slots: Int32Array, from: number, n: number): void {
     const { view, packets, keys, hashes, l3s, l4s, l4Sizes, l3Sizes, rest, sums, seed } = this;
-    const { off, capLen, inPort } = packets;
+    const { off, capLen, inPort, sums: known } = packets;
     const verify = !this.ignoreChecksums;
     let nRest = 0;
     let nSums = 0;
@@ -139,16 +141,18 @@ export class Staging {
       const proto = (w2 >>> 16) & 0xff;
       const l4 = (l3 + 20) | 0;
       const size = (total - 20) | 0;
+      // The dispatcher may have had the time to look.
+      const sum = known[slot];
       if (proto === IPPROTO_TCP) {
         if (size < 20) continue;
         const data = (view.getUint8((l4 + 12) | 0) >>> 4) << 2;
         if (data < 20 || data > size) continue;
-        if (verify) sums[nSums++] = i;
+        if (verify && sum === SUM_UNKNOWN) sums[nSums++] = i;
       } else if (proto === IPPROTO_UDP) {
         const w = view.getInt32((l4 + 4) | 0); // length, checksum
         if (w >>> 16 < 8 || w >>> 16 > size) continue;
         // A sender may leave it out (RFC 768).
-        if (verify && (w & 0xffff) !== 0) sums[nSums++] = i;
+        if (verify && (w & 0xffff) !== 0 && sum === SUM_UNKNOWN) sums[nSums++] = i;
       } else {
         continue;
       }
@@ -163,7 +167,7 @@ export class Staging {
       keys[k + ETH_0] = view.getInt32(o);
       keys[k + ETH_1] = view.getInt32((o + 4) | 0);
       keys[k + ETH_2] = view.getInt32((o + 8) | 0);
-      keys[k + VLAN] = 0;
+      keys[k + VLAN] = sum === SUM_WRONG ? BAD_L4 : 0;
       hashes[i] = hashOf(seed, portNw, src, dst, tp);
       l3s[i] = l3;
       l4s[i] = l4;

@@ -11,6 +11,11 @@ export const VERDICT_FRAMES = 0x40000000;
 /** … and whether that is one, as long as the captured one. */
 export const VERDICT_ONE_FRAME = 0x20000000;
 
+/** SUMS: what the dispatcher has found out about a TCP or UDP checksum, if it has. */
+export const SUM_UNKNOWN = 0;
+export const SUM_RIGHT = 1;
+export const SUM_WRONG = 2;
+
 export class PacketColumns {
   readonly sab: SharedArrayBuffer;
   readonly slots: number;
@@ -32,6 +37,8 @@ export class PacketColumns {
   readonly clock: Float64Array;
   /** Packet number, from 0, over the whole input. */
   readonly seq: Float64Array;
+  /** SUM_*. */
+  readonly sums: Uint8Array;
 
   constructor(slots: number, sab = new SharedArrayBuffer(PacketColumns.bytes(slots))) {
     this.sab = sab;
@@ -59,6 +66,7 @@ export class PacketColumns {
     this.verdict = i32();
     this.frameChunk = i32();
     this.frameOff = i32();
+    this.sums = new Uint8Array(sab, at, slots);
   }
 
   /** Writes a packet's verdict down: template, and its first changed frame, in chunk -1 if there is none. */
@@ -70,6 +78,6 @@ export class PacketColumns {
   }
 
   static bytes(slots: number): number {
-    return slots * (3 * 8 + 9 * 4);
+    return slots * (3 * 8 + 9 * 4 + 1);
   }
 }
