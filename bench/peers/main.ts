@@ -3,8 +3,11 @@
  *  Both sides run in turn, A B A B, so that what else the machine does hits both; the ratio is the median over
  *  the pairs. Our side also has its main thread, which hands out packets and collects verdicts.
  *
- *      npm run bench:peers -- --rounds 3 --seconds 3 --json FILE
+ *      npm run bench:peers -- --rounds 3 --seconds 3 --json FILE --markdown FILE
  *      npm run bench:peers -- --in 1=A.pcap --in 2=B.pcap --flows FILE
+ *
+ *  A line for each workload is printed as soon as it is done, and the files are written anew after each round: what ends the
+ *  run early takes nothing away from what was measured.
  *
  *  Needs Debian's openvswitch-switch-dpdk, root, and up to 6 GiB for hugepages while it runs. Exit code 2 where that
  *  is missing; --skip-ovs measures only our side, with no needs. 1 if a workload fails; the others are measured. */
@@ -17,13 +20,14 @@ import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } fro
 import type { PrefixSet } from '../../src/wire/cidr.js';
 import { parseOvstest } from './numbers.js';
 import { child, measureOurs, measureTracker } from './ours.js';
-import { OvsDpdk, type OvsResult, ovsVersion, whyNot } from './ovs.js';
+import { OvsDpdk, type OvsResult, ovsVersion, type Versions, which, whyNot } from './ovs.js';
 import {
   type Likeness,
   legend,
   likeness,
   likenessText,
   type Row,
+  summary,
   type TrackerRow,
   table,
   trackerText,
@@ -47,6 +51,7 @@ interface Options {
   groups?: string;
   skipOvs: boolean;
   json?: string;
+  markdown?: string;
 }
 
 /** The tracker alone, beside ovstest: the name for --only. */
@@ -56,6 +61,9 @@ const TRACKER_BATCH = 32;
 const TRACKER_PACKETS = 50_000_000;
 
 const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'bench-peers-'));
+const CPU = os.cpus()[0]?.model ?? 'unknown';
+/** What a signal has printed. */
+let report: Report | null = null;
 /** Ends what runs right now. */
 let kill: () => void = () => {};
 const started = (stop: () => void) => {
@@ -71,7 +79,97 @@ for (const [signal, number] of [
   ['SIGTERM', 15],
   ['SIGHUP', 1],
 ] as const) {
-  process.on(signal, () => process.exit(128 + number));
+  process.on(signal, () => {
+    if (report !== null) {
+      progress('');
+      report.print();
+    }
+    process.exit(128 + number);
+  });
+}
+
+/** What has been measured so far. */
+class Report {
+  readonly rows: Row[] = [];
+  tracker: TrackerRow | null = null;
+  complete = false;
+  private readonly options: Options;
+  private readonly versions: Versions | null;
+  private readonly commit = commit();
+  private readonly load = os.loadavg()[0];
+
+  constructor(options: Options, versions: Versions | null) {
+    this.options = options;
+    this.versions = versions;
+  }
+
+  /** Writes the files that were asked for. */
+  save(): void {
+    const { json, markdown } = this.options;
+    if (json !== undefined) replace(json, `${JSON.stringify(this.figures(), null, 2)}\n`);
+    if (markdown !== undefined) replace(markdown, this.text());
+  }
+
+  print(): void {
+    process.stdout.write(this.text());
+  }
+
+  /** Rows that have figures, or a reason why not. */
+  private get measured(): Row[] {
+    return this.rows.filter((r) => r.ours.length > 0 || r.error !== undefined);
+  }
+
+  private get likenesses(): Likeness[] {
+    const likenesses: Likeness[] = [];
+    for (const { name, like } of WORKLOADS) {
+      const [row, other] = [name, like?.name].map((n) =>
+        this.rows.find((r) => r.workload === n && r.ours.length > 0 && r.error === undefined),
+      );
+      if (like !== undefined && row !== undefined && other !== undefined) {
+        likenesses.push(likeness(row, other, like.within));
+      }
+    }
+    return likenesses;
+  }
+
+  private get node(): string {
+    return this.rows.find((r) => r.ours.length > 0)?.ours[0].node ?? process.version;
+  }
+
+  private text(): string {
+    const { options: o, versions, measured, tracker } = this;
+    const peer =
+      versions === null ? 'not measured' : `${versions.ovs} with DPDK ${versions.dpdk}, one PMD thread`;
+    const out: string[] = [
+      `Shardtrack ${this.commit}, Node ${this.node}, ${o.workers} worker(s); Open vSwitch ${peer}.`,
+      `${CPU}, ${os.cpus().length} cores, load ${this.load.toFixed(1)} at the start; ${new Date().toISOString().slice(0, 10)}; medians of ${o.rounds} rounds of ${o.seconds} s, in brackets the ratio of each pair.`,
+      '',
+    ];
+    if (!this.complete) out.push('Ended early, or still running: some workloads or rounds are missing.', '');
+    if (measured.length > 0) out.push(table(measured), '');
+    for (const l of this.likenesses) out.push(likenessText(l), '');
+    if (tracker !== null && tracker.ours.length > 0) out.push(trackerText(tracker), '');
+    for (const row of measured) {
+      for (const note of row.notes) out.push(`\`${row.workload}\`: ${note}`, '');
+      if (row.error !== undefined) out.push(`\`${row.workload}\` failed: ${row.error}`, '');
+    }
+    if (measured.length > 0) out.push(legend(measured), '');
+    return out.join('\n');
+  }
+
+  private figures(): object {
+    const { commit, node, load, versions, options, measured, likenesses, tracker, complete } = this;
+    return {
+      ...{ date: new Date().toISOString(), complete, commit, node, cpu: CPU, cores: os.cpus().length, load },
+      ...{ versions, options: { ...options, inside: undefined }, rows: measured, likenesses, tracker },
+    };
+  }
+}
+
+/** Whoever reads the file finds the old text or the new one. */
+function replace(file: string, text: string): void {
+  fs.writeFileSync(`${file}.partial`, text);
+  fs.renameSync(`${file}.partial`, file);
 }
 
 async function measurePeer(p: Prepared, fresh: boolean, o: Options): Promise<OvsResult> {
@@ -86,7 +184,7 @@ async function measurePeer(p: Prepared, fresh: boolean, o: Options): Promise<Ovs
 }
 
 /** Workloads whose runs take turns: one, or one and what it is compared with. */
-async function measureTogether(workloads: readonly Workload[], o: Options): Promise<Row[]> {
+async function measureTogether(workloads: readonly Workload[], o: Options, report: Report): Promise<void> {
   const prepared: Prepared[] = [];
   const rows: Row[] = workloads.map(({ name, what, target }) => ({
     workload: name,
@@ -98,6 +196,7 @@ async function measureTogether(workloads: readonly Workload[], o: Options): Prom
     ours: [],
     notes: [],
   }));
+  report.rows.push(...rows);
   try {
     for (const [i, workload] of workloads.entries()) {
       progress(`${workload.name}: making its packets`);
@@ -116,6 +215,7 @@ async function measureTogether(workloads: readonly Workload[], o: Options): Prom
         const ours = await measureOurs({ ...o, ...p, dir }, started);
         if (peer !== null) rows[i].ovs.push(peer);
         rows[i].ours.push(ours);
+        report.save();
       }
     }
   } catch (error) {
@@ -127,20 +227,32 @@ async function measureTogether(workloads: readonly Workload[], o: Options): Prom
   }
   for (const { arrivals } of prepared)
     for (const { capture } of arrivals) fs.rmSync(capture, { force: true });
-  return rows;
+  report.save();
+  progress('');
+  for (const row of rows) process.stdout.write(`${summary(row)}\n`);
 }
 
-async function measureTrackers(o: Options): Promise<TrackerRow> {
+async function measureTrackers(o: Options, report: Report): Promise<void> {
   const row: TrackerRow = { ovs: [], ours: [], target: TRACKER_TARGET };
+  report.tracker = row;
   const args = ['test-conntrack', 'benchmark', '1', `${TRACKER_PACKETS}`, `${TRACKER_BATCH}`];
-  for (let round = 0; round < o.rounds; round++) {
-    progress(`${TRACKER}: round ${round + 1} of ${o.rounds}`);
-    if (o.ovstest !== undefined && !o.skipOvs) {
-      row.ovs.push(TRACKER_PACKETS / parseOvstest(await child(o.ovstest, args, started)) / 1000);
+  try {
+    for (let round = 0; round < o.rounds; round++) {
+      progress(`${TRACKER}: round ${round + 1} of ${o.rounds}`);
+      const theirs =
+        o.ovstest === undefined || o.skipOvs ? null : parseOvstest(await child(o.ovstest, args, started));
+      const { mpps } = await measureTracker(o.node, TRACKER_PACKETS, TRACKER_BATCH, started);
+      if (theirs !== null) row.ovs.push(TRACKER_PACKETS / theirs / 1000);
+      row.ours.push(mpps);
+      report.save();
     }
-    row.ours.push((await measureTracker(o.node, TRACKER_PACKETS, TRACKER_BATCH, started)).mpps);
+    progress('');
+  } catch (error) {
+    progress('');
+    process.stderr.write(`bench:peers: ${TRACKER}: ${(error as Error).message}\n`);
+    process.exitCode = 1;
   }
-  return row;
+  if (row.ours.length > 0) process.stdout.write(`${trackerText(row)}\n`);
 }
 
 function progress(text: string): void {
@@ -185,6 +297,8 @@ async function main(o: Options): Promise<void> {
       'captures of your own need their flow table, and the other way round: --in PORT=FILE --flows FILE',
     );
   }
+  if (o.corpus !== CORPUS && !fs.existsSync(o.corpus))
+    throw new Error(`${o.corpus}: there is no such folder`);
   const groups = chosen(o);
   if (!o.skipOvs) {
     const reason = whyNot();
@@ -195,56 +309,14 @@ async function main(o: Options): Promise<void> {
     }
   }
   const versions = o.skipOvs ? null : await ovsVersion();
-  const load = os.loadavg()[0];
-  const rows: Row[] = [];
-  for (const group of groups) rows.push(...(await measureTogether(group, o)));
+  report = new Report(o, versions);
+  for (const group of groups) await measureTogether(group, o, report);
   const wanted = o.only === undefined ? !own : o.only.includes(TRACKER);
-  const tracker = wanted ? await measureTrackers(o) : null;
-  progress('');
-
-  const likenesses: Likeness[] = [];
-  for (const { name, like } of WORKLOADS) {
-    const [row, other] = [name, like?.name].map((n) =>
-      rows.find((r) => r.workload === n && r.error === undefined),
-    );
-    if (like !== undefined && row !== undefined && other !== undefined) {
-      likenesses.push(likeness(row, other, like.within));
-    }
-  }
-  const node = rows.find((r) => r.ours.length > 0)?.ours[0].node ?? process.version;
-  const cpu = os.cpus()[0]?.model ?? 'unknown';
-  const peer =
-    versions === null ? 'not measured' : `${versions.ovs} with DPDK ${versions.dpdk}, one PMD thread`;
-  const out: string[] = [
-    `Shardtrack ${commit()}, Node ${node}, ${o.workers} worker(s); Open vSwitch ${peer}.`,
-    `${cpu}, ${os.cpus().length} cores, load ${load.toFixed(1)} at the start; ${new Date().toISOString().slice(0, 10)}; medians of ${o.rounds} rounds of ${o.seconds} s, in brackets the ratio of each pair.`,
-    '',
-  ];
-  if (rows.length > 0) out.push(table(rows), '');
-  for (const l of likenesses) out.push(likenessText(l), '');
-  if (tracker !== null) out.push(trackerText(tracker), '');
-  for (const row of rows) {
-    for (const note of row.notes) out.push(`\`${row.workload}\`: ${note}`, '');
-    if (row.error !== undefined) out.push(`\`${row.workload}\` failed: ${row.error}`, '');
-  }
-  if (rows.length > 0) out.push(legend(rows), '');
-  process.stdout.write(`${out.join('\n')}`);
-  if (o.json !== undefined) {
-    const report = {
-      ...{ date: new Date().toISOString(), commit: commit(), node, cpu, cores: os.cpus().length, load },
-      ...{ versions, options: { ...o, inside: undefined }, rows, likenesses, tracker },
-    };
-    fs.writeFileSync(o.json, `${JSON.stringify(report, null, 2)}\n`);
-  }
-}
-
-/** What the shell would find. */
-function found(name: string): string | undefined {
-  for (const folder of (process.env.PATH ?? '').split(':')) {
-    const file = path.join(folder, name);
-    if (fs.existsSync(file)) return file;
-  }
-  return undefined;
+  if (wanted) await measureTrackers(o, report);
+  report.complete = true;
+  report.save();
+  process.stdout.write('\n');
+  report.print();
 }
 
 const program = new Command('bench:peers')
@@ -256,7 +328,7 @@ const program = new Command('bench:peers')
   .option('--workers <N>', 'our workers', wholeNumber(0, 128), 1)
   .option('--node <FILE>', 'Node that runs our side', process.execPath)
   .option('--corpus <DIR>', 'real captures for mixed-large; shipped ones if it is not there', CORPUS)
-  .option('--ovstest <FILE>', "for conntrack: tests/ovstest of Open vSwitch's build", found('ovstest'))
+  .option('--ovstest <FILE>', "for conntrack: tests/ovstest of Open vSwitch's build", which('ovstest'))
   .option('--in <PORT=FILE>', 'the same, arriving on PORT (repeatable)', collectIn, [])
   .option(
     '--inside <CIDR,...>',
@@ -267,7 +339,8 @@ const program = new Command('bench:peers')
   .option('--flows <FILE>', 'their flow table')
   .option('--groups <FILE>', 'their group table')
   .option('--skip-ovs', 'only our side', false)
-  .option('--json <FILE>', 'all figures as JSON')
+  .option('--json <FILE>', 'all figures as JSON, written anew after each round')
+  .option('--markdown <FILE>', 'the table, written anew after each round')
   .addHelpText(
     'after',
     `

@@ -30,12 +30,32 @@ const SAMPLE_MS = 20;
 /** A capture must have been through in this time. */
 const PATIENCE_MS = 60_000;
 
+const TOOLS = ['ovsdb-server', 'ovsdb-tool', 'ovs-vsctl', 'ovs-ofctl', 'ovs-appctl'];
+
+/** What the shell would find. */
+export function which(name: string): string | undefined {
+  for (const folder of (process.env.PATH ?? '').split(':')) {
+    const file = path.join(folder, name);
+    if (fs.existsSync(file)) return file;
+  }
+  return undefined;
+}
+
 /** Why OVS-DPDK can't be measured here, or null. */
 export function whyNot(): string | null {
   if (!fs.existsSync(SWITCH) || !fs.existsSync(SCHEMA)) {
     return 'OVS-DPDK is not installed; on Debian: apt-get install openvswitch-switch-dpdk';
   }
+  const missing = TOOLS.find((name) => which(name) === undefined);
+  if (missing !== undefined) {
+    return `${missing} is not on the PATH; on Debian: apt-get install openvswitch-switch openvswitch-common`;
+  }
   if (process.getuid?.() !== 0) return 'OVS-DPDK needs hugepages, and reserving them needs root';
+  try {
+    fs.accessSync(HUGEPAGES, fs.constants.W_OK);
+  } catch {
+    return `OVS-DPDK needs hugepages, and ${HUGEPAGES} can't be written: in a container, give it --privileged`;
+  }
   if (os.cpus().length < 2) return 'OVS-DPDK needs two cores: one for the PMD thread, one for the rest';
   return null;
 }
@@ -99,7 +119,12 @@ export interface OvsRun {
 }
 
 /** "3.1.0", and that of DPDK. */
-export async function ovsVersion(): Promise<{ ovs: string; dpdk: string }> {
+export interface Versions {
+  ovs: string;
+  dpdk: string;
+}
+
+export async function ovsVersion(): Promise<Versions> {
   const { stdout } = await run(SWITCH, ['--version']);
   return {
     ovs: /Open vSwitch\) ([\d.]+)/.exec(stdout)?.[1] ?? 'unknown',

@@ -79,6 +79,18 @@ function line(row: Row): string[] {
   ];
 }
 
+/** A workload in a line, for those who wait. */
+export function summary(row: Row): string {
+  const { workload, ovs, ours, error, target } = row;
+  if (error !== undefined) return `${workload}: failed: ${error}`;
+  const each = ratios(row);
+  const figures = `${of(ours, (r) => r.mpps, 2)} Mpps, ${of(ours, (r) => r.gbps, 2)} Gbit/s, ${of(ours, (r) => r.cpu_ns_per_packet, 0)} ns of processor a packet`;
+  if (ovs.length === 0) return `${workload}: ${figures}`;
+  const ratio = median(each);
+  const wanted = target === null ? '' : `; wanted ${target}: ${ratio >= target ? 'yes' : 'no'}`;
+  return `${workload}: Open vSwitch ${of(ovs, (r) => r.mpps, 2)} Mpps; ours ${figures}; ratio ${ratio.toFixed(2)} (${each.map((r) => r.toFixed(2)).join(', ')})${wanted}`;
+}
+
 /** A table of GitHub's Markdown. */
 export function table(rows: readonly Row[]): string {
   return markdownTable([HEAD, ...rows.map(line)], { align: ['l', ...HEAD.slice(1).map(() => 'r')] });

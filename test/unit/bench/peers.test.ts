@@ -15,7 +15,7 @@ import {
   parsePmdStats,
   queuesFor,
 } from '../../../bench/peers/numbers.js';
-import { likeness, type Row, ratios, table, verdict } from '../../../bench/peers/report.js';
+import { likeness, type Row, ratios, summary, table, verdict } from '../../../bench/peers/report.js';
 import { FIREWALL, ownWorkload, realCaptures, WORKLOADS } from '../../../bench/peers/workloads.js';
 import { parseFlows } from '../../../src/openflow/parser.js';
 
@@ -117,6 +117,16 @@ test('peers: ratios are of pairs, the table says whether they are enough', () =>
   assert.equal(verdict(3.99, null), '–');
   assert.match(table([row({ ours: [ours(8)] })]), /– \| +4 \| +– \|/);
   assert.match(table([row({ error: 'no hugepages' })]), /failed/);
+});
+
+test('peers: a line for each workload', () => {
+  const measured = row({ ovs: [ovs(2), ovs(4)], ours: [ours(8), ours(12)] });
+  assert.match(
+    summary(measured),
+    /Open vSwitch 3\.00 Mpps; ours 10\.00 Mpps, .*ratio 3\.50 \(4\.00, 3\.00\); wanted 4: no$/,
+  );
+  assert.match(summary(row({ ours: [ours(8)] })), /: 8\.00 Mpps/);
+  assert.match(summary(row({ error: 'no hugepages' })), /: failed: no hugepages$/);
 });
 
 test('peers: a workload beside another one of the same side', () => {
