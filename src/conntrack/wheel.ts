@@ -2,14 +2,18 @@
  *
  *  Two wheels. The near one has a list for each of the 65,536 milliseconds from the cursor on, so that most
  *  connections are looked at once; the far one has a list for each of 4096 epochs of 65,536 ms, which is poured into the
- *  near one when its epoch begins. What is due later still waits in the last of them, and is looked at early. Putting a slot in, taking it
- *  out and moving it cost the same however many there are.
+ *  near one when its epoch begins. What is due later still waits in a list of its own, which is gone through when the first of
+ *  it may be due. Where both wheels are empty the cursor jumps: a capture may have nothing for years. Putting a slot in,
+ *  taking it out and moving it cost the same however many there are.
  *
  *  Times are whole milliseconds. Private to the coordinator. */
 
 const NEAR_BITS = 16;
 const NEAR = 2 ** NEAR_BITS;
 const FAR = 4096;
+/** Lists behind those of the wheels: what is due later than they reach, and what of it is being gone through. */
+const LATER = NEAR + FAR;
+const POURED = LATER + 1;
 
 /** Who knows the slots. */
 export interface WheelOwner {
@@ -19,10 +23,13 @@ export interface WheelOwner {
 
 export class Wheel {
   /** First slot + 1 of each list. */
-  private readonly heads = new Int32Array(NEAR + FAR);
+  private readonly heads = new Int32Array(NEAR + FAR + 2);
   /** A bit for every near list that may have slots; and the last millisecond for which one may. */
   private readonly filled = new Int32Array(NEAR >> 5);
   private lastNear = -1;
+  /** No far list of a later epoch has slots; and no slot of LATER is due before that time. */
+  private lastFar = -1;
+  private firstLater = Infinity;
   /** By slot: the next one + 1, or 0. */
   private readonly next: Int32Array;
   /** By slot: the one before + 1; -1 - list if it is the first; 0 if it is in none. */
@@ -52,8 +59,14 @@ export class Wheel {
       this.filled[list >> 5] |= 1 << (list & 31);
       if (at > this.lastNear) this.lastNear = at;
     } else {
-      const epoch = Math.floor(cursor / NEAR);
-      list = NEAR + ((epoch + Math.min(Math.floor(at / NEAR) - epoch, FAR - 1)) % FAR);
+      const epoch = Math.floor(at / NEAR);
+      if (epoch - Math.floor(cursor / NEAR) < FAR) {
+        list = NEAR + (epoch % FAR);
+        if (epoch > this.lastFar) this.lastFar = epoch;
+      } else {
+        list = LATER;
+        if (at < this.firstLater) this.firstLater = at;
+      }
     }
     const first = heads[list];
     this.next[slot] = first;
@@ -111,9 +124,17 @@ export class Wheel {
         this.cursor = clock;
         return;
       }
+      while (heads[POURED] !== 0) {
+        if (left-- <= 0) return;
+        this.ask(heads[POURED] - 1, clock, owner);
+      }
       const { cursor } = this;
       const list = cursor % NEAR;
       const epoch = Math.floor(cursor / NEAR);
+      if (this.firstLater < (epoch + 1) * NEAR) {
+        this.pour();
+        continue;
+      }
       if (list === 0) {
         const far = NEAR + (epoch % FAR);
         while (heads[far] !== 0) {
@@ -122,7 +143,8 @@ export class Wheel {
         }
       }
       if (cursor > this.lastNear) {
-        this.cursor = Math.min(clock, (epoch + 1) * NEAR);
+        const next = epoch < this.lastFar ? (epoch + 1) * NEAR : this.firstLater;
+        this.cursor = Math.min(clock, next);
         continue;
       }
       const bits = filled[list >> 5] >>> (list & 31);
@@ -141,6 +163,16 @@ export class Wheel {
       filled[list >> 5] &= ~(1 << (list & 31));
       this.step(clock, 1);
     }
+  }
+
+  /** Has what is due later looked at: it goes into the wheels, or back. */
+  private pour(): void {
+    const { heads, before } = this;
+    const first = heads[LATER];
+    heads[LATER] = 0;
+    heads[POURED] = first;
+    if (first !== 0) before[first - 1] = -1 - POURED;
+    this.firstLater = Infinity;
   }
 
   /** Moves the cursor on over empty lists. */

@@ -142,3 +142,17 @@ test('wheel: what peek names is what advance asks about next (property)', () => 
     ),
   );
 });
+
+test('wheel: what is put in while it is years behind is asked about twice at most', () => {
+  const YEARS = 82_000_000_000;
+  const b = new Bench();
+  for (let slot = 0; slot < SLOTS; slot++) b.put(slot, 10);
+  b.advance(YEARS, 4);
+  assert.equal(b.asked, 4);
+  for (let slot = 0; slot < SLOTS; slot++) if (!b.dueAt.has(slot)) b.put(slot, b.clock + 60_000);
+  b.advance(0);
+  assert.equal(b.dueAt.size, 4);
+  b.advance(60_001);
+  assert.equal(b.dueAt.size, 0);
+  assert.ok(b.asked <= SLOTS + 8, `${b.asked}`);
+});
