@@ -89,14 +89,13 @@ export class MeasuredShard extends Shard {
   }
 
   /** Plain connections are made here, at once. */
-  override reserve(ctx: PacketContext): number {
-    if (this.collections === null) return super.reserve(ctx);
-    this.reservedMs = performance.now();
-    return super.reserve(ctx);
+  override grant(): number {
+    if (this.collections !== null) this.reservedMs = performance.now();
+    return super.grant();
   }
 
-  override made(ctx: PacketContext, slot: number, hash: number): void {
-    super.made(ctx, slot, hash);
+  override made(row: number, slot: number, hash: number): void {
+    super.made(row, slot, hash);
     if (this.collections !== null) this.commits.record(nanoseconds(performance.now() - this.reservedMs));
   }
 

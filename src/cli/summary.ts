@@ -70,6 +70,7 @@ export function statsOf(result: ReplayResult, info: RunInfo) {
       gbps: (result.bytes * 8) / seconds / 1e9,
       cache: {
         microflow_hits: total[STAT.MICROFLOW_HITS],
+        opening_hits: total[STAT.OPENING_HITS],
         megaflow_hits: total[STAT.MEGAFLOW_HITS],
         upcalls: result.upcalls,
       },
@@ -157,7 +158,7 @@ export function summaryText(stats: Stats): string {
     ],
     [
       'flow cache',
-      `microflow ${count(run.cache.microflow_hits)}, megaflow ${count(run.cache.megaflow_hits)}, upcalls ${count(run.cache.upcalls)}`,
+      `microflow ${count(run.cache.microflow_hits)}, openings ${count(run.cache.opening_hits)}, megaflow ${count(run.cache.megaflow_hits)}, upcalls ${count(run.cache.upcalls)}`,
     ],
     ['memory', `${(run.peak_rss_bytes / 2 ** 20).toFixed(0)} MiB at most`],
   ];

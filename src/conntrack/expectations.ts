@@ -47,6 +47,11 @@ export class Expectations {
     this.partition = partition;
   }
 
+  /** Whether there are any. */
+  get any(): boolean {
+    return this.size > 0;
+  }
+
   /** The expectation that a packet with this tuple fulfils. `now` in ms. */
   find(key: ConnKey, now: number): Expectation | null {
     if (this.size === 0) return null;

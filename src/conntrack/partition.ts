@@ -155,7 +155,7 @@ export class Partition {
   readonly seed: number;
   readonly capacity: number;
   protected readonly ctl: Int32Array;
-  protected readonly index: Int32Array;
+  readonly index: Int32Array;
   protected readonly endedSlots: Int32Array;
   readonly expected: ExpectedRing;
   protected level = -1;

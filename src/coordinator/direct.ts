@@ -41,11 +41,12 @@ export class Direct {
     return this.coordinator.commitsFreely(1) ? this.coordinator.reserve(0) : -1;
   }
 
-  made(ctx: PacketContext, slot: number, hash: number, partition: Partition): void {
+  made(row: number, slot: number, hash: number, partition: Partition): void {
+    const now = this.packets.clock[row];
     const { hot, hotF64 } = partition;
     const c = slot << CONN.shift;
     const expires = hotF64[(c + CONN.at.EXPIRES) >> 1];
-    this.coordinator.made(0, slot, hash, hot[c + CONN.at.ZONE_PROTO], expires, ctx.now);
+    this.coordinator.made(0, slot, hash, hot[c + CONN.at.ZONE_PROTO], expires, now);
   }
 
   commit(ctx: PacketContext, request: CommitRequest): number {

@@ -127,11 +127,15 @@ export class Lane extends VectorLoop implements LocalDatapath {
   }
 
   reserve(): number {
+    return this.grant();
+  }
+
+  grant(): number {
     return this.control.reserve();
   }
 
-  made(ctx: PacketContext, slot: number, hash: number): void {
-    this.control.made(ctx, slot, hash, this.engine.partition);
+  made(row: number, slot: number, hash: number): void {
+    this.control.made(row, slot, hash, this.engine.partition);
     this.noticeCommit();
   }
 

@@ -80,9 +80,9 @@ export class Reference implements LocalDatapath, ControlPlane {
     return this.o.control.reserve();
   }
 
-  made(ctx: PacketContext, slot: number, hash: number): void {
+  made(row: number, slot: number, hash: number): void {
     const { partition } = this.engine;
-    this.o.control.made(ctx, slot, hash, partition);
+    this.o.control.made(row, slot, hash, partition);
     partition.refresh();
   }
 

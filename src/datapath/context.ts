@@ -144,8 +144,15 @@ export class PacketContext {
   /** Changes to the frame (see edit.ts): the first `nEdits` elements. */
   readonly edits = new Int32Array(MAX_EDIT_WORDS);
   nEdits = 0;
-  /** The megaflows that its passes found, if the engine keeps them. */
+  /** The megaflows that its passes found: the first `nMegaflows` elements. */
   readonly megaflows: Megaflow[] = [];
+  nMegaflows = 0;
+  // Trace for openings.ts.
+  /** Zone in which ct() found no connection that the packet could belong to, but one that it could open, or -1. */
+  opensIn = -1;
+  /** Slot in which the connection was made, without asking, or -1; and by which ct(). */
+  opened = -1;
+  openedNth = 0;
 
   // What the recorder has counted it for: a category, and connections, the first `nSeen` elements.
   category = 0;
@@ -232,7 +239,9 @@ export class PacketContext {
     this.asksNoMore = false;
     this.nCounted = 0;
     this.nKept = 0;
-    if (this.megaflows.length > 0) this.megaflows.length = 0;
+    this.nMegaflows = 0;
+    this.opensIn = -1;
+    this.opened = -1;
   }
 
   /** Adds to the trace that the packet went through `conn` with outcome STEP_*. */
@@ -246,6 +255,12 @@ export class PacketContext {
     }
     if (j === nConns) conns[this.nConns++] = conn;
     this.steps |= (step | (j << 2)) << (4 * this.nSteps++);
+  }
+
+  /** Adds to the trace that a ct() of `zone` found none. */
+  traceOpening(zone: number): void {
+    if (this.opensIn >= 0 && this.opensIn !== zone) this.foldable = false;
+    this.opensIn = zone;
   }
 
   /** Adds to the trace that a ct() called the packet invalid. */

@@ -71,8 +71,8 @@ export interface ControlPlane {
   /** A slot for the connection that the packet opens, if nothing can refuse it and nothing has to be chosen for it: the
    *  caller fills the record and calls `made`. -1: it takes a commit. */
   reserve(ctx: PacketContext): number;
-  /** The record in the reserved slot is filled; `hash` is that of its tuple. */
-  made(ctx: PacketContext, slot: number, hash: number): void;
+  /** The packet in window slot `row` has filled the record in the reserved slot; `hash` is that of its tuple. */
+  made(row: number, slot: number, hash: number): void;
   /** Slot of the new connection, NO_ENTRY, NO_TUPLE or PENDING. */
   commit(ctx: PacketContext, request: CommitRequest): number;
   /** Fills ctx.answerPorts and sets ctx.answer to a drop reason; false: pending. */

@@ -101,9 +101,6 @@ export class Engine {
     this.stats = stats;
   }
 
-  /** Whether contexts are to tell which megaflows a packet has found. */
-  keepsMegaflows = false;
-
   newContext(): PacketContext {
     return new PacketContext(this.arenaView, this.arenaU8);
   }
@@ -301,7 +298,7 @@ export class Engine {
       if ((hit.folds & folds) === 0) ctx.foldable = false;
       hit.bytes += ctx.len;
       hit.used = ctx.now;
-      if (this.keepsMegaflows) ctx.megaflows.push(hit);
+      ctx.megaflows[ctx.nMegaflows++] = hit;
       return hit.program;
     }
     ctx.foldable = false;

@@ -407,13 +407,16 @@ export class MicroflowCache {
   private readonly partition: Partition;
   private readonly packets: PacketColumns;
   private readonly frames: FrameStore;
-  private readonly staging: Staging;
+  readonly staging: Staging;
   private readonly arenaU8: Uint8Array;
   private readonly arenaWords: Int32Array;
   /** Counters of the engine (STAT); here only why packets are invalid. */
   private readonly stats: Float64Array;
   /** First word of each staged packet's entry, or -1. */
   private readonly found: Int32Array;
+  /** Positions of staged packets that have none: the first `nMissed` elements. */
+  readonly missed: Int32Array;
+  nMissed = 0;
   /** Who keeps records of connections. */
   recorder: Recorder | null = null;
   /** Keeps the loads of the touching stages alive. */
@@ -441,6 +444,7 @@ export class MicroflowCache {
     this.arenaU8 = new Uint8Array(arena);
     this.arenaWords = new Int32Array(arena, 0, arena.byteLength >> 2);
     this.found = new Int32Array(vector);
+    this.missed = new Int32Array(vector);
   }
 
   /** ct() takes checksums for right. */
@@ -475,7 +479,7 @@ export class MicroflowCache {
 
   /** Stages 1 to 4 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */
   stage(slots: Int32Array, n: number): void {
-    const { partition, staging, found } = this;
+    const { partition, staging, found, missed } = this;
     this.noticeConflicts();
     staging.parse(slots, n);
     const { entries, index, bucketMask } = this;
@@ -488,18 +492,22 @@ export class MicroflowCache {
       found[i] = e;
       if (e >= 0) sink ^= entries[e];
     }
+    let nMissed = 0;
     for (let i = 0; i < n; i++) {
       let e = found[i];
-      if (e < 0) continue;
-      if (!this.sameKey(e, i)) {
+      if (e >= 0 && !this.sameKey(e, i)) {
         e = this.find(i, hashes[i]);
         found[i] = e;
-        if (e < 0) continue;
+      }
+      if (e < 0) {
+        missed[nMissed++] = i;
+        continue;
       }
       sink ^= hot[(entries[e + CONN_0] >> 1) << HOT_SHIFT];
       if (entries[e + INFO] & INFO_GENERAL) sink ^= this.touch(e);
     }
     this.sink = sink;
+    this.nMissed = nMissed;
     this.now = this.packets.clock[slots[0]];
     this.stagedMade = this.made;
   }

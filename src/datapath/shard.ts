@@ -728,7 +728,11 @@ export class Shard extends VectorLoop {
 
   override reserve(ctx: PacketContext): number {
     // Nothing may look for the connection before it can be found.
-    if (!this.granting || ctx.datagram !== null || !ctx.isLastRequest) return -1;
+    return ctx.datagram !== null || !ctx.isLastRequest ? -1 : this.grant();
+  }
+
+  override grant(): number {
+    if (!this.granting) return -1;
     if (this.nGranted === 0) {
       this.nGranted = this.grants!.pop(this.granted, GRANTS_AT_ONCE);
       if (this.nGranted === 0) return -1;
@@ -750,17 +754,17 @@ export class Shard extends VectorLoop {
   /** Keeps the loads of `touchGranted` alive. */
   sink = 0;
 
-  override made(ctx: PacketContext, slot: number, hash: number): void {
+  override made(row: number, slot: number, hash: number): void {
     const { hot, hotF64 } = this.engine.partition;
     const at = this.requests.begin(MSG_MADE, slot, MADE_WORDS);
     const { words } = this.requests;
     const c = slot << CONN.shift;
-    words[at] = ctx.slot;
+    words[at] = row;
     words[at + 1] = hash;
     words[at + 2] = hot[c + CONN.at.ZONE_PROTO];
-    words[at + 3] = hotF64[(c + CONN.at.EXPIRES) >> 1] - ctx.now;
+    words[at + 3] = hotF64[(c + CONN.at.EXPIRES) >> 1] - this.packets.clock[row];
     this.nMade = (this.nMade + 1) | 0;
-    this.madeLast[this.packets.hash[ctx.slot] & (MADE_HASHES - 1)] = this.nMade;
+    this.madeLast[this.packets.hash[row] & (MADE_HASHES - 1)] = this.nMade;
     if ((this.nMade & (MADE_RENEWED - 1)) === 0) this.renewMade();
   }
 

@@ -30,7 +30,9 @@ export const STAT = {
   NAT_EXHAUSTED: 17,
   FRAGMENTS_HELD: 18,
   REASSEMBLED: 19,
-  INVALID_0: 20,
+  /** Packets that opened a connection, or could have, without the engine (openings.ts). */
+  OPENING_HITS: 20,
+  INVALID_0: 21,
 } as const;
 export const STAT_WORDS = STAT.INVALID_0 + INVALID_REASONS.length;
 

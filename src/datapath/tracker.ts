@@ -149,6 +149,11 @@ export class Tracker {
     if (this.missedBy === ctx.seq) this.missedBy = -1;
   }
 
+  /** Whether helpers expect connections. */
+  get expects(): boolean {
+    return this.expectations.any;
+  }
+
   /** OP_CT at `pc`. False if it waits for a commit. */
   track(ctx: PacketContext, pc: number): boolean {
     const program = ctx.program!;
@@ -248,8 +253,9 @@ export class Tracker {
 
     ctx.expectation = null;
     if (create) {
-      ctx.foldable = false;
       ctx.expectation = this.expectations.find(ck, now);
+      if (unknown && ctx.expectation === null) ctx.traceOpening(zone);
+      else ctx.foldable = false;
       // A packet whose connection is gone, or has just ended, may look like one of another connection: then it
       // opens none, and its state stays, with mark and label of what has just ended.
       if (unknown || this.find(now) < 0) {
@@ -263,12 +269,15 @@ export class Tracker {
             if (nat === 0 && stored === ALG_NONE && ctx.expectation === null) {
               const slot = this.control.reserve(ctx);
               if (slot >= 0) {
+                ctx.opened = slot;
+                ctx.openedNth = nthOf(ctx);
                 this.make(ctx, zone, slot);
                 this.stats[STAT.COMMITS]++;
                 this.finishTracking(ctx, pc, slot << 1, ALG_NONE, false);
                 return true;
               }
             }
+            ctx.foldable = false;
             this.fillRequest(ctx, pc, zone, stored);
             const slot = this.control.commit(ctx, this.request);
             if (slot === PENDING) {
@@ -560,7 +569,7 @@ export class Tracker {
       const a = slot << ADDR6_SHIFT;
       for (let i = 0; i < 8; i++) partition.addr6[a + i] = ck.addr6[i];
     }
-    this.control.made(ctx, slot, ck.hash);
+    this.control.made(ctx.slot, slot, ck.hash);
   }
 
   /** Fills the hot record at word `c`, but for what is 0 in it, for the connection that the packet opens. */
@@ -643,11 +652,12 @@ export class Tracker {
         key[CT_LABEL_0 + i] = program[pc + 5 + i] | (key[CT_LABEL_0 + i] & ~program[pc + 9 + i]);
       }
     }
-    if (cold[m + MARK] !== key[CT_MARK]) ctx.foldable = false;
+    const known = slot !== ctx.opened;
+    if (known && cold[m + MARK] !== key[CT_MARK]) ctx.foldable = false;
     cold[m + MARK] = key[CT_MARK];
     let any = key[CT_MARK];
     for (let i = 0; i < 4; i++) {
-      if (cold[m + LABEL_0 + i] !== key[CT_LABEL_0 + i]) ctx.foldable = false;
+      if (known && cold[m + LABEL_0 + i] !== key[CT_LABEL_0 + i]) ctx.foldable = false;
       cold[m + LABEL_0 + i] = key[CT_LABEL_0 + i];
       any |= key[CT_LABEL_0 + i];
     }

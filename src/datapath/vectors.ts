@@ -14,6 +14,7 @@ import type { CommitRequest, ControlPlane } from './control.js';
 import { Engine } from './engine.js';
 import { FrameStore } from './frames.js';
 import { coveredBy, MicroflowCache } from './microflow.js';
+import { Openings } from './openings.js';
 import { DROP_NO_OUTPUT, OP_END } from './program.js';
 import { Recorder } from './recorder.js';
 import { STAT } from './stats.js';
@@ -45,6 +46,7 @@ export abstract class VectorLoop implements ControlPlane {
   protected readonly stats: Float64Array;
   protected readonly engine: Engine;
   protected readonly microflows: MicroflowCache;
+  private readonly openings: Openings;
   private readonly verdicts = new VerdictTable();
   /** Microflow hits by verdict template, not yet in the counters. */
   private hits = new Int32Array(64);
@@ -88,7 +90,7 @@ export abstract class VectorLoop implements ControlPlane {
       this.recorder = new Recorder(partition, packets, o.arena, tracker, o.tallies);
       this.microflows.recorder = this.recorder;
     }
-    this.engine.keepsMegaflows = o.dpflows;
+    this.openings = new Openings(partition, packets, this.microflows.staging, this, o.vector);
     this.completed = new Int32Array(most);
     this.ctx = this.engine.newContext();
   }
@@ -102,6 +104,7 @@ export abstract class VectorLoop implements ControlPlane {
   /** Drops what was cached of older tables, whatever is under way. */
   forget(): void {
     this.microflows.clear();
+    this.openings.clear();
     this.engine.megaflows.clear();
     this.behind = [];
   }
@@ -121,7 +124,8 @@ export abstract class VectorLoop implements ControlPlane {
 
   abstract upcall(ctx: PacketContext): Int32Array | null;
   abstract reserve(ctx: PacketContext): number;
-  abstract made(ctx: PacketContext, slot: number, hash: number): void;
+  abstract grant(): number;
+  abstract made(row: number, slot: number, hash: number): void;
   abstract commit(ctx: PacketContext, request: CommitRequest): number;
   abstract normal(ctx: PacketContext): boolean;
   abstract change(ctx: PacketContext, id: number): void;
@@ -154,9 +158,12 @@ export abstract class VectorLoop implements ControlPlane {
 
   /** The packets in `slots[0..n)` through the datapath; the last stage in input order. */
   protected runVector(slots: Int32Array, n: number): void {
-    const { microflows, packets, stats, completed } = this;
+    const { microflows, openings, packets, stats, completed } = this;
     microflows.stage(slots, n);
+    openings.stage(microflows.missed, microflows.nMissed, n);
+    const opens = !this.engine.tracker.expects;
     let hits = 0;
+    let opened = 0;
     let bytes = 0;
     for (let i = 0; i < n; i++) {
       if (!this.dpflows && !this.mayQueue()) {
@@ -172,17 +179,28 @@ export abstract class VectorLoop implements ControlPlane {
       }
       const slot = slots[i];
       if (this.queues(slot)) continue;
-      const verdict = microflows.run(i, slot);
-      if (verdict < 0) {
-        this.start(slot, i);
-        continue;
+      let verdict = opens ? openings.run(i, slot) : -1;
+      if (verdict >= 0) {
+        opened++;
+      } else {
+        verdict = microflows.run(i, slot);
+        if (verdict < 0) {
+          this.start(slot, i);
+          continue;
+        }
+        if (this.dpflows) this.countBehind(i, slot);
+        hits++;
       }
-      if (this.dpflows) this.countBehind(i, slot);
       this.hits[verdict]++;
-      hits++;
       bytes += packets.capLen[slot];
       completed[this.nCompleted++] = slot;
       if (this.nCompleted === completed.length) this.flush();
+    }
+    if (opened > 0) {
+      stats[STAT.PACKETS] += opened;
+      stats[STAT.OPENING_HITS] += opened;
+      stats[STAT.COMMITS] += openings.commits;
+      openings.commits = 0;
     }
     stats[STAT.PACKETS] += hits;
     stats[STAT.BYTES] += bytes;
@@ -201,7 +219,12 @@ export abstract class VectorLoop implements ControlPlane {
     }
     const verdict = this.complete(ctx);
     if (!ctx.foldable) return;
-    const tag = this.dpflows ? this.behind.push([...ctx.megaflows]) - 1 : 0;
+    if (ctx.opensIn >= 0) {
+      // Megaflows and records of connections count each packet by itself.
+      if (!this.dpflows && this.recorder === null) this.openings.learn(i, ctx, verdict);
+      return;
+    }
+    const tag = this.dpflows ? this.behind.push(ctx.megaflows.slice(0, ctx.nMegaflows)) - 1 : 0;
     this.microflows.insert(i, ctx, verdict, tag);
   }
 
