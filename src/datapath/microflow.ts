@@ -142,6 +142,19 @@ const KNOWN_META = 2;
 /** KNOWN_BY_CREATED of the connections but the first. */
 const OTHERS_KNOWN = 0b01010100;
 
+/** Of plain entries: number of the entry of the same packets when their connection calls them invalid. A hint: what is there
+ *  is compared. */
+const TWIN = ENTRY.at.CONN_1;
+/** What INFO is of an entry of packets that one connection calls invalid, known by its tuple, and that goes by no other. */
+const TWIN_INFO =
+  INFO_CONNS |
+  INFO_EDITED |
+  INFO_PATCH |
+  (0xff << INFO_KNOWN) |
+  (MAX_INVALID << INFO_INVALID) |
+  (15 << INFO_STEPS);
+const TWIN_IS = 1 | (1 << INFO_INVALID) | (1 << INFO_STEPS);
+
 /** EXTRA of an entry, a cache line: the caller's tag, … */
 const X_SHIFT = 4;
 const X_TAG = 0;
@@ -633,8 +646,9 @@ export class MicroflowCache {
     if (((zoneProto >>> 8) & 0xff) === IPPROTO_TCP) {
       // What is not the common case may change more.
       if (!this.tcp(c, reply, expected, i, now)) {
-        const verdict = this.runGeneral(e, info, i, slot);
-        return verdict === REJECTED ? this.runInvalid(i, slot) : verdict;
+        const outcome = this.tcpOnce(conn, expected, i, now);
+        if (outcome === REJECTED) return this.runTwin(e, i, slot);
+        if (outcome < 0) return -1;
       }
     } else if (!this.udp(c, reply, expected, now)) {
       return -1;
@@ -651,15 +665,69 @@ export class MicroflowCache {
 
   /** `run` by the entry of such packets that a connection calls invalid. */
   private runInvalid(i: number, slot: number): number {
-    if (!this.anyInvalid) return -1;
-    const { keys, hashes } = this.staging;
-    const k = i << KEY_SHIFT;
-    keys[k + VLAN] |= VLAN_INVALID;
-    const e = this.find(i, hashes[i] ^ INVALID_HASH || 1);
-    keys[k + VLAN] &= ~VLAN_INVALID;
+    const e = this.findInvalid(i, -1);
     if (e < 0) return -1;
     this.found[i] = e;
     return Math.max(-1, this.runGeneral(e, this.entries[e + INFO], i, slot));
+  }
+
+  /** The entry of such packets as packet `i` that a connection calls invalid, or -1. If it is at word `hint`, that is where
+   *  it is looked for first. */
+  private findInvalid(i: number, hint: number): number {
+    if (!this.anyInvalid) return -1;
+    const { keys, hashes } = this.staging;
+    const hash = hashes[i] ^ INVALID_HASH || 1;
+    const k = i << KEY_SHIFT;
+    keys[k + VLAN] |= VLAN_INVALID;
+    const there = hint >= 0 && hint < this.nEntries << SHIFT && this.sameKey(hint, i);
+    const e = there ? hint : this.find(i, hash);
+    keys[k + VLAN] &= ~VLAN_INVALID;
+    return e;
+  }
+
+  /** `run` of a packet that the one connection of its entry at `e`, a plain one, has called invalid, and was left as it
+   *  is by that: by the entry beside it, if that says the same of the same connection; else the connection is put
+   *  back. */
+  private runTwin(e: number, i: number, slot: number): number {
+    const { entries } = this;
+    const twin = this.findInvalid(i, entries[e + TWIN] << SHIFT);
+    const info = twin < 0 ? 0 : entries[twin + INFO];
+    const isTwin =
+      (info & TWIN_INFO) === TWIN_IS &&
+      entries[twin + CONN_0] === entries[e + CONN_0] &&
+      this.recorder === null;
+    if (!isTwin) {
+      this.putBack(entries[e + CONN_0] >> 1);
+      return this.runInvalid(i, slot);
+    }
+    entries[e + TWIN] = twin >> SHIFT;
+    this.found[i] = twin;
+    this.stats[INVALID_0 + ((info >>> INFO_REASON) & 15)]++;
+    const verdict = entries[twin + VERDICT];
+    this.packets.verdict[slot] = verdict;
+    return verdict;
+  }
+
+  /** TCP step of any segment of a single connection. Returns 0 if the outcome is the expected one; REJECTED if it is
+   *  invalid, and the record may have been changed (see `putBack`); else -1, and nothing has been. */
+  private tcpOnce(conn: number, expected: number, i: number, now: number): number {
+    const { saved } = this;
+    const { hot } = this.partition;
+    const from = ((conn >> 1) << HOT_SHIFT) + C_STATE;
+    for (let w = 0; w < STEPPED_WORDS; w++) saved[w] = hot[from + w];
+    this.rejected = false;
+    if (this.tcpAny(conn >> 1, conn & 1, expected, i, now)) return 0;
+    if (this.rejected) return REJECTED;
+    this.putBack(conn >> 1);
+    return -1;
+  }
+
+  /** The record in `slot` as `tcpOnce` has found it. */
+  private putBack(slot: number): void {
+    const { saved } = this;
+    const { hot } = this.partition;
+    const to = (slot << HOT_SHIFT) + C_STATE;
+    for (let w = 0; w < STEPPED_WORDS; w++) hot[to + w] = saved[w];
   }
   /** Whether there is such an entry. */
   private anyInvalid = false;
