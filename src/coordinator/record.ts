@@ -232,6 +232,14 @@ export class ConnectionRecord {
     return (this.endSec - this.startSec) * 1e9 + (this.endNsec - this.startNsec);
   }
 
+  /** TCP: from the first packet to the FIN or RST after which both ends had sent one; null if they have not. */
+  get closedNs(): number | null {
+    const { words, base } = this;
+    if (words[base + R.CLOSED_SEC] === 0) return null;
+    const sec = (words[base + R.CLOSED_SEC] >>> 0) - this.startSec;
+    return sec * 1e9 + (words[base + R.CLOSED_NSEC] - this.startNsec);
+  }
+
   /** Numbers of its first and last packet, from 1. */
   get firstPacket(): number {
     return this.f64[(this.base + R.FIRST_PACKET) >> 1] + 1;
@@ -432,6 +440,8 @@ const key = new ConnKey();
 /** Events as bits: those of the original direction, and how far up those of replies are. */
 const SYN = 1;
 const SYNACK = 2;
+/** The number of its event. */
+const ACK = 3;
 const FIN = 16;
 const RST = 32;
 const REPLY = 6;
@@ -444,30 +454,69 @@ export function connState(r: ConnectionRecord): string {
     return reply > 0 ? (orig > 0 ? 'SF' : 'SHR') : 'S0';
   }
   if (proto !== IPPROTO_TCP) return 'OTH';
-  const { events } = r;
-  const replied = events >>> REPLY;
-  if (events & SYN && replied & SYNACK) {
-    // Who resets first has aborted it.
-    if ((events | replied) & RST) return resetFirst(r) ? 'RSTO' : 'RSTR';
-    if (events & replied & FIN) return 'SF';
-    return events & FIN ? 'S2' : replied & FIN ? 'S3' : 'S1';
-  }
-  if (events & SYN) {
-    if (replied & RST) return 'REJ';
-    if (events & RST) return 'RSTOS0';
-    if (events & FIN) return 'SH';
-    return replied ? 'OTH' : 'S0';
-  }
-  if (replied & SYNACK) return replied & RST ? 'RSTRH' : replied & FIN ? 'SHR' : 'OTH';
-  return 'OTH';
+  return tcpState(r);
 }
 
-/** Whether the first reset was of the original direction. */
-function resetFirst(r: ConnectionRecord): boolean {
-  for (let n = 0; ; n++) {
-    const letter = RECORD_EVENTS[r.event(n) - 1];
-    if (letter === 'R' || letter === 'r') return letter === 'R';
+/** What Zeek knows of an end of a TCP connection. */
+const INACTIVE = 0;
+/** It has sent something, but neither a SYN nor an answer to one. */
+const PARTIAL = 1;
+const SYN_SENT = 2;
+const ESTABLISHED = 3;
+const CLOSED = 4;
+const RESET = 5;
+
+/** States of both ends after the events of the history, and from these a conn_state. Whoever resets after its FIN has
+ *  closed nevertheless, if the other end has sent its FIN, or sends it later. */
+function tcpState(r: ConnectionRecord): string {
+  const ends = [INACTIVE, INACTIVE];
+  const before = [INACTIVE, INACTIVE];
+  let data = false;
+  let acked = false;
+  for (let n = 0; n < RECORD_EVENTS.length; n++) {
+    const event = r.event(n);
+    if (event === 0) break;
+    const end = event > REPLY ? 1 : 0;
+    const other = 1 - end;
+    const was = ends[end];
+    switch (1 << ((event - 1) % REPLY)) {
+      case SYN:
+        if (was <= PARTIAL) ends[end] = SYN_SENT;
+        break;
+      case SYNACK:
+        if (was <= SYN_SENT) ends[end] = ends[other] === SYN_SENT ? ESTABLISHED : SYN_SENT;
+        if (ends[other] === SYN_SENT) ends[other] = ESTABLISHED;
+        break;
+      case FIN:
+        ends[end] = CLOSED;
+        if (ends[other] === RESET && before[other] === CLOSED) ends[other] = CLOSED;
+        break;
+      case RST:
+        // One that answers a reset changes nothing.
+        if ((was === CLOSED && ends[other] === CLOSED) || ends[other] === RESET) break;
+        before[end] = was;
+        ends[end] = RESET;
+        break;
+      default:
+        if (was === INACTIVE) ends[end] = PARTIAL;
+        if (event === ACK) acked = true;
+        data ||= event !== ACK && event !== ACK + REPLY;
+    }
   }
+  const [orig, reply] = ends;
+  if (reply === RESET) {
+    if (orig === SYN_SENT || (orig === RESET && !data)) return 'REJ';
+    return orig <= PARTIAL ? 'RSTRH' : 'RSTR';
+  }
+  if (orig === RESET) {
+    if (reply > PARTIAL) return 'RSTO';
+    return r.events & SYN && !acked && !(r.events & FIN) ? 'RSTOS0' : 'OTH';
+  }
+  if (orig === CLOSED && reply === CLOSED) return 'SF';
+  if (orig === CLOSED) return reply <= PARTIAL ? 'SH' : 'S2';
+  if (reply === CLOSED) return orig <= PARTIAL ? 'SHR' : 'S3';
+  if (orig === SYN_SENT && reply === INACTIVE) return 'S0';
+  return orig === ESTABLISHED && reply === ESTABLISHED ? 'S1' : 'OTH';
 }
 
 /** The ports that go into a Community ID: ICMP has the type and that of its answer. */

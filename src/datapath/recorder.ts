@@ -43,7 +43,7 @@ const RTT_NS = R.RTT_NS >> 1;
 const DROP_PACKET = R.DROP_PACKET >> 1;
 const { PKTS_0, START_SEC, START_NSEC, END_SEC, END_NSEC, NEXT_0, FLAGS, SYN_SEC, SYN_NSEC } = R;
 const { HOLE_LO_0, HOLE_HI_0, RETRANS_0, DISORDER_0, INVALID, ERRORS, VLAN, IN_PORT } = R;
-const { HISTORY_0, HISTORY_1, DROPS, DROP_REASON, DROP_STAT } = R;
+const { HISTORY_0, HISTORY_1, DROPS, DROP_REASON, DROP_STAT, CLOSED_SEC, CLOSED_NSEC } = R;
 
 /** What became of a packet, in RECORD's terms. */
 export const CATEGORY = {
@@ -79,6 +79,9 @@ const EVENT_DATA = 4;
 const EVENT_FIN = 5;
 const EVENT_RST = 6;
 const EVENTS = 6;
+/** FIN and RST among the bits of HISTORY_1, shifted down. */
+const ORIG_ENDS = (1 << (EVENT_FIN - 1)) | (1 << (EVENT_RST - 1));
+const REPLY_ENDS = ORIG_ENDS << EVENTS;
 
 export class Recorder implements TrackObserver {
   private readonly partition: Partition;
@@ -276,7 +279,8 @@ export class Recorder implements TrackObserver {
     const header = proto === IPPROTO_UDP || proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6 ? 8 : 0;
     const payload = Math.max(0, l4Size - header);
     f64[d + PAYLOAD_0] += payload;
-    if (payload > 0) this.event(r, EVENT_DATA + (reply ? EVENTS : 0));
+    // Of UDP a datagram without payload, too, as in Zeek.
+    if (payload > 0 || proto === IPPROTO_UDP) this.event(r, EVENT_DATA + (reply ? EVENTS : 0));
   }
 
   /** Flags, stream and handshake of a TCP segment (RFC 9293). */
@@ -291,6 +295,7 @@ export class Recorder implements TrackObserver {
   ): void {
     const { words, f64 } = this;
     const before = words[r + FLAGS];
+    if (flags & (TCP_FIN | TCP_RST)) this.close(r, reply, sec, nsec);
     this.events(r, reply, flags, payload);
     words[r + FLAGS] |= flags << (reply << 3);
     if ((before & RECORD_RTT) === 0) this.handshake(r, reply, sec, nsec, flags);
@@ -359,6 +364,15 @@ export class Recorder implements TrackObserver {
       words[r + FLAGS] |= RECORD_RTT;
       f64[(r >> 1) + RTT_NS] = ns;
     }
+  }
+
+  /** A FIN or RST that is not in the events yet. */
+  private close(r: number, reply: number, sec: number, nsec: number): void {
+    const { words } = this;
+    const events = words[r + HISTORY_1] >>> 16;
+    if (events & (reply ? REPLY_ENDS : ORIG_ENDS) || !(events & (reply ? ORIG_ENDS : REPLY_ENDS))) return;
+    words[r + CLOSED_SEC] = sec;
+    words[r + CLOSED_NSEC] = nsec;
   }
 
   private events(r: number, reply: number, flags: number, payload: number): void {

@@ -149,6 +149,8 @@ export const RECORD = record(
   'RTT_NS_HI',
   'DROP_PACKET', // number of the first packet that was dropped, from 1
   'DROP_PACKET_HI',
+  'CLOSED_SEC', //   TCP: time of the FIN or RST after which both ends had sent one; 0 if that was not so
+  'CLOSED_NSEC',
 );
 
 /** Bits of RECORD.FLAGS: the direction's stream has begun; times in SYNACK_NS and RTT_NS. */

@@ -107,7 +107,9 @@ export class ZeekRecords extends LineSink {
     const { orig } = c;
     const tcp = c.proto === IPPROTO_TCP;
     // A record of one packet, or of several at one time, has no duration and no sizes.
-    const timed = r.durationNs > 0;
+    // Of TCP the last ACKs, after both ends have closed, are not in it.
+    const duration = r.closedNs ?? r.durationNs;
+    const timed = duration > 0;
     const sizes = tcp ? streamSpan(r) : r.payloadBytes;
     const micros = (ns: number): string => (Math.round(ns / 1000) / 1e6).toFixed(6);
     const ts = r.startSec * 1e6 + Math.floor(r.startNsec / 1000);
@@ -121,14 +123,14 @@ export class ZeekRecords extends LineSink {
       icmp ? orig.code : (orig.dport ?? 0),
       tcp ? 'tcp' : c.proto === IPPROTO_UDP ? 'udp' : icmp ? 'icmp' : 'unknown_transport',
       '-',
-      timed ? micros(r.durationNs) : '-',
+      timed ? micros(duration) : '-',
       timed ? sizes[0] : '-',
       timed ? sizes[1] : '-',
       connState(r),
       '-',
       '-',
       r.missedBytes[0] + r.missedBytes[1],
-      r.history === '' || icmp ? '-' : r.history,
+      r.history === '' || !(tcp || c.proto === IPPROTO_UDP) ? '-' : r.history,
       r.packets[0],
       r.ipBytes[0],
       r.packets[1],

@@ -182,6 +182,32 @@ test('record: conn_state as Zeek names it', async () => {
     ['S3', new Talk().open().server(1, { flags: FIN | ACK, seq: 501, ack: 101 })],
     ['RSTO', new Talk().open().client(1, { flags: RST | ACK, seq: 101, ack: 501 })],
     ['RSTR', new Talk().open().server(1, { flags: RST | ACK, seq: 501, ack: 101 })],
+    // A reset after both have sent a FIN, or after its own, is no abort.
+    [
+      'SF',
+      new Talk()
+        .open()
+        .client(1, { flags: FIN | ACK, seq: 101, ack: 501 })
+        .server(2, { flags: FIN | ACK, seq: 501, ack: 102 })
+        .client(3, { flags: RST, seq: 102 }),
+    ],
+    [
+      'SF',
+      new Talk()
+        .open()
+        .client(1, { flags: FIN | ACK, seq: 101, ack: 501 })
+        .client(1.5, { flags: RST | ACK, seq: 102, ack: 501 })
+        .server(2, { flags: FIN | ACK, seq: 501, ack: 102 }),
+    ],
+    // From the middle on.
+    [
+      'SF',
+      new Talk()
+        .client(1, { flags: PSH | ACK, seq: 101, ack: 501, data: data(9) })
+        .server(2, { flags: FIN | ACK, seq: 501, ack: 110 })
+        .client(3, { flags: FIN | ACK, seq: 110, ack: 502 }),
+    ],
+    ['OTH', new Talk().client(1, { flags: PSH | ACK, seq: 101, ack: 501, data: data(9) })],
   ];
   for (const [state, t] of cases) assert.equal((await rows(t.packets))[0].conn_state, state);
 });

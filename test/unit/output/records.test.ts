@@ -139,7 +139,9 @@ test('zeek: conn.log with its head, fields and types', () => {
     assert.equal(Number(z['resp_ip_bytes']), row['reply_bytes']);
     if (row['duration'] === 0)
       assert.deepEqual([z['duration'], z['orig_bytes'], z['resp_bytes']], ['-', '-', '-']);
-    else assert.ok(Math.abs(Number(z['duration']) - row['duration']) < 1e-6);
+    else if (row['protocol'] !== 'tcp') assert.ok(Math.abs(Number(z['duration']) - row['duration']) < 1e-6);
+    // Of TCP without what comes after both ends have closed.
+    else assert.ok(Number(z['duration']) < row['duration'] + 1e-6);
   });
   assert.equal(new Set(body.map((cells) => cells[1])).size, rows.length, 'uids are unique');
 });
