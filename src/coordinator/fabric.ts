@@ -434,9 +434,7 @@ export class Fabric {
   flush(): void {
     this.local?.finish();
     if (this.homes !== null && this.nStrays > 0) this.steer(this.homes);
-    this.links.forEach((link, home) => {
-      if (link.nBatch > 0) this.flushLink(link, home);
-    });
+    for (let home = 0; home < this.links.length; home++) this.flushFor(home);
   }
 
   private flushLink(link: Link, home: number): void {
@@ -817,7 +815,10 @@ export class Fabric {
   }
 
   private quiet(): boolean {
-    return this.links.every((l) => l.done.empty() && l.requests.empty() && l.templates.empty());
+    for (const { done, requests, templates } of this.links) {
+      if (!done.empty() || !requests.empty() || !templates.empty()) return false;
+    }
+    return true;
   }
 
   get sequenceCheck(): boolean {

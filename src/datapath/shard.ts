@@ -395,8 +395,10 @@ export class Shard extends VectorLoop {
 
   private loop(): void {
     let idle = 0;
-    while (Atomics.load(this.ctl, this.bellWord + CTL_STOP) === 0) {
+    for (;;) {
+      // Before all that it is rung for: who rings later is not slept through.
       const bell = Atomics.load(this.ctl, this.bellWord + CTL_BELL);
+      if (Atomics.load(this.ctl, this.bellWord + CTL_STOP) !== 0) return;
       if (this.step()) {
         idle = 0;
       } else if (++idle > SPINS) {

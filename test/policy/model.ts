@@ -2,7 +2,8 @@
  *  ovs-fields(7) and ovs-actions(7) for tables of the form that `policy` draws; it shares no code with the product.
  *
  *  It is kinder than the switch: a connection that may have been committed never ends, a packet that may be invalid may
- *  as well be valid, checksums and windows are not looked at. So what it forbids is forbidden for certain. */
+ *  as well be valid, checksums and windows are not looked at, what a fragment belongs to may be committed. So what it
+ *  forbids is forbidden for certain. */
 import type { Random } from '../support/packets.js';
 
 /** A rule of table 1, where packets are tracked; the highest priority is first. */
@@ -30,7 +31,8 @@ const BITS = [
   ['rpl', RPL],
   ['inv', INV],
 ] as const;
-const [ICMP, TCP, UDP, ICMP6] = [1, 6, 17, 58];
+const [ICMP, TCP, UDP, ICMP6, SCTP] = [1, 6, 17, 58, 132];
+const WITH_HEADER = [ICMP, TCP, UDP, ICMP6, SCTP];
 
 export interface Policy {
   /** As the switch takes it. */
@@ -127,6 +129,8 @@ interface Read {
   /** Those of the packet inside an ICMP error. */
   inside: string | null;
   fragment: boolean;
+  /** Of which datagram it is a fragment. */
+  datagram: string;
 }
 
 function word(b: Uint8Array, at: number): number {
@@ -137,34 +141,46 @@ const hex = (b: Uint8Array): string => Buffer.from(b).toString('hex');
 
 /** Reads an IP packet at `l3`; `inside`: of an ICMP error. */
 function readIp(b: Uint8Array, l3: number, six: boolean, depth: number): Read {
-  const unknown: Read = { six, proto: null, tpDst: null, connection: null, inside: null, fragment: false };
+  const unknown: Read = {
+    six,
+    proto: null,
+    tpDst: null,
+    connection: null,
+    inside: null,
+    fragment: false,
+    datagram: '',
+  };
   if (b.length < l3 + (six ? 40 : 20)) return unknown;
   let proto = six ? b[l3 + 6] : b[l3 + 9];
   let l4 = l3 + (six ? 40 : (b[l3] & 15) * 4);
   let fragment = !six && (word(b, l3 + 6) & 0x3fff) !== 0;
+  let later = !six && (word(b, l3 + 6) & 0x1fff) !== 0;
+  let id = six ? '' : hex(b.subarray(l3 + 4, l3 + 6));
   while (six && [0, 43, 44, 51, 60].includes(proto) && l4 + 8 <= b.length) {
+    if (proto === 44) id = hex(b.subarray(l4 + 4, l4 + 8));
     if (proto === 44 && (word(b, l4 + 2) & 0xfff9) !== 0) fragment = true;
+    if (proto === 44 && (word(b, l4 + 2) & 0xfff8) !== 0) later = true;
     const size = proto === 44 ? 8 : proto === 51 ? (b[l4 + 1] + 2) * 4 : (b[l4 + 1] + 1) * 8;
     proto = b[l4];
     l4 += size;
   }
   const src = hex(six ? b.subarray(l3 + 8, l3 + 24) : b.subarray(l3 + 12, l3 + 16));
   const dst = hex(six ? b.subarray(l3 + 24, l3 + 40) : b.subarray(l3 + 16, l3 + 20));
-  const later = fragment && (six || (word(b, l3 + 6) & 0x1fff) !== 0);
-  const read: Read = { ...unknown, proto, fragment };
+  const read: Read = { ...unknown, proto, fragment, datagram: `${src} ${dst} ${id}` };
   if (later) return read;
-  if (l4 + 8 > b.length) return { ...read, proto: null };
+  // Protocols without ports are tracked by their addresses, however little follows.
+  if (WITH_HEADER.includes(proto) && l4 + 8 > b.length) return { ...read, proto: null };
   const icmp = proto === ICMP || proto === ICMP6;
   const error = proto === ICMP ? [3, 4, 5, 11, 12].includes(b[l4]) : proto === ICMP6 && b[l4] < 5;
   if (icmp && error) {
     if (depth === 0) read.inside = readIp(b, l4 + 8, six, 1).connection;
     return read;
   }
-  const ports = proto === TCP || proto === UDP || proto === 132;
+  const ports = proto === TCP || proto === UDP || proto === SCTP;
   if (ports) read.tpDst = word(b, l4 + 2);
   const [from, to] = ports ? [`${src}.${word(b, l4)}`, `${dst}.${word(b, l4 + 2)}`] : [src, dst];
-  const id = icmp ? `.${word(b, l4 + 4)}` : '';
-  read.connection = `${proto}${id} ${[from, to].sort().join(' ')}`;
+  const query = icmp ? `.${word(b, l4 + 4)}` : '';
+  read.connection = `${proto}${query} ${[from, to].sort().join(' ')}`;
   return read;
 }
 
@@ -191,6 +207,8 @@ export class Model {
   private readonly rules: readonly Rule[];
   /** Connections that may have been committed. */
   private readonly committed = new Set<string>();
+  /** Where fragments of each datagram may go. */
+  private readonly waiting = new Map<string, Set<number>>();
   /** Packets with a port that they must not go out of. */
   forbidding = 0;
 
@@ -214,10 +232,16 @@ export class Model {
           if (fits) break;
         }
       }
-      if (commits && connection !== null) this.committed.add(connection);
+      // A first fragment may be committed with another that came from another port.
+      if ((commits || packet.fragment) && connection !== null) this.committed.add(connection);
     }
     // Nothing goes out where it has come in.
     ports.delete(inPort);
+    // Whoever completes a datagram takes the others along.
+    if (packet?.fragment) {
+      for (const port of this.waiting.get(packet.datagram) ?? []) ports.add(port);
+      this.waiting.set(packet.datagram, ports);
+    }
     if (PORTS.some((p) => p !== inPort && !ports.has(p))) this.forbidding++;
     return ports;
   }

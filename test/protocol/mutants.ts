@@ -1,0 +1,151 @@
+/** Deliberate mistakes in the product, each of which the exploration of a scenario has to find. */
+import type { Mutation } from './mirror.js';
+
+export interface Mutant {
+  about: string;
+  scenario: string;
+  changes: Mutation;
+}
+
+const SHARD = 'datapath/shard.js';
+const FABRIC = 'coordinator/fabric.js';
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    about: 'a worker goes to sleep without looking at its rings again',
+    scenario: 'asked',
+    changes: [
+      [
+        SHARD,
+        '(blocked || this.work.empty()) && this.repliesRing.empty() && !served',
+        'blocked || served || true',
+      ],
+    ],
+  },
+  {
+    about: 'the main thread goes to sleep without looking at its rings again',
+    scenario: 'asked',
+    changes: [[FABRIC, 'if (this.quiet())', 'if (this.links.length > 0)']],
+  },
+  {
+    about: 'a worker is woken without its bell',
+    scenario: 'asked',
+    changes: [
+      [
+        FABRIC,
+        'Atomics.add(this.ctl, bell, 1);\n        Atomics.notify(this.ctl, bell);',
+        'Atomics.notify(this.ctl, bell);',
+      ],
+    ],
+  },
+  {
+    about: 'the main thread is woken without its bell',
+    scenario: 'asked',
+    changes: [[SHARD, 'Atomics.add(this.ctl, CTL_MAIN_BELL, 1);', '']],
+  },
+  {
+    about: 'a worker reads its bell after it has looked whether to stop',
+    scenario: 'ending',
+    changes: [
+      [SHARD, 'const bell = Atomics.load(this.ctl, this.bellWord + CTL_BELL);', ''],
+      [
+        SHARD,
+        'if (Atomics.load(this.ctl, this.bellWord + CTL_STOP) !== 0)\n                return;',
+        'if (Atomics.load(this.ctl, this.bellWord + CTL_STOP) !== 0) return; const bell = Atomics.load(this.ctl, this.bellWord + CTL_BELL);',
+      ],
+    ],
+  },
+  {
+    about: 'packets are complete before the connections are told of that they have made',
+    scenario: 'alone',
+    changes: [
+      [
+        SHARD,
+        'while (!this.requests.flush())\n            this.pause();\n        while (!this.done.push(this.completed, this.nCompleted))\n            this.pause();',
+        'while (!this.done.push(this.completed, this.nCompleted)) this.pause(); while (!this.requests.flush()) this.pause();',
+      ],
+    ],
+  },
+  {
+    about: 'packets do not wait for a connection that was made',
+    scenario: 'made',
+    changes: [[SHARD, 'return this.nMade !== this.served && this.waits(slot);', 'return false;']],
+  },
+  {
+    about: 'connections are said to be found before they are',
+    scenario: 'made',
+    changes: [
+      [
+        FABRIC,
+        'made++;',
+        'if (made++ === 0) Atomics.store(this.ctl, (2 * worker + 1) * CTL_LINE + CTL_SERVED, (link.served + 1) | 0);',
+      ],
+    ],
+  },
+  {
+    about: 'a worker does not notice that the index has grown',
+    scenario: 'grown',
+    changes: [
+      [
+        'conntrack/partition.js',
+        'if (level === this.level)',
+        'if (level === this.level || (this.level >= 0 && this.used === undefined))',
+      ],
+    ],
+  },
+  {
+    about: 'packets that wait behind one are turned round',
+    scenario: 'queued',
+    changes: [[SHARD, 'chain.queue.push(slot);', 'chain.queue.unshift(slot);']],
+  },
+  {
+    about: 'commits near the limit are answered as they come',
+    scenario: 'two workers',
+    changes: [[FABRIC, 'coordinator.nearLimit(zone, completions.inFlight)', 'false']],
+  },
+  {
+    about: 'answers in flight are not called back',
+    scenario: 'steered',
+    changes: [['coordinator/homes.js', 'return this.needed !== null;', 'return false;']],
+  },
+  {
+    about: 'packets that were called back are lost on the way',
+    scenario: 'steered',
+    changes: [
+      [
+        FABRIC,
+        'this.answerCommit(move.worker, move.token, move.slot, move.rows);',
+        'this.answerCommit(move.worker, move.token, move.slot, []);',
+      ],
+    ],
+  },
+  {
+    about: 'kept packets are not let go',
+    scenario: 'kept',
+    changes: [[FABRIC, 'got < 0 || this.homes === null ? NONE : this.homes.arrivals', 'NONE']],
+  },
+];
+
+const COPY = `this._copy(elements, offset, this.storage, wr, first_part);
+    this._copy(elements, offset + first_part, this.storage, 0, second_part);`;
+const PUBLISH = `Atomics.store(
+      this.write_ptr,
+      0,
+      (wr + to_write) % this._storage_capacity()
+    );`;
+
+/** Of rings. */
+export const RING_MUTANTS: readonly Mutant[] = [
+  {
+    about: 'words are published before they are written',
+    scenario: 'ring',
+    changes: [
+      ['rings/ringbuf.js', `${COPY}\n    ${PUBLISH}`, `${PUBLISH} Atomics.load(this.read_ptr, 0); ${COPY}`],
+    ],
+  },
+  {
+    about: 'a part of a message that was pushed is pushed again',
+    scenario: 'ring',
+    changes: [['rings/words.js', 'this.pushed += this.ring', 'this.pushed = this.ring']],
+  },
+];
