@@ -88,8 +88,7 @@ export class Summarizer {
     const name = protocolName(c.proto);
     credit(this.hosts, src, packets, bytes);
     if (dst !== src) credit(this.hosts, dst, packets, bytes);
-    const ported = c.proto === IPPROTO_TCP || c.proto === IPPROTO_UDP;
-    credit(this.services, ported ? `${name}/${dport}` : name, packets, bytes);
+    credit(this.services, this.serviceOf(c.proto, name, dport ?? 0), packets, bytes);
     increment(this.endings, r.ending);
     increment(this.protocols, name);
     if (c.proto === IPPROTO_TCP) {
@@ -101,6 +100,18 @@ export class Summarizer {
     }
     if (r.drops > 0) this.dropped(r);
   }
+
+  private serviceOf(proto: number, name: string, dport: number): string {
+    if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP) return name;
+    const key = proto * 0x10000 + dport;
+    let text = this.serviceNames.get(key);
+    if (text === undefined) {
+      text = `${name}/${dport}`;
+      this.serviceNames.set(key, text);
+    }
+    return text;
+  }
+  private readonly serviceNames = new Map<number, string>();
 
   /** All of it, for `restore` of another. */
   save(): SummarizerState {
@@ -155,14 +166,16 @@ export class Summarizer {
   }
 
   private contact(src: string, dst: string, dport: number, failed: boolean, tcp: boolean): void {
-    const source = this.sources.entry(src, () => ({
-      src,
-      failed: 0,
-      connections: 0,
-      unanswered: 0,
-      hosts: new Set<string>(),
-      ports: new Set<number>(),
-    }));
+    const source =
+      this.sources.find(src) ??
+      this.sources.add(src, {
+        src,
+        failed: 0,
+        connections: 0,
+        unanswered: 0,
+        hosts: new Set<string>(),
+        ports: new Set<number>(),
+      });
     if (tcp) source.connections++;
     if (!failed) return;
     if (tcp) source.failed++;
@@ -230,13 +243,13 @@ class Ranking<T> {
     this.size = size;
   }
 
-  entry(name: string, make: () => T): T {
-    let entry = this.entries.get(name);
-    if (entry === undefined) {
-      if (this.entries.size >= 2 * RANKED) this.prune();
-      entry = make();
-      this.entries.set(name, entry);
-    }
+  find(name: string): T | undefined {
+    return this.entries.get(name);
+  }
+
+  add(name: string, entry: T): T {
+    if (this.entries.size >= 2 * RANKED) this.prune();
+    this.entries.set(name, entry);
     return entry;
   }
 
@@ -264,7 +277,7 @@ class Ranking<T> {
 }
 
 function credit(ranking: Ranking<Ranked>, name: string, packets: number, bytes: number): void {
-  const entry = ranking.entry(name, () => ({ name, connections: 0, packets: 0, bytes: 0 }));
+  const entry = ranking.find(name) ?? ranking.add(name, { name, connections: 0, packets: 0, bytes: 0 });
   entry.connections++;
   entry.packets += packets;
   entry.bytes += bytes;

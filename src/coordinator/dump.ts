@@ -7,7 +7,7 @@ import { ConnKey } from '../conntrack/key.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
 import { TCP_STATE_NAMES, WSCALE_KNOWN, WSCALE_SHIFT, WSCALE_UNKNOWN } from '../conntrack/tcp.js';
 import { COLD, CONN, PARENT, STATE_CHILD, STATE_FTP, STATE_TFTP } from '../shm/layouts.js';
-import { formatIpv4, formatIpv6 } from '../wire/address.js';
+import { ipv4Text, ipv6Text } from '../wire/address.js';
 import {
   IPPROTO_ICMP,
   IPPROTO_ICMPV6,
@@ -194,8 +194,8 @@ const key = new ConnKey();
 /** The tuple that `k` has, whose hash is not looked at. */
 export function tupleOf(k: ConnKey): Tuple {
   const { ipv6, proto, ports } = k;
-  const src = ipv6 ? formatIpv6(k.addr6, 0) : formatIpv4(k.src);
-  const dst = ipv6 ? formatIpv6(k.addr6, 4) : formatIpv4(k.dst);
+  const src = ipv6 ? ipv6Text(k.addr6, 0) : ipv4Text(k.src);
+  const dst = ipv6 ? ipv6Text(k.addr6, 4) : ipv4Text(k.dst);
   if (proto !== IPPROTO_ICMP && proto !== IPPROTO_ICMPV6) {
     return { src, dst, sport: ports >>> 16, dport: ports & 0xffff };
   }

@@ -9,7 +9,6 @@
  *           108,    109   Float64: clock in ms at the packet that made the connection
  *           112 ... 119   ADDR6
  *           120 ... 127   COLD */
-import { createHash } from 'node:crypto';
 import { fold6 } from '../conntrack/hash.js';
 import { ConnKey, replyZoneProto } from '../conntrack/key.js';
 import type { PartitionWriter } from '../conntrack/partition.js';
@@ -38,6 +37,7 @@ import {
   IPPROTO_UDP,
 } from '../wire/extract.js';
 import { type Connection, type Tuple, tupleOf } from './dump.js';
+import { sha1 } from './sha1.js';
 
 const R = RECORD.at;
 /** Words of a row, and where its parts are. */
@@ -298,8 +298,9 @@ export class ConnectionRecord {
   }
 
   /** VLAN ids of its first packet, outer first. */
-  get vlan(): number[] {
+  get vlan(): readonly number[] {
     const tags = this.words[this.base + R.VLAN];
+    if (tags === 0) return NO_VLAN;
     return [tags >>> 16, tags & 0xffff].filter((tci) => tci & 0x1000).map((tci) => tci & 0xfff);
   }
   get inPort(): number {
@@ -309,6 +310,17 @@ export class ConnectionRecord {
   /** First occurrences in order, in the letters of Zeek: S, H (SYN-ACK), A (bare ACK), D (data), F, R; small for
    *  replies. */
   get history(): string {
+    const { words, base } = this;
+    const key = (words[base + R.HISTORY_0] >>> 0) + (words[base + R.HISTORY_1] & 0xffff) * 2 ** 32;
+    let text = histories.get(key);
+    if (text === undefined) {
+      text = this.spell();
+      if (histories.size < MOST_HISTORIES) histories.set(key, text);
+    }
+    return text;
+  }
+
+  private spell(): string {
     let text = '';
     for (const word of [this.words[this.base + R.HISTORY_0], this.words[this.base + R.HISTORY_1] & 0xffff]) {
       for (let left = word; left !== 0; left >>>= 4) text += RECORD_EVENTS[(left & 15) - 1];
@@ -341,25 +353,28 @@ export class ConnectionRecord {
   /** Community ID of the original tuple, version 1, seed 0 (github.com/corelight/community-id-spec). */
   get communityId(): string {
     const { proto, ipv6, words, base } = this;
-    const size = ipv6 ? 16 : 4;
-    const ends = Buffer.alloc(2 * size);
+    const n = ipv6 ? 4 : 1;
     const at = base + (ipv6 ? ROW_ADDR6 : ROW_CONN + SRC);
-    for (let i = 0; i < size / 2; i++) ends.writeInt32BE(words[at + i], 4 * i);
     const c = base + ROW_CONN;
     const ports = communityPorts(proto, ipv6, words[c + PORTS], words[c + ZONE_PROTO]);
-    const src = ends.subarray(0, size);
-    const dst = ends.subarray(size);
-    const order = Buffer.compare(src, dst) || (ports === null ? 0 : ports[0] - ports[1]);
-    const hash = createHash('sha1').update(Buffer.of(0, 0));
-    hash
-      .update(order <= 0 ? src : dst)
-      .update(order <= 0 ? dst : src)
-      .update(Buffer.of(proto, 0));
-    if (ports !== null) {
-      const [a, b] = order <= 0 ? ports : [ports[1], ports[0]];
-      hash.update(Buffer.of(a >>> 8, a & 0xff, b >>> 8, b & 0xff));
+    let order = ports === null ? 0 : (ports >>> 16) - (ports & 0xffff);
+    for (let i = n - 1; i >= 0; i--) {
+      if (words[at + i] !== words[at + n + i]) order = (words[at + i] >>> 0) - (words[at + n + i] >>> 0);
     }
-    return `1:${hash.digest('base64')}`;
+    // Seed, 16 bits; addresses, the lower one first; protocol; 0; ports.
+    let size = 2;
+    const put = (word: number, bytes: number): void => {
+      for (let i = bytes - 1; i >= 0; i--) message[size++] = word >>> (8 * i);
+    };
+    const first = order <= 0 ? at : at + n;
+    const second = order <= 0 ? at + n : at;
+    message[0] = message[1] = 0;
+    for (let i = 0; i < n; i++) put(words[first + i], 4);
+    for (let i = 0; i < n; i++) put(words[second + i], 4);
+    put(proto << 8, 2);
+    if (ports !== null) put(order <= 0 ? ports : (ports << 16) | (ports >>> 16), 4);
+    sha1(message, size, digest);
+    return `1:${digest.base64Slice(0, DIGEST_BYTES)}`;
   }
 
   private make(): Connection {
@@ -384,7 +399,7 @@ export class ConnectionRecord {
           : null,
       zone: this.zone,
       mark: words[m + COLD.at.MARK] >>> 0,
-      label: words.slice(m + COLD.at.LABEL_0, m + COLD.at.LABEL_0 + 4),
+      label: this.label(m + COLD.at.LABEL_0),
       state,
       packets: [words[c + CONN.at.PKTS_0] >>> 0, words[c + CONN.at.PKTS_1] >>> 0],
       bytes: [
@@ -395,6 +410,12 @@ export class ConnectionRecord {
       createdMs: f64[(base + ROW_CREATED_MS) >> 1],
       expiresMs: f64[(c + CONN.at.EXPIRES) >> 1],
     };
+  }
+
+  private label(at: number): Int32Array {
+    const { words } = this;
+    const any = words[at] | words[at + 1] | words[at + 2] | words[at + 3];
+    return any === 0 ? NO_LABEL : words.slice(at, at + 4);
   }
 
   private replyTuple(): Tuple {
@@ -436,6 +457,15 @@ export class ConnectionRecord {
 }
 
 const key = new ConnKey();
+const NO_VLAN: readonly number[] = [];
+const NO_LABEL = new Int32Array(4);
+/** Histories by their events: most connections share a few. */
+const histories = new Map<number, string>();
+const MOST_HISTORIES = 1 << 12;
+/** What a Community ID is the digest of: at most 2 + 32 + 2 + 4 bytes. */
+const message = new Uint8Array(40);
+const DIGEST_BYTES = 20;
+const digest = Buffer.alloc(DIGEST_BYTES) as Buffer & { base64Slice(from: number, to: number): string };
 
 /** Events as bits: those of the original direction, and how far up those of replies are. */
 const SYN = 1;
@@ -519,19 +549,14 @@ function tcpState(r: ConnectionRecord): string {
   return orig === ESTABLISHED && reply === ESTABLISHED ? 'S1' : 'OTH';
 }
 
-/** The ports that go into a Community ID: ICMP has the type and that of its answer. */
-function communityPorts(
-  proto: number,
-  ipv6: boolean,
-  ports: number,
-  zoneProto: number,
-): [number, number] | null {
+/** The ports that go into a Community ID, the source in the upper half: ICMP has the type and that of its answer. */
+function communityPorts(proto: number, ipv6: boolean, ports: number, zoneProto: number): number | null {
   if (proto === (ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP)) {
     const type = zoneProto & 0xff;
-    return [type, ICMP_ANSWERS.get(type) ?? 0];
+    return (type << 16) | (ICMP_ANSWERS.get(type) ?? 0);
   }
   if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP && proto !== IPPROTO_SCTP) return null;
-  return [ports >>> 16, ports & 0xffff];
+  return ports;
 }
 /** The types that open a connection, ICMP and ICMPv6: they share no number. */
 const ICMP_ANSWERS = new Map([

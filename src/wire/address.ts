@@ -5,6 +5,39 @@ export function formatIpv4(a: number): string {
   return `${a >>> 24}.${(a >>> 16) & 0xff}.${(a >>> 8) & 0xff}.${a & 0xff}`;
 }
 
+/** Texts that were made lately, by a hash of the address: few addresses have many connections. */
+const TEXTS = 1 << 13;
+const keys4 = new Int32Array(TEXTS);
+const texts4 = new Array<string>(TEXTS).fill('');
+const keys6 = new Int32Array(4 * TEXTS);
+const texts6 = new Array<string>(TEXTS).fill('');
+
+/** `formatIpv4`; the same text for the same address most of the time. */
+export function ipv4Text(a: number): string {
+  const at = Math.imul(a, 0x9e3779b1 | 0) >>> 19;
+  if (keys4[at] !== a || texts4[at] === '') {
+    keys4[at] = a;
+    texts4[at] = formatIpv4(a);
+  }
+  return texts4[at];
+}
+
+/** `formatIpv6`, in the same way. */
+export function ipv6Text(words: Int32Array, at: number): string {
+  const [a, b, c, d] = [words[at], words[at + 1], words[at + 2], words[at + 3]];
+  const mixed = Math.imul(a ^ Math.imul(b, 0x85ebca6b | 0), 0xc2b2ae35 | 0) ^ Math.imul(c, 0x27d4eb2f) ^ d;
+  const i = Math.imul(mixed, 0x9e3779b1 | 0) >>> 19;
+  const k = 4 * i;
+  if (keys6[k] !== a || keys6[k + 1] !== b || keys6[k + 2] !== c || keys6[k + 3] !== d || texts6[i] === '') {
+    keys6[k] = a;
+    keys6[k + 1] = b;
+    keys6[k + 2] = c;
+    keys6[k + 3] = d;
+    texts6[i] = formatIpv6(words, at);
+  }
+  return texts6[i];
+}
+
 /** RFC 5952 text of the 4 words at `words[at]`, with the last 32 bits dotted where inet_ntop(3) does. */
 export function formatIpv6(words: Int32Array, at: number): string {
   const groups: number[] = [];

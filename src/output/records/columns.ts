@@ -7,23 +7,42 @@ import { type ConnectionRecord, connState } from '../../coordinator/record.js';
 import { DROP_REASONS } from '../../datapath/program.js';
 import { IPPROTO_TCP } from '../../wire/extract.js';
 
-/** `time`: nanoseconds since 1970 (bigint). `seconds`: a difference. */
-/** `small`: an integer below 2^31. */
-export type ColumnType = 'text' | 'integer' | 'small' | 'seconds' | 'time';
+type Of<T> = (r: ConnectionRecord, rules: RuleNames) => T;
 
-export interface Column {
+interface Named<T> {
   readonly name: string;
-  readonly type: ColumnType;
   /** null: it does not apply. */
-  readonly value: (r: ConnectionRecord, rules: RuleNames) => string | number | bigint | null;
+  readonly value: Of<T | null>;
 }
+interface TextColumn extends Named<string> {
+  readonly type: 'text';
+  /** Next to no two records have the same. */
+  readonly unique: boolean;
+}
+/** `small`: an integer below 2^31. `seconds`: a difference. */
+interface NumberColumn extends Named<number> {
+  readonly type: 'integer' | 'small' | 'seconds';
+}
+/** Nanoseconds since 1970; in parts, too. */
+interface TimeColumn extends Named<bigint> {
+  readonly type: 'time';
+  readonly sec: (r: ConnectionRecord) => number;
+  readonly nsec: (r: ConnectionRecord) => number;
+}
+export type Column = TextColumn | NumberColumn | TimeColumn;
+export type ColumnType = Column['type'];
 
 /** Text of the rule by which a packet went last, at a stat point. */
 export type RuleNames = (stat: number) => string | null;
 
-const text = (name: string, value: Column['value']): Column => ({ name, type: 'text', value });
-const integer = (name: string, value: Column['value']): Column => ({ name, type: 'integer', value });
-const small = (name: string, value: Column['value']): Column => ({ name, type: 'small', value });
+const text = (name: string, value: Of<string | null>, unique = false): Column => ({
+  name,
+  type: 'text',
+  unique,
+  value,
+});
+const integer = (name: string, value: Of<number | null>): Column => ({ name, type: 'integer', value });
+const small = (name: string, value: Of<number | null>): Column => ({ name, type: 'small', value });
 const seconds = (name: string, ns: (r: ConnectionRecord) => number | null): Column => ({
   name,
   type: 'seconds',
@@ -32,26 +51,24 @@ const seconds = (name: string, ns: (r: ConnectionRecord) => number | null): Colu
     return n === null ? null : n / 1e9;
   },
 });
-const time = (
-  name: string,
-  sec: (r: ConnectionRecord) => number,
-  nsec: (r: ConnectionRecord) => number,
-): Column => ({
+const time = (name: string, sec: TimeColumn['sec'], nsec: TimeColumn['nsec']): Column => ({
   name,
   type: 'time',
+  sec,
+  nsec,
   value: (r) => BigInt(sec(r)) * 1_000_000_000n + BigInt(nsec(r)),
 });
 /** A column for each direction. */
-const both = (name: string, get: (r: ConnectionRecord) => readonly [number, number]): Column[] => [
-  integer(`orig_${name}`, (r) => get(r)[0]),
-  integer(`reply_${name}`, (r) => get(r)[1]),
+const both = (name: string, get: (r: ConnectionRecord, d: 0 | 1) => number): Column[] => [
+  integer(`orig_${name}`, (r) => get(r, 0)),
+  integer(`reply_${name}`, (r) => get(r, 1)),
 ];
 /** The same, for TCP only. */
-const bothTcp = (name: string, get: (r: ConnectionRecord) => readonly [number, number]): Column[] => [
-  integer(`orig_${name}`, (r) => (isTcp(r) ? get(r)[0] : null)),
-  integer(`reply_${name}`, (r) => (isTcp(r) ? get(r)[1] : null)),
+const bothTcp = (name: string, get: (r: ConnectionRecord, d: 0 | 1) => number): Column[] => [
+  integer(`orig_${name}`, (r) => (isTcp(r) ? get(r, 0) : null)),
+  integer(`reply_${name}`, (r) => (isTcp(r) ? get(r, 1) : null)),
 ];
-const isTcp = (r: ConnectionRecord): boolean => r.connection.proto === IPPROTO_TCP;
+const isTcp = (r: ConnectionRecord): boolean => r.proto === IPPROTO_TCP;
 const flags = (r: ConnectionRecord, reply: 0 | 1): string | null =>
   isTcp(r) ? tcpFlagsText(r.tcpFlags[reply]) : null;
 
@@ -67,8 +84,8 @@ export const COLUMNS: readonly Column[] = [
     (r) => r.endNsec,
   ),
   seconds('duration', (r) => r.durationNs),
-  text('protocol', (r) => protocolName(r.connection.proto)),
-  small('ip_version', (r) => (r.connection.ipv6 ? 6 : 4)),
+  text('protocol', (r) => protocolName(r.proto)),
+  small('ip_version', (r) => (r.ipv6 ? 6 : 4)),
   text('src', (r) => r.connection.orig.src),
   small('sport', (r) => r.connection.orig.sport ?? null),
   text('dst', (r) => r.connection.orig.dst),
@@ -80,23 +97,23 @@ export const COLUMNS: readonly Column[] = [
   small('reply_sport', (r) => r.connection.reply.sport ?? null),
   text('reply_dst', (r) => r.connection.reply.dst),
   small('reply_dport', (r) => r.connection.reply.dport ?? null),
-  small('zone', (r) => r.connection.zone),
+  small('zone', (r) => r.zone),
   integer('mark', (r) => r.connection.mark),
   text('label', (r) => labelOf(r)),
   text('state', (r) => stateOf(r)),
   text('conn_state', (r) => connState(r)),
   text('ending', (r) => r.ending),
   text('history', (r) => r.history),
-  ...both('packets', (r) => r.packets),
-  ...both('bytes', (r) => r.ipBytes),
-  ...both('frame_bytes', (r) => r.frameBytes),
-  ...both('payload_bytes', (r) => r.payloadBytes),
-  ...bothTcp('stream_bytes', (r) => r.streamBytes),
-  ...bothTcp('missed_bytes', (r) => r.missedBytes),
+  ...both('packets', (r, d) => r.packets[d]),
+  ...both('bytes', (r, d) => r.ipBytes[d]),
+  ...both('frame_bytes', (r, d) => r.frameBytes[d]),
+  ...both('payload_bytes', (r, d) => r.payloadBytes[d]),
+  ...bothTcp('stream_bytes', (r, d) => r.streamBytes[d]),
+  ...bothTcp('missed_bytes', (r, d) => r.missedBytes[d]),
   text('orig_tcp_flags', (r) => flags(r, 0)),
   text('reply_tcp_flags', (r) => flags(r, 1)),
-  ...bothTcp('retransmissions', (r) => r.retransmissions),
-  ...bothTcp('out_of_order', (r) => r.outOfOrder),
+  ...bothTcp('retransmissions', (r, d) => r.retransmissions[d]),
+  ...bothTcp('out_of_order', (r, d) => r.outOfOrder[d]),
   seconds('syn_ack_time', (r) => r.synAckNs),
   seconds('handshake_time', (r) => r.handshakeNs),
   integer('invalid_packets', (r) => r.invalid),
@@ -108,7 +125,7 @@ export const COLUMNS: readonly Column[] = [
   small('in_port', (r) => r.inPort),
   integer('first_packet', (r) => r.firstPacket),
   integer('last_packet', (r) => r.lastPacket),
-  text('community_id', (r) => r.communityId),
+  text('community_id', (r) => r.communityId, true),
   integer('dropped_packets', (r) => r.drops),
   text('drop_reason', (r) => DROP_REASONS[r.dropReason]),
   text('drop_rule', (r, rules) => (r.drops === 0 ? null : rules(r.dropStat))),
@@ -130,9 +147,12 @@ export function stateOf(r: ConnectionRecord): string {
 
 /** As tshark writes them, FIN last: "SA", "PAF". */
 export function tcpFlagsText(bits: number): string {
-  return [...'SRPAUECF'].filter((_, i) => bits & FLAG_BITS[i]).join('');
+  return FLAGS_TEXT[bits];
 }
 const FLAG_BITS = [2, 4, 8, 16, 32, 64, 128, 1];
+const FLAGS_TEXT = Array.from({ length: 256 }, (_, bits) =>
+  [...'SRPAUECF'].filter((_flag, i) => bits & FLAG_BITS[i]).join(''),
+);
 
 export function tupleText(t: Tuple): string {
   if (t.id !== undefined) return `${t.src} -> ${t.dst} id ${t.id}`;
@@ -142,9 +162,10 @@ export function tupleText(t: Tuple): string {
 }
 
 function labelOf(r: ConnectionRecord): string | null {
-  const hex = [...r.connection.label].map((w) => (w >>> 0).toString(16).padStart(8, '0')).join('');
-  const digits = hex.replace(/^0+/, '');
-  return digits === '' ? null : `0x${digits}`;
+  const { label } = r.connection;
+  if ((label[0] | label[1] | label[2] | label[3]) === 0) return null;
+  const hex = [...label].map((w) => (w >>> 0).toString(16).padStart(8, '0')).join('');
+  return `0x${hex.replace(/^0+/, '')}`;
 }
 
 /** Seconds with nine digits. */
