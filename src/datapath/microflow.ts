@@ -69,7 +69,7 @@ const {
 } = tcp;
 const { TM_ICMP_FIRST, TM_ICMP_REPLY, TM_UDP_MULTIPLE, TM_UDP_SINGLE } = timers;
 const { UPDATE_INVALID, UPDATE_VALID, UPDATE_VALID_NEW } = updates;
-const { COLD, CONN, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE_TFTP } = layouts;
+const { COLD, CONN, RECORD, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE_TFTP } = layouts;
 const { ETH_TYPE_IP, ETH_TYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } = headers;
 const { MAX_TRACED, STEP_EST, STEP_EST_RPL, STEP_INV, STEP_NEW } = traces;
 if (STEP_EST_RPL !== STEP_EST + 1) throw new Error('microflow: a reply must be one step on');
@@ -190,6 +190,9 @@ const C_EXPIRES_F64 = CONN.at.EXPIRES >> 1;
 const C_PKTS_0 = CONN.at.PKTS_0;
 const C_BYTES_0 = CONN.at.BYTES_0;
 const HOT_SHIFT = CONN.shift;
+const RECORD_SHIFT = RECORD.shift;
+/** Words to the second cache line of a record: packets in order touch two. */
+const RECORD_LINE = 16;
 const MARK = COLD.at.MARK;
 const CREATED = COLD.at.CREATED;
 const CARRY = COLD.at.CARRY;
@@ -498,6 +501,7 @@ export class MicroflowCache {
     const { entries, index, bucketMask } = this;
     const { hashes } = staging;
     const { hot } = partition;
+    const records = this.recorder === null ? null : partition.records;
     let sink = 0;
     for (let i = 0; i < n; i++) sink ^= index[(hashes[i] & bucketMask) << BUCKET_SHIFT];
     for (let i = 0; i < n; i++) {
@@ -516,7 +520,11 @@ export class MicroflowCache {
         missed[nMissed++] = i;
         continue;
       }
-      sink ^= hot[(entries[e + CONN_0] >> 1) << HOT_SHIFT];
+      const slot = entries[e + CONN_0] >> 1;
+      sink ^= hot[slot << HOT_SHIFT];
+      if (records !== null) {
+        sink ^= records[slot << RECORD_SHIFT] ^ records[(slot << RECORD_SHIFT) + RECORD_LINE];
+      }
       if (entries[e + INFO] & INFO_GENERAL) sink ^= this.touch(e);
     }
     this.sink = sink;
@@ -567,7 +575,6 @@ export class MicroflowCache {
     const { hot, hotF64, timeouts } = partition;
     const { keys, l3Sizes, l4s, l4Sizes, view } = staging;
     const { clock, verdict } = packets;
-    if (this.recorder !== null) return from;
     let i = from;
     for (; i < n; i++) {
       const e = found[i];
@@ -615,7 +622,18 @@ export class MicroflowCache {
       verdict[slot] = template;
       hits[template]++;
     }
+    if (this.recorder !== null) this.recordPlain(this.recorder, slots, from, i);
     return i;
+  }
+
+  /** Records the packets that `runPlain` has run. */
+  private recordPlain(recorder: Recorder, slots: Int32Array, from: number, to: number): void {
+    const { entries, found } = this;
+    const { l4s, l4Sizes, l3Sizes } = this.staging;
+    for (let i = from; i < to; i++) {
+      const e = found[i];
+      recorder.hit(entries[e + CONN_0], slots[i], l4s[i], l4Sizes[i], l3Sizes[i], entries[e + VERDICT]);
+    }
   }
 
   /** Stage 5 for packet `i` of the staged vector. Returns its verdict template, or -1: ask the engine. */

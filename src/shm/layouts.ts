@@ -91,9 +91,8 @@ export const PARENT = record(
  *  for. Writer: the coordinator (zeroes it) until the connection is published, then its home worker alone. Pairs of
  *  words at even places are Float64; a number at the end of a name is the direction (0: original). */
 export const RECORD = record(
-  'FIRST_PACKET', // number of the first packet, from 0
-  'FIRST_PACKET_HI',
-  'LAST_PACKET',
+  // The first two cache lines have all that a segment in order touches.
+  'LAST_PACKET', // number of the last packet, from 0
   'LAST_PACKET_HI',
   'FRAME_BYTES_0', // on the wire, from the first byte of the Ethernet header on
   'FRAME_BYTES_0_HI',
@@ -107,39 +106,41 @@ export const RECORD = record(
   'PAYLOAD_0_HI',
   'PAYLOAD_1',
   'PAYLOAD_1_HI',
+  'PKTS_0',
+  'PKTS_1',
   'SEQ_BYTES_0', //  TCP: of the stream, repetitions and holes left out
   'SEQ_BYTES_0_HI',
   'SEQ_BYTES_1',
   'SEQ_BYTES_1_HI',
-  'MISSED_0', //     TCP: bytes in holes
-  'MISSED_0_HI',
-  'MISSED_1',
-  'MISSED_1_HI',
-  'PKTS_0',
-  'PKTS_1',
-  'START_SEC', //    time of the first packet, seconds unsigned …
-  'START_NSEC',
-  'END_SEC', //      … and the latest of any
+  'END_SEC', //      the latest time of any packet, seconds unsigned
   'END_NSEC',
   'NEXT_0', //       TCP: sequence number behind the furthest byte
   'NEXT_1',
   'FLAGS', //        TCP flags of direction 0 in bits 0-7, of 1 in 8-15; RECORD_* above
-  'SYN_SEC', //      time of the last SYN before its answer
-  'SYN_NSEC',
+  'HISTORY_0', //    4 bits an event, in order: RECORD_EVENTS
+  'HISTORY_1', //    the ninth and later; which there are in bits 16-27
   'HOLE_LO_0', //    TCP: the latest hole in the stream; empty if both are the same
   'HOLE_HI_0',
   'HOLE_LO_1',
   'HOLE_HI_1',
+  'INVALID', //      packets that were not in the connection's windows
+  'FIRST_PACKET', // number of the first packet, from 0
+  'FIRST_PACKET_HI',
+  'MISSED_0', //     TCP: bytes in holes
+  'MISSED_0_HI',
+  'MISSED_1',
+  'MISSED_1_HI',
+  'START_SEC', //    time of the first packet, in the same way
+  'START_NSEC',
+  'SYN_SEC', //      time of the last SYN before its answer
+  'SYN_NSEC',
   'RETRANS_0',
   'RETRANS_1',
   'DISORDER_0',
   'DISORDER_1',
-  'INVALID', //      packets that were not in the connection's windows
   'ERRORS', //       ICMP errors about the connection
   'VLAN', //         TCI of the outer tag in bits 16-31, of the inner in 0-15, each with bit 12 set; 0: none
   'IN_PORT',
-  'HISTORY_0', //    4 bits an event, in order: RECORD_EVENTS
-  'HISTORY_1', //    the ninth and later; which there are in bits 16-27
   'DROPS', //        packets that the flow table dropped, why the first was, and at which stat point
   'DROP_REASON',
   'DROP_STAT',
