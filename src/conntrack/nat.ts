@@ -33,6 +33,9 @@ export const ASK_MIN = 1;
 export const ASK_MAX = 5;
 export const ASK_PORTS = 9;
 export const ASK_WORDS = 10;
+/** The hash of the connection and the range, behind an ask; and words of both. */
+export const ASK_HASH = ASK_WORDS;
+export const HASHED_ASK_WORDS = ASK_WORDS + 1;
 
 /** Ports tried before starting again elsewhere, half as many then, and the fewest. */
 const MAX_ATTEMPTS = 128;
@@ -66,7 +69,7 @@ export class Binder {
   private readonly address = new Int32Array(4);
 
   /** Chooses for the connection whose record is at word `c` of `words` (IPv6 addresses at `a`, or -1) what
-   *  the ask at `ask` wants. `seq` is the packet that commits it. False if there is no tuple left. */
+   *  the hashed ask at `ask` wants. `seq` is the packet that commits it. False if there is no tuple left. */
   choose(
     partition: PartitionWriter,
     words: Int32Array,
@@ -76,13 +79,44 @@ export class Binder {
     seq: number,
     now: number,
   ): boolean {
+    this.propose(partition, words, c, a, ask, seq, now);
+    const flags = words[ask];
+    const ports = words[ask + ASK_PORTS];
+    const proto = (words[c + ZONE_PROTO] >>> 8) & 0xff;
+    if (!hasPorts(proto)) return this.isFree();
+    const sport = words[c + PORTS] >>> 16;
+    const first = ports >>> 16;
+    const last = ports & 0xffff;
+    let port = this.ports & 0xffff;
+    let min = first;
+    let max = last;
+    if ((flags & NAT_SRC && ports === 0) || flags & NAT_DST) {
+      // Without a range the port stays in its class.
+      port = sport;
+      min = port < 512 ? 1 : port < 1024 ? 600 : 1024;
+      max = port < 512 ? 511 : port < 1024 ? 1023 : 65535;
+    }
+    if (flags & NAT_DST && ports !== 0 && this.search(0xffff0000 | 0, this.ports >>> 16, first, last))
+      return true;
+    // An ICMP query has its id in the place of both ports.
+    return this.search(proto === IPPROTO_ICMP ? -1 : 0xffff, port, min, max);
+  }
+
+  /** The tuple that `choose` tries first. */
+  propose(
+    partition: PartitionWriter,
+    words: Int32Array,
+    c: number,
+    a: number,
+    ask: number,
+    seq: number,
+    now: number,
+  ): void {
     this.begin(partition, words, c, a, now);
     this.seq = seq;
     const flags = words[ask];
     const ports = words[ask + ASK_PORTS];
-    const zoneProto = words[c + ZONE_PROTO];
-    const proto = (zoneProto >>> 8) & 0xff;
-    const all = rangeHash(words, c, a, ask, false);
+    const all = words[ask + ASK_HASH];
     const hash = flags & NAT_PERSISTENT ? rangeHash(words, c, a, ask, true) : all;
     this.state = hashAdd(hashAdd(all, seq), Math.floor(seq / 0x100000000));
     const offset = (flags & NAT_RANDOM ? this.draw() : all) >>> 0;
@@ -90,34 +124,18 @@ export class Binder {
     this.chooseAddress(words, c, a, ask, hash >>> 0);
     if (flags & NAT_SRC) this.setAddress(1);
     else this.setAddress(0);
-    if (!hasPorts(proto)) return this.isFree();
+    if (!hasPorts((words[c + ZONE_PROTO] >>> 8) & 0xff)) return;
 
     const sport = words[c + PORTS] >>> 16;
     const dport = words[c + PORTS] & 0xffff;
+    if (ports === 0 && flags & (NAT_SRC | NAT_DST)) {
+      this.ports = (dport << 16) | sport;
+      return;
+    }
     const first = ports >>> 16;
     const last = ports & 0xffff;
-    let min: number;
-    let max: number;
-    let port: number;
-    if ((flags & NAT_SRC && ports === 0) || flags & NAT_DST) {
-      // Without a range the port stays in its class.
-      port = sport;
-      min = port < 512 ? 1 : port < 1024 ? 600 : 1024;
-      max = port < 512 ? 511 : port < 1024 ? 1023 : 65535;
-    } else {
-      min = first;
-      max = last;
-      port = min + (offset % (max - min + 1));
-    }
-    if (flags & NAT_DST && ports !== 0) {
-      const to = first + (offset % (last - first + 1));
-      this.ports = (to << 16) | sport;
-      if (this.search(0xffff0000 | 0, to, first, last)) return true;
-    } else {
-      this.ports = (dport << 16) | port;
-    }
-    // An ICMP query has its id in the place of both ports.
-    return this.search(proto === IPPROTO_ICMP ? -1 : 0xffff, port, min, max);
+    const from = first + (offset % (last - first + 1));
+    this.ports = flags & NAT_DST ? (from << 16) | sport : (dport << 16) | from;
   }
 
   /** Takes the address that a helper has promised, in ask words `address`, as the reply's source (end 0) or
@@ -242,7 +260,7 @@ export class Binder {
 
 /** Hash of the connection and the range, as Open vSwitch takes it; `sourceOnly` leaves out all but the
  *  source address, and the random start: then it is the very same number. */
-function rangeHash(words: Int32Array, c: number, a: number, ask: number, sourceOnly: boolean): number {
+export function rangeHash(words: Int32Array, c: number, a: number, ask: number, sourceOnly: boolean): number {
   const zoneProto = words[c + ZONE_PROTO];
   const proto = (zoneProto >>> 8) & 0xff;
   const ports = words[c + PORTS];

@@ -451,6 +451,23 @@ export class PartitionWriter extends Partition implements WheelOwner {
     );
   }
 
+  /** Touches where a tuple is, or will be. */
+  touchTuple(src: number, dst: number, ports: number, zoneProto: number): number {
+    const hash = tupleHash(this.seed, src, dst, ports, zoneProto);
+    return this.index[this.base + ((hash & this.mask) << BUCKET_SHIFT)];
+  }
+
+  /** Touches the slots that come next, at most `n`, for translated connections. */
+  touchFree(n: number): number {
+    const { free, hot, cold, nat } = this;
+    let sink = 0;
+    for (let i = free.length - 1; i >= Math.max(0, free.length - n); i--) {
+      const slot = free[i];
+      sink ^= hot[slot << HOT_SHIFT] ^ cold[slot << COLD_SHIFT] ^ nat[slot << NAT_SHIFT];
+    }
+    return sink;
+  }
+
   /** The same for a connection without a tuple of its own for replies, which has this hash and expires then. */
   publishPlain(slot: number, hash: number, expires: number, watched: boolean): void {
     if (this.translates && this.conflicting(slot)) Atomics.add(this.ctl, 2, 1);
@@ -580,6 +597,9 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.records?.fill(0, slot << RECORD.shift, (slot + 1) << RECORD.shift);
   }
 
+  /** The first `n` slots will be removed: touches what `onRemove` will change, and returns something of it. */
+  onTouch: ((slots: Int32Array, n: number) => number) | null = null;
+
   /** Told of every removal and its reason (REMOVED_*) while the record still is what it was. */
   onRemove: ((slot: number, reason: number) => void) | null = null;
 
@@ -665,25 +685,30 @@ export class PartitionWriter extends Partition implements WheelOwner {
 
   /** Touches the records in `swept`, and what there is of those that have ended in the index. */
   private touchSwept(clock: number): void {
-    const { swept, hot, nat, index, base, mask } = this;
+    const { swept, hot, nat, index, base, mask, over } = this;
     let sink = 0;
     for (let i = 0; i < SWEPT_AT_ONCE; i++) sink ^= hot[swept[i] << HOT_SHIFT];
+    let n = 0;
     for (let i = 0; i < SWEPT_AT_ONCE; i++) {
       const slot = swept[i];
       if (this.expires(slot) >= clock) continue;
+      over[n++] = slot;
       sink ^= index[base + ((this.hashOf(slot) & mask) << BUCKET_SHIFT)];
       if (hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED) sink ^= nat[slot << NAT_SHIFT];
     }
     if (this.translates) {
-      for (let i = 0; i < SWEPT_AT_ONCE; i++) {
-        const slot = swept[i];
-        if (this.expires(slot) >= clock || !(hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED)) continue;
+      for (let i = 0; i < n; i++) {
+        const slot = over[i];
+        if (!(hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED)) continue;
         sink ^= index[base + ((this.replyHashOf(slot) & mask) << BUCKET_SHIFT)];
       }
     }
+    if (this.onTouch !== null) sink ^= this.onTouch(over, n);
     this.sink = sink;
   }
   private readonly swept = new Int32Array(SWEPT_AT_ONCE);
+  /** Those of them that have ended. */
+  private readonly over = new Int32Array(SWEPT_AT_ONCE);
   /** Keeps the loads of `touchSwept` alive. */
   sink = 0;
 

@@ -52,7 +52,7 @@ import { pasteRow } from './record.js';
 import type { RecordKeeper } from './records.js';
 
 const { IN_PORT, ETH_DST_HI, ETH_DST_LO_SRC_HI, ETH_SRC_LO, VLAN_0 } = FLOW;
-const { ZONE_PROTO, STATE } = CONN.at;
+const { SRC, DST, PORTS, ZONE_PROTO, STATE } = CONN.at;
 const EXPIRES_F64 = CONN.at.EXPIRES >> 1;
 const HOT_SHIFT = CONN.shift;
 const COLD_SHIFT = COLD.shift;
@@ -172,6 +172,34 @@ export class Coordinator {
   /** Touches what `made` will change: the misses of many overlap. Returns something of it. */
   touch(home: number, slot: number, hash: number): number {
     return this.partitions[home].touch(slot, hash);
+  }
+
+  /** Touches what `commit` will look at, as far as the tuple that it tries first tells, and `replies` for that.
+   *  Returns something of it. */
+  touchCommit(
+    home: number,
+    words: Int32Array,
+    at: number,
+    seq: number,
+    replies: (proto: number, src: number, dst: number, ports: number) => number,
+  ): number {
+    const record = at + COMMIT_CONN;
+    const zoneProto = words[record + ZONE_PROTO];
+    if (zoneProto & KIND_IPV6_BIT) return 0;
+    const partition = this.partitions[home];
+    let sink = partition.touchTuple(
+      words[record + SRC],
+      words[record + DST],
+      words[record + PORTS],
+      zoneProto,
+    );
+    const ask = commitPart(words, at, COMMIT_NAT);
+    if (ask < 0 || commitPart(words, at, COMMIT_CHILD) >= 0) return sink;
+    const { binder } = this;
+    binder.propose(partition, words, record, -1, ask, seq, 0);
+    const { src, dst, ports } = binder;
+    sink ^= partition.touchTuple(src, dst, ports, zoneProto);
+    return sink ^ replies((zoneProto >>> 8) & 0xff, src, dst, ports);
   }
 
   /** Makes the connection that the request at word `at` asks for (see control.ts); `seq` is the packet that

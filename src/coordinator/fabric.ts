@@ -86,6 +86,9 @@ const DISPATCH_BATCH = 128;
 const FIRST_GRANTED = 256;
 /** Answers that a worker gets at a time. */
 const ANSWER_BATCH = 128;
+/** Commits whose cache misses overlap, and packets between two sweeps. */
+const TOUCHED_AT_ONCE = 64;
+const SWEPT_AFTER = 256;
 const NONE: readonly number[] = [];
 const PATIENCE_STEP_MS = 250;
 
@@ -150,8 +153,9 @@ export interface Completions {
   turn(): number;
   /** The packet in `slot` has had the answer to its last request, and is through `cts` ct() by now. */
   answered(slot: number, cts: number): void;
-  /** Packets in flight. */
+  /** Packets in flight, and packets that have been completed. */
   readonly inFlight: number;
+  readonly completed: number;
   /** Whether the packet in `slot` is complete. */
   isDone(slot: number): boolean;
   template(worker: number, id: number, words: Int32Array): void;
@@ -372,6 +376,8 @@ export class Fabric {
     const { homes: steering } = this;
     coordinator.onMade = (slot) => steering.made(partitions[0], slot, this.committing);
     coordinator.onRemoved = (slot) => steering.removed(slot);
+    partitions[0].onTouch = (slots, n) => steering.touchRemoved(slots, n);
+    this.touchReplies = (proto, src, dst, ports) => steering.touchTuple(proto, src, dst, ports);
   }
 
   /** Starts the threads; or has `instead` do what each would do. */
@@ -552,14 +558,27 @@ export class Fabric {
   private touch(worker: number, m: number): number {
     const { requests } = this.links[worker];
     const { words, end } = requests;
+    const { coordinator, packets, touchReplies } = this;
     let sink = 0;
-    for (let at = m; at < end && at + words[at] <= end; at += words[at]) {
-      if (words[at + 1] === MSG_MADE)
-        sink ^= this.coordinator.touch(worker, words[at + 2], words[at + MESSAGE_HEADER + 1]);
+    let commits = 0;
+    let at = m;
+    for (; at < end && at + words[at] <= end && commits < TOUCHED_AT_ONCE; at += words[at]) {
+      const payload = at + MESSAGE_HEADER;
+      if (words[at + 1] === MSG_MADE) {
+        sink ^= coordinator.touch(worker, words[at + 2], words[payload + 1]);
+      } else if (words[at + 1] === MSG_COMMIT && touchReplies !== null) {
+        commits++;
+        const row = words[payload];
+        sink ^= this.homes!.touchHash(packets.hash[row]);
+        sink ^= coordinator.touchCommit(0, words, payload + ORDERED_HEADER, packets.seq[row], touchReplies);
+      }
     }
+    if (commits > 0) sink ^= coordinator.partitions[0].touchFree(commits);
     this.sink = sink;
-    return end;
+    return at;
   }
+  /** In steered mode: touches what a connection's tuple changes in the directory. */
+  private touchReplies: ((proto: number, src: number, dst: number, ports: number) => number) | null = null;
   /** Keeps the loads of `touch` alive. */
   sink = 0;
 
@@ -800,10 +819,17 @@ export class Fabric {
     this.translator.forget();
   }
 
-  /** A slice of the sweep. */
+  /** A slice of the sweep: when so many packets have come that it finds several to remove at a time, and so large
+   *  that it keeps up if each of them has opened a connection. */
   sweep(budget: number): void {
-    this.coordinator.sweep(this.completions!.clock, budget);
+    const { completed, clock } = this.completions!;
+    const come = completed - this.sweptAt;
+    if (come < SWEPT_AFTER) return;
+    this.sweptAt = completed;
+    this.coordinator.sweep(clock, budget + 2 * come);
   }
+  /** Packets completed at the last sweep. */
+  private sweptAt = 0;
 
   /** Waits until a worker has something, at most `ms`. */
   sleep(ms: number): void {

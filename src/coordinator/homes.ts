@@ -250,6 +250,21 @@ export class Homes {
     return node;
   }
 
+  /** Touches what a connection changes that is made by a packet with this hash, … */
+  touchHash(hash: number): number {
+    return this.directory.touchHash(hash);
+  }
+
+  /** … and one that has this tuple. IPv4. */
+  touchTuple(proto: number, src: number, dst: number, ports: number): number {
+    return this.directory.touchHash(this.tuples.ofTuple(proto, src, dst, ports));
+  }
+
+  /** Touches what the removal of the connections in the first `n` slots will change. */
+  touchRemoved(slots: Int32Array, n: number): number {
+    return this.directory.touchNodes(this.held, slots, n);
+  }
+
   /** The connection in `slot` is removed. */
   removed(slot: number): void {
     const { held, directory } = this;

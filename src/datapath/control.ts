@@ -1,5 +1,5 @@
 /** The coordinator, as a datapath thread sees it. */
-import { ASK_WORDS } from '../conntrack/nat.js';
+import { HASHED_ASK_WORDS } from '../conntrack/nat.js';
 import { ADDR6, CONN, PARENT } from '../shm/layouts.js';
 import type { PacketContext } from './context.js';
 
@@ -11,7 +11,7 @@ export const NO_TUPLE = -3;
 
 /** A commit request as words: what is in it, which of the packet's ct() asks, then the hot record (STATE says which helper reads the
  *  connection), then, as far as they are in it and in this order: the addresses of an IPv6 connection; the
- *  ask for translation (conntrack/nat.ts); what a helper promised its data connection. */
+ *  hashed ask for translation (conntrack/nat.ts); what a helper promised its data connection. */
 export const COMMIT_IPV6 = 1;
 export const COMMIT_NAT = 2;
 export const COMMIT_CHILD = 4;
@@ -25,11 +25,11 @@ export const CHILD_ADDRESS = 1;
 export const CHILD_META = 5;
 export const CHILD_PARENT = 10;
 const CHILD_WORDS = CHILD_PARENT + PARENT.words;
-export const MAX_COMMIT_WORDS = COMMIT_REST + ADDR6.words + ASK_WORDS + CHILD_WORDS;
+export const MAX_COMMIT_WORDS = COMMIT_REST + ADDR6.words + HASHED_ASK_WORDS + CHILD_WORDS;
 
 /** One a thread: filled for every commit. */
 export class CommitRequest {
-  readonly words = new Int32Array(MAX_COMMIT_WORDS);
+  readonly words = new Int32Array((MAX_COMMIT_WORDS + 1) & ~1);
   readonly f64 = new Float64Array(this.words.buffer);
   /** Words in use. */
   length = 0;
@@ -51,7 +51,7 @@ export class CommitRequest {
 }
 
 function wordsOf(part: number): number {
-  return part === COMMIT_IPV6 ? ADDR6.words : part === COMMIT_NAT ? ASK_WORDS : CHILD_WORDS;
+  return part === COMMIT_IPV6 ? ADDR6.words : part === COMMIT_NAT ? HASHED_ASK_WORDS : CHILD_WORDS;
 }
 
 /** Where a part of the request at `at` starts, or -1. */

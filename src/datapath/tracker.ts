@@ -7,6 +7,7 @@ import { tupleHash } from '../conntrack/hash.js';
 import * as keys from '../conntrack/key.js';
 import { ConnKey, extractConnKey, fold, replyZoneProto } from '../conntrack/key.js';
 import * as natAsk from '../conntrack/nat.js';
+import { rangeHash } from '../conntrack/nat.js';
 import type { Partition } from '../conntrack/partition.js';
 import { tcpNew, tcpUpdate, tcpValidNew } from '../conntrack/tcp.js';
 import * as timers from '../conntrack/timeouts.js';
@@ -38,7 +39,7 @@ const {
   INVALID_UNRELATED,
   TFTP_PORT,
 } = keys;
-const { ASK_WORDS } = natAsk;
+const { ASK_HASH, ASK_WORDS } = natAsk;
 const { DEFAULT_TIMEOUTS_MS, TM_ICMP_FIRST, TM_ICMP_REPLY, TM_UDP_FIRST, TM_UDP_MULTIPLE, TM_UDP_SINGLE } =
   timers;
 const { UPDATE_INVALID, UPDATE_NEW, UPDATE_VALID, UPDATE_VALID_NEW } = updates;
@@ -606,11 +607,13 @@ export class Tracker {
     words[COMMIT_NTH] = nthOf(ctx);
     this.fillRecord(ctx, zone, words, f64, COMMIT_CONN);
     if (alg !== ALG_NONE) words[COMMIT_CONN + STATE] |= alg === ALG_FTP ? STATE_FTP : STATE_TFTP;
-    if (ck.ipv6) words.set(ck.addr6, request.add(COMMIT_IPV6));
+    const addresses = ck.ipv6 ? request.add(COMMIT_IPV6) : -1;
+    if (addresses >= 0) words.set(ck.addr6, addresses);
     const program = ctx.program!;
     if (program[pc + CT_ARG_NAT] !== 0) {
       const ask = request.add(COMMIT_NAT);
       for (let i = 0; i < ASK_WORDS; i++) words[ask + i] = program[pc + CT_ARG_NAT + i];
+      words[ask + ASK_HASH] = rangeHash(words, COMMIT_CONN, addresses, ask, false);
     }
     const { expectation } = ctx;
     if (expectation !== null) {

@@ -78,6 +78,22 @@ export class Directory {
     this.touched = any;
   }
 
+  /** The same for one hash. */
+  touchHash(hash: number): number {
+    return this.nodes[placeOf(hash, this.seed, this.shift) << BUCKET_SHIFT];
+  }
+
+  /** The same for nodes, of which some may be -1. */
+  touchNodes(nodes: Int32Array, slots: Int32Array, n: number): number {
+    let any = 0;
+    for (let i = 0; i < n; i++) any ^= nodes[2 * slots[i]];
+    for (let i = 0; i < n; i++) {
+      const at = 2 * slots[i];
+      any ^= this.nodes[Math.max(0, nodes[at])] ^ this.nodes[Math.max(0, nodes[at + 1])];
+    }
+    return any;
+  }
+
   /** A packet with `hash` is in flight in window slot `row`; packets come in input order. Returns its node, or -1 if
    *  the hash is not named. */
   enter(row: number, hash: number): number {

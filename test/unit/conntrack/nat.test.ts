@@ -4,17 +4,19 @@ import { test } from 'node:test';
 import { tupleHash } from '../../../src/conntrack/hash.js';
 import { ConnKey } from '../../../src/conntrack/key.js';
 import {
+  ASK_HASH,
   ASK_MAX,
   ASK_MIN,
   ASK_PORTS,
-  ASK_WORDS,
   Binder,
+  HASHED_ASK_WORDS,
   NAT_ADDRESS,
   NAT_DST,
   NAT_ON,
   NAT_PERSISTENT,
   NAT_RANDOM,
   NAT_SRC,
+  rangeHash,
 } from '../../../src/conntrack/nat.js';
 import { allocatePartition, Partition, PartitionWriter } from '../../../src/conntrack/partition.js';
 import { COLD, CONN, STATE_TRANSLATED } from '../../../src/shm/layouts.js';
@@ -58,7 +60,7 @@ class Bench {
   /** The reply's source and destination port if there is a tuple for it; publishes the connection. */
   commit(w: Wanted): { slot: number; src: number; dst: number; sport: number; dport: number } | null {
     const { writer, binder } = this;
-    const words = new Int32Array(CONN.words + ASK_WORDS);
+    const words = new Int32Array(CONN.words + HASHED_ASK_WORDS);
     const proto = w.proto ?? TCP;
     const sport = w.sport ?? 40000;
     words[CONN.at.SRC] = ip(w.src ?? '10.0.0.1');
@@ -70,6 +72,7 @@ class Bench {
     words[ASK + ASK_MAX] = w.max ?? w.min ?? OUT;
     const [first, last] = w.ports ?? [0, 0];
     words[ASK + ASK_PORTS] = (first << 16) | last;
+    words[ASK + ASK_HASH] = rangeHash(words, 0, -1, ASK, false);
     const seq = w.seq ?? this.seq++;
     if (!binder.choose(writer, words, 0, -1, ASK, seq, 0)) return null;
     const slot = writer.allocate();
