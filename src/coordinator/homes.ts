@@ -185,7 +185,7 @@ export class Homes {
     const ipv6 = (hot[c + ZONE_PROTO] & 0x80) !== 0;
     const a = slot << ADDR6.shift;
     if (slot >= this.high) this.high = slot + 1;
-    this.arriving.length = 0;
+    if (this.arriving.length > 0) this.arriving.length = 0;
     const original = ipv6
       ? tuples.ofTuple6(proto, addr6, a, hot[c + PORTS])
       : tuples.ofTuple(proto, hot[c + SRC], hot[c + DST], hot[c + PORTS]);

@@ -54,7 +54,7 @@ export class Reference implements LocalDatapath, ControlPlane {
     const id = verdicts.intern(ctx);
     if (id === known) this.completions!.template(0, id, verdicts.template(id));
     this.recorder?.done(ctx, id, verdicts);
-    packets.setVerdict(slot, id, ctx.firstChunk, ctx.firstRecord);
+    packets.setVerdict(slot, id, ctx.firstChunk, ctx.firstRecord, ctx.hasOneFrame(packets.capLen[slot]));
     done[0] = slot;
     this.completions!.complete(0, done, 1);
   }

@@ -371,6 +371,11 @@ export class PacketContext {
     return true;
   }
 
+  /** Whether the packet's only changed frame is the current one, and as long as the captured one, of `len` bytes. */
+  hasOneFrame(len: number): boolean {
+    return this.nFrames === 1 && this.frame === 1 && this.len === len;
+  }
+
   /** Whether another recirculation fits. */
   get canRecirculate(): boolean {
     return this.depth < MAX_RECIRC_DEPTH && this.passes < MAX_PASSES;

@@ -261,7 +261,7 @@ export abstract class VectorLoop implements ControlPlane {
       }
     }
     this.recorder?.done(ctx, id, verdicts);
-    packets.setVerdict(slot, id, ctx.firstChunk, ctx.firstRecord);
+    packets.setVerdict(slot, id, ctx.firstChunk, ctx.firstRecord, ctx.hasOneFrame(packets.capLen[slot]));
     this.completed[this.nCompleted++] = slot;
     if (this.nCompleted === this.completed.length) this.flush();
     return id;

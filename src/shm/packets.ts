@@ -69,9 +69,11 @@ export class PacketColumns {
     this.sums = new Uint8Array(sab, at, slots);
   }
 
-  /** Writes a packet's verdict down: template, and its first changed frame, in chunk -1 if there is none. */
-  setVerdict(slot: number, template: number, chunk: number, record: number): void {
-    this.verdict[slot] = chunk < 0 ? template : template | VERDICT_FRAMES;
+  /** Writes a packet's verdict down: template, and its first changed frame, in chunk -1 if there is none; `one`: there
+   *  is no other, and it is as long as the captured one. */
+  setVerdict(slot: number, template: number, chunk: number, record: number, one: boolean): void {
+    const frames = one ? VERDICT_FRAMES | VERDICT_ONE_FRAME : VERDICT_FRAMES;
+    this.verdict[slot] = chunk < 0 ? template : template | frames;
     if (chunk < 0) return;
     this.frameChunk[slot] = chunk;
     this.frameOff[slot] = record;
