@@ -46,6 +46,8 @@ export interface AnalyzeOptions
     | 'window'
     | 'vector'
     | 'jitter'
+    | 'watchdog'
+    | 'fault'
     | 'room'
     | 'ignoreChecksums'
     | 'progress'
@@ -170,6 +172,8 @@ export function replayOptions(options: AnalyzeOptions, { tables, arena, source }
     window: options.window,
     vector: options.vector,
     jitter: options.jitter,
+    watchdog: options.watchdog,
+    fault: options.fault,
     ignoreChecksums: options.ignoreChecksums,
     progress: options.progress,
     signal: options.signal,

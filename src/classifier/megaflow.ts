@@ -127,7 +127,9 @@ class Subtable {
     const { words, bits } = this;
     let h = HASH_KEY;
     for (let i = 0; i < words.length; i++) {
-      h = Math.imul(h ^ (key[words[i]] & bits[i]), 0x9e3779b1 | 0);
+      // As in conntrack/hash.ts: no difference in one word can be taken back by the next under any key.
+      h ^= key[words[i]] & bits[i];
+      h = Math.imul(h ^ (h >>> 15), 0x9e3779b1 | 0);
       h = (h << 13) | (h >>> 19);
     }
     h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);

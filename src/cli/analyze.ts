@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import cliProgress from 'cli-progress';
 import { InvalidArgumentError } from 'commander';
-import { type Analysis, analyze, TRACK_ALL } from '../analyze/analyze.js';
+import { type Analysis, type AnalyzeOptions, analyze, TRACK_ALL } from '../analyze/analyze.js';
 import { findCaptures } from '../analyze/inputs.js';
 import { jobsOf, runQueued, startWorker, tidy, together } from '../analyze/queue.js';
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
@@ -41,6 +41,8 @@ export interface AnalyzeArguments {
   ignoreChecksums?: boolean;
   top: number;
   jitter?: number;
+  watchdog?: number;
+  fault?: AnalyzeOptions['fault'];
   quiet?: boolean;
 }
 
@@ -111,6 +113,8 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
       maxConns: args.maxConns,
       ignoreChecksums: args.ignoreChecksums,
       jitter: args.jitter,
+      watchdog: args.watchdog,
+      fault: args.fault,
       outputs,
       resume: args.resume,
       checkpointEvery: args.checkpointEvery,

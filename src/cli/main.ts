@@ -274,6 +274,10 @@ async function addAnalyze(): Promise<void> {
     .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
     .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
     .option('--jitter <SEED>', 'as for replay', wholeNumber(1, 0x7fffffff))
+    .option('--watchdog <SECONDS>', 'as for replay', wholeNumber(0, 86_400))
+    .addOption(
+      new Option('--fault <KIND@N>', 'test only: the first worker fails').argParser(parseFault).hideHelp(),
+    )
     .option('--quiet', 'no progress, no summary')
     .action(async (paths: string[], options: Omit<AnalyzeArguments, 'paths'>) => {
       process.exitCode = await analyzeCommand({ ...options, paths });

@@ -1,8 +1,11 @@
 /** Keyed, symmetric hash of a connection tuple: both directions of a connection hash alike. The key is
  *  drawn anew for every run, so nobody can prepare tuples that collide; no result depends on it. */
 
+/** The upper bits go into the lower ones before the multiplication: without that, what differs in the upper bits of one word
+ *  alone stays together under any key, and lower bits of the next word take it back. */
 function mix(h: number, v: number): number {
-  h = Math.imul(h ^ v, 0x9e3779b1 | 0);
+  h ^= v;
+  h = Math.imul(h ^ (h >>> 15), 0x9e3779b1 | 0);
   return (h << 13) | (h >>> 19);
 }
 

@@ -111,6 +111,26 @@ describe('faults', { concurrency: 2 }, () => {
     });
   }
 
+  for (const [kind, at, says] of [
+    ['throw', 900, /worker 0 failed: fault injected/],
+    ['exit', 1500, /worker 0 failed: worker exited with code: 3/],
+    ['hang', 1200, /no packet of \d+ in flight has been completed for 2 s: worker 0 is stuck/],
+  ] as const) {
+    test(`analyze, a worker that ends by ${kind}: exit code 1, outputs left as .partial; --resume goes on to the same`, async () => {
+      const [whole, records, checkpoint] = [fresh('whole.ndjson'), fresh('c.ndjson'), fresh('checkpoint')];
+      const analysis = (file: string) => ['analyze', capture, '--workers', '2', '--quiet', '--out', file];
+      assert.equal((await cli(analysis(whole))).code, 0);
+      const args = [...analysis(records), '--resume', checkpoint, '--checkpoint-every', '300'];
+      const failed = await cli([...args, '--fault', `${kind}@${at}`, '--watchdog', '2']);
+      assert.match(failed.err, says);
+      assert.equal(failed.code, 1);
+      assertPartial(records);
+      const { code, err } = await cli(args);
+      assert.equal(code, 0, err);
+      assert.deepEqual(fs.readFileSync(records), fs.readFileSync(whole));
+    });
+  }
+
   test('SIGINT ends a run whose worker is stuck', async () => {
     const verdicts = fresh('v.ndjson');
     const child = start(['replay', capture, '--workers', '1', '--fault', 'hang@1', '--verdicts', verdicts]);
