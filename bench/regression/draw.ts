@@ -1,6 +1,7 @@
 /** How good are the rules of `shardtrack compare`, if pairs of processes vary by so much? Drawn, not measured: the ratios of
  *  pairs are normal, or normal with a few that are far out. */
 import {
+  commonVariance,
   earlyVerdict,
   isLook,
   judge,
@@ -16,17 +17,19 @@ export interface Drawing {
   /** Share of pairs that are far out, and by how many times the deviation they vary. */
   far: number;
   farBy: number;
-  /** Of one of three times: 0.05 is 5 %. */
+  /** Of one of MEASURES: 0.05 is 5 %. */
   slowdown: number;
   mostPairs: number;
 }
 
 const LIMITS = { tolerance: 0.01, notice: 0.05 };
-const NAMES = ['time', 'main', 'others'] as const;
+/** As many as a comparison of the default workloads has, each drawn by itself, which is worse than what is seen: parts of a
+ *  scene vary together. */
+const MEASURES = 22;
 
 /** The verdict of one comparison that was never made, and after how many pairs. */
 export function draw(d: Drawing, random: Random): { verdict: TimingVerdict; pairs: number } {
-  const logs = NAMES.map((): number[] => []);
+  const logs = Array.from({ length: MEASURES }, (): number[] => []);
   let ratios: Record<string, Ratio> = {};
   for (let pairs = 1; pairs <= d.mostPairs; pairs++) {
     for (const [k, list] of logs.entries()) {
@@ -34,7 +37,8 @@ export function draw(d: Drawing, random: Random): { verdict: TimingVerdict; pair
       list.push(scale * d.deviation * normal(random) + (k === 0 ? Math.log(1 + d.slowdown) : 0));
     }
     if (!isLook(pairs) && pairs < d.mostPairs) continue;
-    ratios = Object.fromEntries(NAMES.map((name, k) => [name, ratioOf(logs[k])]));
+    const prior = commonVariance(logs);
+    ratios = Object.fromEntries(logs.map((list, k) => [`${k}`, ratioOf(list, prior)]));
     const verdict = earlyVerdict(ratios, LIMITS);
     if (verdict !== "can't tell") return { verdict, pairs };
   }

@@ -1,6 +1,6 @@
 /** Copies a built installation and makes a part of it slower on purpose: after a call of a method it spins for a share of
- *  the time that the call took. Reading the clock would itself slow down what is called often, so one call in SAMPLED is timed,
- *  and spins for all of them. */
+ *  the time that the call took. The methods are called once for hundreds of packets, or for a translation, so that reading
+ *  the clock is nothing beside them. */
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,7 +10,7 @@ const root = fileURLToPath(new URL('../../../', import.meta.url));
 /** Where: module and class of the method, below dist/src. */
 export const PLACES = {
   worker: { module: 'datapath/shard.js', class: 'Shard', method: 'runVector' },
-  dispatcher: { module: 'bench/resident.js', class: 'Resident', method: 'turn' },
+  dispatcher: { module: 'coordinator/replay.js', class: 'Run', method: 'fill' },
   collector: { module: 'coordinator/collector.js', class: 'Collector', method: 'drain' },
   coordinator: { module: 'coordinator/fabric.js', class: 'Fabric', method: 'poll' },
   'flow-table': { module: 'openflow/translate.js', class: 'Translator', method: 'translate' },
@@ -33,24 +33,21 @@ export function inject(folder: string, place: Place, percent: number): string {
   return copy;
 }
 
-const SAMPLED = 17;
-
 function slowDown(owner: string, method: string, share: number): string {
   return `
 {
   const original = ${owner}.prototype.${method};
   if (typeof original !== 'function') throw new Error('inject: there is no ${owner}.${method}');
   let depth = 0;
-  let calls = 0;
   ${owner}.prototype.${method} = function (a, b, c, d) {
     // What calls itself is slowed down once.
-    if (depth > 0 || ++calls % ${SAMPLED} !== 0) return original.call(this, a, b, c, d);
+    if (depth > 0) return original.call(this, a, b, c, d);
     const began = performance.now();
     depth++;
     const result = original.call(this, a, b, c, d);
     depth--;
     const now = performance.now();
-    for (const end = now + (now - began) * ${share * SAMPLED}; performance.now() < end; );
+    for (const end = now + (now - began) * ${share}; performance.now() < end; );
     return result;
   };
   if (original.length > 4) throw new Error('inject: ${owner}.${method} has more than four arguments');

@@ -8,7 +8,7 @@ import { type Comparison, comparisonMarkdown, comparisonText } from '../compare/
 import { compareResults } from '../compare/results.js';
 import { openSide, parseSide, type Side } from '../compare/sides.js';
 import { compareStored, readResults } from '../compare/stored.js';
-import { compareTimes, type TimingVerdict } from '../compare/timing.js';
+import { compareTimes, type Scene, type TimingOptions, type TimingVerdict } from '../compare/timing.js';
 import { tablesFor } from '../generate/tables.js';
 import { SERVER_PORT, traffic } from '../generate/traffic.js';
 import { writeCapture } from '../generate/write.js';
@@ -20,12 +20,13 @@ import { InterruptedError, UsageError, usage, wholeNumber } from './options.js';
 import { workersOf } from './replay.js';
 
 export interface CompareArguments extends BenchArguments {
-  workload: string;
+  workload: string[];
   only?: 'results' | 'time';
   tolerance: number;
   notice: number;
   budget: number;
   pairs: number;
+  turns: number;
   slice: number;
   slices: number;
   warmupMs: number;
@@ -36,13 +37,23 @@ export interface CompareArguments extends BenchArguments {
 }
 
 /** Until the compiler has done most of its work. */
-const WARMUP_MS = 1200;
-/** Packets of a made workload, unless told otherwise: both sides prepare them in every pair. */
+const WARMUP_MS = 400;
+/** What times are compared for, unless told otherwise: established connections, new ones, translated ones, and a large
+ *  flow table. Results are compared for the first. */
+const SCENES = ['tcp', 'tcp-short', 'snat', 'rules'];
+/** Packets of a made workload, unless told otherwise: both sides prepare them in every pair; and rules. */
 const PACKETS = 30_000;
+const MORE_PACKETS = 16_000;
+const RULES = 2000;
+/** Of those, packets of a run from its start; captures of the user's are run from the start if they are no larger. */
+const START_PACKETS = 1000;
+const START_BYTES = 4 << 20;
 
 /** What both sides replay. */
 interface Input {
-  spec: BenchSpec;
+  /** For times. */
+  specs: BenchSpec[];
+  /** For results, and runs from the start. */
   captures: string[];
   /** Arguments of `replay` and `trace`. */
   args: string[];
@@ -106,17 +117,26 @@ export async function compareCommand(
       comparison.timing = await compareTimes({
         base,
         candidate,
-        baseSpec: specOf(base, input),
-        candidateSpec: specOf(candidate, input),
+        scenes: input.specs.map(
+          (spec): Scene => ({
+            name: spec.name,
+            base: specOf(base, spec),
+            candidate: specOf(candidate, spec),
+          }),
+        ),
+        start: await startOf(o, folder, [base, candidate], input),
         ...limits,
         budgetSeconds: o.budget,
         mostPairs: o.pairs,
+        turnsMs: o.turns,
         sliceMs: o.slice,
         slices: o.slices,
         warmupMs: o.warmupMs,
         signal: abort.signal,
-        progress: (pairs, { time }) =>
-          say(`pair ${pairs}${time === undefined ? '' : `: ${((time.ratio - 1) * 100).toFixed(1)} %`}`),
+        progress: (pairs, ratios) => {
+          const all = ratios[`${input.specs[0].name}: all`] ?? ratios.time;
+          say(`pair ${pairs}${all === undefined ? '' : `: ${((all.ratio - 1) * 100).toFixed(1)} %`}`);
+        },
       });
       verdict = comparison.timing.verdict;
     }
@@ -143,13 +163,20 @@ async function inputOf(o: CompareArguments, folder: string, sides: readonly Side
   if (groups !== undefined) args.push('--groups', groups);
   if (meters !== undefined) args.push('--meters', meters);
   const untraceable = meters !== undefined;
-  const common = { flows, groups, meters, workers, vector, name: 'comparison' };
+  const common = { flows, groups, meters, workers, vector };
   if (paths.length > 0 || sides.every((side) => side.capture !== undefined)) {
     const replayed = { captures: o.capture, in: o.in, inside: o.inside, ports };
-    const spec = { ...common, made: null, replayed };
-    return { spec, captures: o.capture, args, flows, untraceable, what: paths.join(', ') };
+    const specs = [{ ...common, name: 'capture', made: null, replayed }];
+    return { specs, captures: o.capture, args, flows, untraceable, what: paths.join(', ') };
   }
-  const workload = changedWorkload(o.workload, { ...o, packets: o.packets ?? PACKETS });
+  const workloads = o.workload.map((name, i) =>
+    changedWorkload(name, {
+      ...o,
+      packets: o.packets ?? (i === 0 ? PACKETS : MORE_PACKETS),
+      rules: o.rules ?? (name === 'rules' ? RULES : undefined),
+    }),
+  );
+  const [workload] = workloads;
   const capture = path.join(folder, 'workload.pcapng');
   const table = path.join(folder, 'flows.txt');
   if (o.only !== 'time') {
@@ -160,19 +187,61 @@ async function inputOf(o: CompareArguments, folder: string, sides: readonly Side
     });
     fs.writeFileSync(table, tablesFor(workload.traffic, workload.table));
   }
-  const spec = { ...common, made: madeSpec(workload), replayed: null };
   return {
-    spec,
+    specs: workloads.map((w) => ({ ...common, name: w.name, made: madeSpec(w), replayed: null })),
     captures: [capture],
     args,
     flows: flows ?? table,
     untraceable,
-    what: `workload ${o.workload}`,
+    what: `workload${o.workload.length === 1 ? '' : 's'} ${o.workload.join(', ')}`,
   };
 }
 
-/** The input with what the side has of its own. */
-function specOf(side: Side, { spec }: Input): BenchSpec {
+/** What is run from the start: a short capture of the first workload, or the user's if it is small. */
+async function startOf(
+  o: CompareArguments,
+  folder: string,
+  sides: readonly Side[],
+  { specs, args, captures, flows }: Input,
+): Promise<TimingOptions['start']> {
+  let from = captures;
+  const [{ made, replayed }] = specs;
+  if (made !== null) {
+    const workload = changedWorkload(o.workload[0], {
+      ...o,
+      packets: Math.min(o.packets ?? PACKETS, START_PACKETS),
+    });
+    const capture = path.join(folder, 'start.pcapng');
+    await writeCapture(capture, traffic(workload.traffic), {
+      format: 'pcapng',
+      rate: workload.rate,
+      ports: SERVER_PORT,
+    });
+    if (o.flows === undefined)
+      fs.writeFileSync(path.join(folder, 'flows.txt'), tablesFor(workload.traffic, workload.table));
+    from = [capture];
+  } else {
+    const paths = [
+      ...captures,
+      ...replayed!.in.map((i) => i.path),
+      ...sides.flatMap((side) => side.capture ?? []),
+    ];
+    if (paths.some((file) => fs.statSync(file).size > START_BYTES)) return null;
+  }
+  const [base, candidate] = sides.map((side) => {
+    const table = side.flows ?? flows;
+    return [
+      ...args,
+      ...(side.capture === undefined ? from : [side.capture]),
+      ...(table === undefined ? [] : ['--flows', table]),
+      '--quiet',
+    ];
+  });
+  return { base, candidate };
+}
+
+/** What is replayed, with what the side has of its own. */
+function specOf(side: Side, spec: BenchSpec): BenchSpec {
   const own = { ...spec, flows: side.flows ?? spec.flows };
   if (side.capture === undefined) return own;
   const before = spec.replayed ?? { in: [], ports: [] };
@@ -198,6 +267,8 @@ function percentage(text: string): number {
   throw new InvalidArgumentError('expected percent, such as 1 or 2.5.');
 }
 
+const parseNames = (text: string) => text.split(',').map((name) => name.trim());
+
 /** Adds the command to the program. */
 export function addCompare(program: Command): void {
   const command = program
@@ -207,7 +278,7 @@ export function addCompare(program: Command): void {
     )
     .argument('<base>', 'a folder, commit, Node binary, flow table, capture or stored result; or KIND:VALUE')
     .argument('<candidate>', 'what is compared with it')
-    .option('--workload <NAME>', 'what both replay, without captures', 'tcp');
+    .option('--workload <LIST>', 'what both replay, without captures', parseNames, SCENES);
   const code = wholeNumber(0, 125);
   benchOptions(command)
     .addOption(new Option('--only <PART>', 'what to compare').choices(['results', 'time']))
@@ -215,9 +286,20 @@ export function addCompare(program: Command): void {
     .option('--notice <PERCENT>', 'a slow-down by less does not matter', percentage, 5)
     .option('--budget <S>', 'time for the comparison of times, at most', wholeNumber(1, 86400), 80)
     .option('--pairs <N>', 'pairs of processes, at most', wholeNumber(2, 1000), 40)
-    .option('--slice <MS>', 'length of a slice', wholeNumber(1, 1000), 10)
-    .option('--slices <N>', 'slices of each side in a pair', wholeNumber(4, 10_000), 24)
-    .option('--warmup-ms <MS>', 'processor time before, in every process', wholeNumber(0, 60_000), WARMUP_MS)
+    .option(
+      '--turns <MS>',
+      'that a side runs in turns for each workload in a pair',
+      wholeNumber(1, 60_000),
+      300,
+    )
+    .option('--slice <MS>', 'length of a slice with threads', wholeNumber(1, 1000), 10)
+    .option('--slices <N>', 'slices with threads of each side in a pair', wholeNumber(4, 10_000), 12)
+    .option(
+      '--warmup-ms <MS>',
+      'processor time before slices, in every process',
+      wholeNumber(0, 60_000),
+      WARMUP_MS,
+    )
     .option('--explain <N>', 'groups of packets whose first is explained', wholeNumber(0, 1000), 10)
     .option('--exit-slower <CODE>', 'exit code', code, 1)
     .option('--exit-unknown <CODE>', "exit code of can't tell", code, 2)

@@ -3,7 +3,7 @@ import Table from 'cli-table3';
 import { markdownTable } from 'markdown-table';
 import type { ResultsComparison } from './results.js';
 import type { StoredComparison } from './stored.js';
-import { INTERVAL, type Ratio, type TimingComparison } from './timing.js';
+import { INTERVAL, isSlower, type Ratio, type TimingComparison } from './timing.js';
 
 export interface Comparison {
   format: 'shardtrack-compare';
@@ -17,13 +17,14 @@ export interface Comparison {
   stored: StoredComparison | null;
 }
 
-export const TITLES: Record<string, string> = {
-  time: 'time by the clock',
-  main: 'processor time, main thread',
-  others: 'processor time, workers',
-  cold: 'processor time, empty flow caches',
-  cpu: 'processor time',
+const TITLES: Record<string, string> = {
+  time: 'with threads: by the clock',
+  main: 'with threads: processor time, main thread',
+  others: 'with threads: processor time, workers',
+  start: 'a whole short run, processor time',
 };
+/** Of stored results. */
+export const STORED_TITLES: Record<string, string> = { time: 'time by the clock', cpu: 'processor time' };
 /** Groups and causes that are shown; JSON has all. */
 const SHOWN = 20;
 
@@ -134,7 +135,14 @@ export function connectionText(line: string): string {
 }
 
 function timingReport(t: TimingComparison, w: Writer): string {
-  const rows = Object.entries(t.ratios).map(([name, r]) => [TITLES[name], percent(r.ratio), interval(r)]);
+  const rows = Object.entries(t.ratios).map(([name, r]) => [
+    titleOf(name),
+    costText(name, r.base),
+    costText(name, r.candidate),
+    percent(r.ratio),
+    interval(r),
+    isSlower(r, t.tolerance) ? 'slower' : '',
+  ]);
   const counters = Object.keys(t.counts.base)
     .filter((name) => !['parked', 'vectors'].includes(name))
     .filter((name) => isNotable(t.counts.base[name], t.counts.candidate[name]))
@@ -144,10 +152,22 @@ function timingReport(t: TimingComparison, w: Writer): string {
     w.line(
       `${t.pairs} pairs of processes, ${t.seconds.toFixed(0)} s; ${t.workers.base} and ${t.workers.candidate} workers`,
     ),
-    w.table(['candidate by base', 'difference', `${INTERVAL} % interval`], rows),
+    w.table(
+      ['ns a packet', 'base', 'candidate', 'difference', `${INTERVAL.toFixed(1)} % interval`, ''],
+      rows,
+    ),
   ];
   if (counters.length > 0) parts.push(w.table(['per million packets', 'base', 'candidate'], counters));
   return parts.join('');
+}
+
+/** What a row of times is called. */
+export const titleOf = (name: string) => TITLES[name] ?? name;
+
+/** Nanoseconds a packet; a whole run has milliseconds. */
+export function costText(name: string, ns: number | undefined): string {
+  if (ns === undefined) return '';
+  return name === 'start' ? `${(ns / 1e6).toFixed(0)} ms` : ns.toFixed(1);
 }
 
 /** By more than a hundredth: which cache answers depends on the schedule too, a little. */
@@ -159,7 +179,7 @@ function storedReport(s: StoredComparison, w: Writer): string {
   const rows = s.workloads.flatMap((load) =>
     Object.entries(load.ratios).map(([name, r]) => [
       load.name,
-      TITLES[name],
+      STORED_TITLES[name],
       percent(r.ratio),
       interval(r),
       load.verdict,

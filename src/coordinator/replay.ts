@@ -20,7 +20,7 @@ import { Collector, type Tally, type VerdictSink } from './collector.js';
 import type { Coordinator } from './coordinator.js';
 import { connectionJson, connectionsAt, type DumpOptions, dumpConntrack } from './dump.js';
 import { type ControlEvent, type EventOutcome, noteJson, runEvent } from './events.js';
-import { Fabric } from './fabric.js';
+import { type Completions, Fabric } from './fabric.js';
 import type { Ledger } from './ledger.js';
 import { type ConnectionRecord, frameOfRow, ROW_WORDS } from './record.js';
 import { addTallies, type KeeperState, RecordKeeper, sumTallies, type Tallies } from './records.js';
@@ -81,6 +81,19 @@ export interface TraceRequest {
   inPort: number;
 }
 
+/** What the main thread does in a turn of its loop. */
+export const STAGE = { DISPATCH: 0, COORDINATE: 1, COLLECT: 2, REST: 3 } as const;
+export type Stage = (typeof STAGE)[keyof typeof STAGE];
+
+/** Takes turns with the main thread, instead of threads beside it: for benchmarks that must not depend on when a thread
+ *  is woken (bench/turns.ts). */
+export interface Turns {
+  /** Makes workers of what `fabric.start` hands out. */
+  start(fabric: Fabric, completions: Completions): void;
+  /** The main thread has done this. Behind DISPATCH the workers run until they can't go on. */
+  did(stage: Stage): void;
+}
+
 export interface ReplayOptions {
   source: PacketSource;
   arena: PacketArena & { readonly sab: SharedArrayBuffer };
@@ -116,6 +129,8 @@ export interface ReplayOptions {
   /** Test only: seed of random delays; a worker that fails. */
   jitter?: number;
   fault?: ShardInit['fault'];
+  /** Benchmarks only. */
+  turns?: Turns;
   /** Says what happens to a packet instead of running it, once everything before it is done. */
   trace?: TraceRequest;
   /** Asked all the time; while the promise is pending, no more packets are read. */
@@ -294,16 +309,21 @@ class Run {
 
   async loop(): Promise<ReplayResult> {
     const { fabric, collector, options } = this;
+    const { turns } = options;
     const watchdog = new Watchdog(this.patienceMs, () => fabric.workerStates());
-    fabric.start(collector);
+    if (turns === undefined) fabric.start(collector);
+    else turns.start(fabric, collector);
     if (options.checkpoints?.from) this.goOn(options.checkpoints.from);
     const began = performance.now();
     let breath = began;
     for (;;) {
       let busy = this.fill();
       fabric.flush();
+      turns?.did(STAGE.DISPATCH);
       if (fabric.poll()) busy = true;
+      turns?.did(STAGE.COORDINATE);
       if (this.drain()) busy = true;
+      turns?.did(STAGE.COLLECT);
       if (collector.inFlight === 0 && this.fence()) busy = true;
       if (this.ended && collector.inFlight === 0) break;
       const room = options.room?.();
@@ -312,18 +332,20 @@ class Run {
         options.signal?.throwIfAborted();
       }
       fabric.sweep(SWEEP_SLICE);
+      turns?.did(STAGE.COORDINATE);
 
       if (fabric.failure !== null) throw fabric.failure;
       const now = performance.now();
       if (!busy || now - breath > BREATH_MS) {
         if (!busy && this.starved && collector.inFlight === 0) await this.readable();
-        else if (!busy && fabric.workers > 0) fabric.sleep(IDLE_MS);
+        else if (!busy && fabric.workers > 0 && turns === undefined) fabric.sleep(IDLE_MS);
         await new Promise(setImmediate);
         options.signal?.throwIfAborted();
         if (fabric.workers > 0) watchdog.look(now, collector.completed, collector.dispatched);
         collector.settle();
         options.progress?.(collector.head, collector.bytes, fabric.coordinator);
         breath = now;
+        turns?.did(STAGE.REST);
       }
     }
     const frame = options.trace?.frame;

@@ -1,8 +1,16 @@
 /** The report on a comparison of `shardtrack compare`. */
-import { type Comparison, connectionText, isNotable, MUCH, TITLES } from '../compare/report.js';
+import {
+  type Comparison,
+  connectionText,
+  costText,
+  isNotable,
+  MUCH,
+  STORED_TITLES,
+  titleOf,
+} from '../compare/report.js';
 import type { ResultsComparison } from '../compare/results.js';
 import type { StoredComparison } from '../compare/stored.js';
-import { INTERVAL, type Ratio, type TimingComparison } from '../compare/timing.js';
+import { INTERVAL, isSlower, type Ratio, type TimingComparison } from '../compare/timing.js';
 import { numberText, percentText, rangeText } from './format.js';
 import type { Intervals, Part, Report, Section } from './model.js';
 
@@ -49,7 +57,7 @@ export function comparisonReport(c: Comparison, limits: Limits): Report {
 }
 
 function ratioChart(rows: readonly (Ratio & { name: string })[], caption: string, limits: Limits): Intervals {
-  const percent = (ratio: number) => 100 * (Math.min(ratio, MUCH) - 1);
+  const percent = percentOfRatio;
   return {
     kind: 'intervals',
     caption,
@@ -69,25 +77,45 @@ function ratioChart(rows: readonly (Ratio & { name: string })[], caption: string
 }
 
 function timingSection(t: TimingComparison, limits: Limits): Section {
-  const names = Object.keys(t.ratios) as (keyof typeof t.ratios)[];
-  const rows = names.map((name) => ({ name: TITLES[name], ...(t.ratios[name] as Ratio) }));
-  const parts: Part[] = [
-    ratioChart(rows, `Candidate's time by base's, with ${INTERVAL} % intervals`, limits),
+  const rows = Object.entries(t.ratios).map(([name, r]) => ({ name: titleOf(name), key: name, ...r }));
+  const asked = rows.filter((r) => r.weight !== null);
+  const others = rows.filter((r) => r.weight === null);
+  const title = `Candidate's time by base's, with ${INTERVAL.toFixed(1)} % intervals`;
+  const parts: Part[] = [ratioChart(asked, title, limits)];
+  if (others.length > 0) {
+    parts.push(ratioChart(others, `What is known less well, and can only show a slow-down`, limits));
+  }
+  // Lines beyond these could not be told apart.
+  const alls = rows.filter((r) => r.key.endsWith(': all') || r.key === 'time');
+  parts.push(
+    {
+      kind: 'table',
+      caption: 'Nanoseconds a packet, means of all pairs',
+      head: ['', 'base', 'candidate', 'difference', 'interval', ''],
+      rows: rows.map((r) => [
+        r.name,
+        costText(r.key, r.base),
+        costText(r.key, r.candidate),
+        percentText(r.ratio - 1),
+        Number.isFinite(r.high) ? `${rangeText(percentOfRatio(r.low), percentOfRatio(r.high))} %` : 'unknown',
+        isSlower(r, t.tolerance) ? 'slower' : '',
+      ]),
+    },
     {
       kind: 'lines',
       caption: 'Each pair of processes by itself',
-      alt: names
-        .map((name) => `${TITLES[name]} ${rangeText(...extent((t.logs[name] ?? []).map(percentOf)))} %`)
+      alt: alls
+        .map((r) => `${r.name} ${rangeText(...extent((t.logs[r.key] ?? []).map(percentOf)))} %`)
         .join(', '),
       stacked: false,
       x: { label: 'pair' },
       y: { label: 'difference, %' },
-      series: names.map((name) => ({
-        name: TITLES[name],
-        points: (t.logs[name] ?? []).map((log, i): [number, number] => [i + 1, percentOf(log)]),
+      series: alls.map((r) => ({
+        name: r.name,
+        points: (t.logs[r.key] ?? []).map((log, i): [number, number] => [i + 1, percentOf(log)]),
       })),
     },
-  ];
+  );
   const counters = Object.keys(t.counts.base).map((name) => ({
     name,
     base: t.counts.base[name],
@@ -108,12 +136,13 @@ function timingSection(t: TimingComparison, limits: Limits): Section {
   };
 }
 
+const percentOfRatio = (ratio: number) => 100 * (Math.min(ratio, MUCH) - 1);
 const percentOf = (log: number) => 100 * (Math.exp(log) - 1);
 const extent = (values: readonly number[]): [number, number] => [Math.min(...values), Math.max(...values)];
 
 function storedSection(s: StoredComparison, limits: Limits): Section {
   const rows = s.workloads.flatMap((load) =>
-    Object.entries(load.ratios).map(([name, r]) => ({ name: `${load.name}: ${TITLES[name]}`, ...r })),
+    Object.entries(load.ratios).map(([name, r]) => ({ name: `${load.name}: ${STORED_TITLES[name]}`, ...r })),
   );
   return {
     title: `Stored results: ${s.verdict}`,

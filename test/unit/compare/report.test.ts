@@ -40,6 +40,8 @@ const comparison: Comparison = {
   timing: {
     verdict: 'slower',
     pairs: 5,
+    tolerance: 0.01,
+    notice: 0.05,
     seconds: 12,
     ratios: {
       time: { ratio: 1.05, low: 1.02, high: 1.081 },

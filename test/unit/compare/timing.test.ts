@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Drawing, draw } from '../../../bench/regression/draw.js';
 import type { Slice } from '../../../src/bench/slices.js';
-import { earlyVerdict, judge, logRatio, ratioOf, slicePackets } from '../../../src/compare/timing.js';
+import {
+  commonVariance,
+  earlyVerdict,
+  judge,
+  logRatio,
+  ratioOf,
+  slicePackets,
+  turnsRatio,
+} from '../../../src/compare/timing.js';
 import { Random } from '../../../src/generate/random.js';
 
 const limits = { tolerance: 0.01, notice: 0.05 };
@@ -70,10 +78,58 @@ test('timing: what looks like a small slow-down is not called none early', () =>
   assert.equal(earlyVerdict({ time: { ratio: 1.03, low: 1.02, high: 1.045 } }, limits), 'slower');
 });
 
-test('timing: empty caches can show a slow-down, but not the lack of one', () => {
-  assert.equal(judge({ main: ratio(0.99, 1.02), cold: ratio(1.02, 1.2) }, limits), 'slower');
-  assert.equal(judge({ main: ratio(0.99, 1.02), cold: ratio(0.8, 1.2) }, limits), 'not slower');
-  assert.equal(judge({ cold: ratio(0.99, 1.01) }, limits), "can't tell");
+test('timing: what is known less well can show a slow-down, but not the lack of one', () => {
+  const unasked = (low: number, high: number) => ({ ...ratio(low, high), weight: null });
+  assert.equal(judge({ all: ratio(0.99, 1.02), start: unasked(1.02, 1.2) }, limits), 'slower');
+  assert.equal(judge({ all: ratio(0.99, 1.02), start: unasked(0.8, 1.2) }, limits), 'not slower');
+  assert.equal(judge({ start: unasked(0.99, 1.01) }, limits), "can't tell");
+});
+
+test('timing: a small part must be slower by more', () => {
+  const small = (low: number, high: number) => ({ ...ratio(low, high), weight: 2 });
+  assert.equal(judge({ part: small(1.015, 1.2) }, limits), "can't tell");
+  assert.equal(judge({ part: small(1.025, 1.2) }, limits), 'slower');
+  assert.equal(judge({ part: small(0.95, 1.09) }, limits), 'not slower');
+  assert.equal(earlyVerdict({ part: small(0.95, 1.07) }, limits), 'not slower');
+  assert.equal(earlyVerdict({ part: small(1.0, 1.09) }, limits), "can't tell");
+});
+
+test('timing: few pairs borrow from what all measures vary by', () => {
+  const logs = [0.05, 0.051, 0.05, 0.049];
+  const width = (r: { low: number; high: number }) => r.high - r.low;
+  const alone = ratioOf(logs);
+  const moderated = ratioOf(logs, 0.02 ** 2);
+  assert.ok(width(moderated) > 5 * width(alone), 'four that agree by chance are not believed');
+  const scattered = [0.05, 0.11, -0.03, 0.07];
+  assert.ok(width(ratioOf(scattered, 0.01 ** 2)) < 0.7 * width(ratioOf(scattered)));
+  assert.equal(commonVariance([[1], [2]]), null);
+  assert.ok(
+    Math.abs(
+      commonVariance([
+        [0, 2],
+        [0, 4],
+        [0, 6],
+      ])! - 8,
+    ) < 1e-9,
+  );
+});
+
+test('timing: a chunk costs what its undisturbed visits take', () => {
+  // Two chunks, ten visits each, two parts; in half of the visits something else ran.
+  const visits = (ms: number) =>
+    [1, 2].map((size) => Array.from({ length: 10 }, (_, i) => [ms * size, i % 2 === 0 ? 1 : 9 + i]));
+  const log = turnsRatio(visits(1), visits(1.05), [0]);
+  assert.ok(Math.abs(log! - Math.log(1.05)) < 1e-9);
+  assert.equal(turnsRatio(visits(1), visits(1.05), [1]), 0);
+  assert.ok(Math.abs(turnsRatio(visits(1), visits(1.05), [0, 1])! - Math.log(5.15 / 5)) < 1e-9);
+});
+
+test('timing: of a round too long to be gone through often, the middle chunks are compared one by one', () => {
+  const once = (factor: number, disturbed: number) =>
+    Array.from({ length: 40 }, (_, i) => [[(i + 1) * factor * (i === disturbed ? 50 : 1)]]);
+  const log = turnsRatio(once(1, 3), once(1.05, 17), [0]);
+  assert.ok(Math.abs(log! - Math.log(1.05)) < 1e-9);
+  assert.equal(turnsRatio([[]], [[]], [0]), null);
 });
 
 test('timing: pairs that are far out do not hide a slow-down', () => {
@@ -88,13 +144,14 @@ test('timing: drawn comparisons: equal sides are seldom slower, 5 % is found', (
     const random = new Random(7);
     return Array.from({ length: n }, () => draw(d, random)).filter((r) => r.verdict === verdict).length / n;
   };
-  const pairs = { deviation: 0.03, far: 0, farBy: 0, mostPairs: 25 };
-  assert.ok(share({ ...pairs, slowdown: 0 }, 'slower', 400) <= 0.01);
-  assert.ok(share({ ...pairs, slowdown: 0 }, 'not slower', 100) >= 0.9);
+  const pairs = { deviation: 0.01, far: 0, farBy: 0, mostPairs: 14 };
+  assert.ok(share({ ...pairs, slowdown: 0 }, 'slower', 200) <= 0.01);
+  assert.ok(share({ ...pairs, slowdown: 0 }, 'not slower', 50) >= 0.9);
   assert.ok(share({ ...pairs, slowdown: 0.05 }, 'slower', 100) >= 0.95);
-  assert.ok(share({ ...pairs, slowdown: 0.1, mostPairs: 13 }, 'slower', 100) >= 0.99);
-  // One pair in seven is far out.
-  const wild = { deviation: 0.015, far: 0.15, farBy: 4.67, mostPairs: 25 };
-  assert.ok(share({ ...wild, slowdown: 0 }, 'slower', 400) <= 0.01);
-  assert.ok(share({ ...wild, slowdown: 0.05 }, 'slower', 100) >= 0.95);
+  assert.ok(share({ ...pairs, deviation: 0.03, slowdown: 0 }, 'slower', 100) <= 0.01);
+  assert.ok(share({ ...pairs, deviation: 0.03, slowdown: 0.1 }, 'slower', 50) >= 0.99);
+  // One pair in eight is far out.
+  const wild = { deviation: 0.01, far: 0.125, farBy: 10, mostPairs: 14 };
+  assert.ok(share({ ...wild, slowdown: 0 }, 'slower', 100) <= 0.01);
+  assert.ok(share({ ...wild, slowdown: 0.05 }, 'slower', 50) >= 0.9);
 });
