@@ -73,6 +73,10 @@ export class BenchChild {
     );
   }
 
+  get pid(): number | undefined {
+    return this.child.pid;
+  }
+
   private fail(error: Error): void {
     this.failure ??= error;
     this.reject(error);

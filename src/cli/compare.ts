@@ -46,7 +46,7 @@ const PACKETS = 30_000;
 const MORE_PACKETS = 16_000;
 const RULES = 2000;
 /** Of those, packets of a run from its start; captures of the user's are run from the start if they are no larger. */
-const START_PACKETS = 1000;
+const START_PACKETS = 64;
 const START_BYTES = 4 << 20;
 
 /** What both sides replay. */

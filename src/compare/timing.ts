@@ -7,7 +7,7 @@
  *  Most is measured in *turns* (bench/turns.ts): workers and main thread one after the other on one thread, in chunks of some
  *  tenths of a millisecond. Whatever else runs makes a chunk slower, never faster, so of the visits to a chunk of packets a
  *  low one says what it costs; the sum over chunks has been seen to vary by 1 % from process to process, where slices of
- *  10 ms with threads vary by 15 % from slice to slice. It is done for several *scenes* (workloads) and for each part of
+ *  10 ms with threads vary by 15 % from slice to slice. Both are on the same core then, where taskset can say so. It is done for several *scenes* (workloads) and for each part of
  *  the program, so that a slow-down that only new connections meet is not hidden behind established ones, nor a slow
  *  dispatcher behind a busy worker. Chunks that begin with empty flow caches have the cost of translation.
  *
@@ -22,6 +22,7 @@ import { SLICES_VERSION, type Slice, type SliceReady } from '../bench/slices.js'
 import type { BenchSpec } from '../bench/spec.js';
 import { studentQuantile, wilcoxonInterval } from '../bench/statistics.js';
 import { PARTS, type TurnsReady } from '../bench/turns.js';
+import { allowedCores, coresOf, pin } from './affinity.js';
 import { childOf, type Side } from './sides.js';
 import { type StartOptions, startTime } from './start.js';
 
@@ -399,6 +400,7 @@ class Pair {
       });
     }
     for (let sweep = 0; sweep < SWEEPS; sweep++) {
+      this.share(sweep);
       for (const [number, { warm }] of all.entries()) {
         if (sweep === 0)
           await this.spend(number, o.turnsMs * (number === 0 ? FIRST_WARMUP : WARMUP), warm, false, false);
@@ -427,6 +429,16 @@ class Pair {
         measure(`${scene.name}, empty caches: ${name}`, 'cold', cold, parts, 1);
     }
     for (const r of both) r.counted = r.turnsCounts();
+    this.share(null);
+  }
+
+  /** Has both run on the same core, another one in the next sweep; or where they like. */
+  private share(sweep: number | null): void {
+    const allowed = allowedCores();
+    if (allowed === null) return;
+    const cores = coresOf(allowed);
+    for (const r of this.both)
+      r.pin(sweep === null ? allowed : `${cores[(this.index + sweep) % cores.length]}`);
   }
 
   /** Lets both run a scene, in turns, for so many milliseconds each. */
@@ -598,6 +610,11 @@ class Runner {
   constructor(side: Side, signal: AbortSignal | undefined) {
     this.label = side.label;
     this.child = new BenchChild(side.label, { entry: childOf(side), node: side.node, signal });
+  }
+
+  /** Lets it run on these cores only, if that can be said here. */
+  pin(cores: string): void {
+    pin(this.child.pid, cores);
   }
 
   /** With threads. */
