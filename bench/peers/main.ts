@@ -297,8 +297,6 @@ async function main(o: Options): Promise<void> {
       'captures of your own need their flow table, and the other way round: --in PORT=FILE --flows FILE',
     );
   }
-  if (o.corpus !== CORPUS && !fs.existsSync(o.corpus))
-    throw new Error(`${o.corpus}: there is no such folder`);
   const groups = chosen(o);
   if (!o.skipOvs) {
     const reason = whyNot();
