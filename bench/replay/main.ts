@@ -43,7 +43,7 @@ interface Arguments {
 /** Packets handed over between two looks at the rings. */
 const BURST = 1024;
 /** Records that the sweeper looks at per turn. */
-const SWEEP_SLICE = 1024;
+const SWEEP_SLICE = 4096;
 /** Offsets are int32. */
 const MOST_BYTES = 0x7fffff00;
 /** Warming up for so many rounds takes so long at most. */

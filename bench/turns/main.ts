@@ -23,7 +23,7 @@ interface Arguments {
 
 const BURST = 1024;
 /** Connections that the sweeper looks at in a turn. */
-const SWEEP_SLICE = 1024;
+const SWEEP_SLICE = 4096;
 
 /** A worker that is told when to go on. */
 class Steps extends Shard {

@@ -18,7 +18,7 @@ import type { Prepared } from './spec.js';
 /** Packets handed over between two looks at the rings. */
 const BURST = 1024;
 /** Records that the sweeper looks at per turn. */
-const SWEEP_SLICE = 1024;
+const SWEEP_SLICE = 4096;
 const IDLE_MS = 1;
 /** Key of the tables' hashes: the same collisions in every process. */
 const TABLE_SEED = 0x5eed;

@@ -388,6 +388,8 @@ export class PartitionWriter extends Partition implements WheelOwner {
   readonly used: Uint8Array;
   /** Clock in ms at which each was made. */
   readonly createdMs: Float64Array;
+  /** Hash of each one's original tuple. */
+  private readonly hashes: Int32Array;
   private readonly wheel: Wheel;
   /** No packet leaves a connection with less than this, in ms, except one that ends it on the spot. */
   private shortest = SHORTEST_TIMEOUT_MS;
@@ -415,6 +417,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
     super(memory);
     this.used = new Uint8Array(memory.capacity);
     this.createdMs = new Float64Array(memory.capacity);
+    this.hashes = new Int32Array(memory.capacity);
     this.wheel = new Wheel(memory.capacity);
     this.epochOf = epochOf;
     this.passed = new Int32Array(this.mask + 1);
@@ -473,6 +476,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
     if (this.translates && this.conflicting(slot)) Atomics.add(this.ctl, 2, 1);
     if (this.entries >= (this.mask + 1) * MAX_LOAD) this.grow();
     this.used[slot] = watched ? WATCHED : USED;
+    this.hashes[slot] = hash;
     this.wheel.put(slot, this.lookBefore(expires, slot, this.createdMs[slot]));
     this.count++;
     this.entries++;
@@ -607,7 +611,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
   remove(slot: number, reason: number = REMOVED_FLUSHED): void {
     this.onRemove?.(slot, reason);
     const translated = (this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED) !== 0;
-    this.unplace(this.hashOf(slot), slot << 1);
+    this.unplace(this.hashes[slot], slot << 1);
     const withheld = translated && this.unwithhold(slot);
     if (translated && !withheld) this.unplace(this.replyHashOf(slot), (slot << 1) | 1);
     // Flow-cache entries that still name the slot find it expired, as it mostly is: then the line stays as it is, and is
@@ -683,27 +687,29 @@ export class PartitionWriter extends Partition implements WheelOwner {
     return before - this.count;
   }
 
-  /** Touches the records in `swept`, and what there is of those that have ended in the index. */
+  /** Touches the records in `swept`, and their places in the index. */
   private touchSwept(clock: number): void {
-    const { swept, hot, nat, index, base, mask, over } = this;
+    const { swept, hot, hashes, nat, index, base, mask, over } = this;
     let sink = 0;
-    for (let i = 0; i < SWEPT_AT_ONCE; i++) sink ^= hot[swept[i] << HOT_SHIFT];
-    let n = 0;
     for (let i = 0; i < SWEPT_AT_ONCE; i++) {
       const slot = swept[i];
-      if (this.expires(slot) >= clock) continue;
-      over[n++] = slot;
-      sink ^= index[base + ((this.hashOf(slot) & mask) << BUCKET_SHIFT)];
-      if (hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED) sink ^= nat[slot << NAT_SHIFT];
+      sink ^= hot[slot << HOT_SHIFT] ^ index[base + ((hashes[slot] & mask) << BUCKET_SHIFT)];
     }
     if (this.translates) {
+      let n = 0;
+      for (let i = 0; i < SWEPT_AT_ONCE; i++) {
+        const slot = swept[i];
+        if (this.expires(slot) >= clock) continue;
+        over[n++] = slot;
+        if (hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED) sink ^= nat[slot << NAT_SHIFT];
+      }
       for (let i = 0; i < n; i++) {
         const slot = over[i];
         if (!(hot[(slot << HOT_SHIFT) + STATE] & TRANSLATED)) continue;
         sink ^= index[base + ((this.replyHashOf(slot) & mask) << BUCKET_SHIFT)];
       }
+      if (this.onTouch !== null) sink ^= this.onTouch(over, n);
     }
-    if (this.onTouch !== null) sink ^= this.onTouch(over, n);
     this.sink = sink;
   }
   private readonly swept = new Int32Array(SWEPT_AT_ONCE);
@@ -872,7 +878,7 @@ export class PartitionWriter extends Partition implements WheelOwner {
     this.passed = new Int32Array(this.mask + 1);
     for (let slot = 0; slot < this.high; slot++) {
       if (!this.used[slot]) continue;
-      this.place(this.hashOf(slot), slot << 1);
+      this.place(this.hashes[slot], slot << 1);
       if (!(this.hot[(slot << HOT_SHIFT) + STATE] & STATE_TRANSLATED)) continue;
       const hash = this.replyHashOf(slot);
       if (!this.withheld.get(hash)?.includes(slot)) this.place(hash, (slot << 1) | 1);

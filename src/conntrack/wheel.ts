@@ -15,6 +15,11 @@ const FAR = 4096;
 const LATER = NEAR + FAR;
 const POURED = LATER + 1;
 
+/** The near list of a millisecond. `%` of floating-point numbers is a call. */
+function nearOf(ms: number): number {
+  return (ms - Math.floor(ms / NEAR) * NEAR) | 0;
+}
+
 /** Who knows the slots. */
 export interface WheelOwner {
   /** The slot was due before `clock`: when it is due again (not before `clock`), or -1 if it is gone. */
@@ -55,7 +60,7 @@ export class Wheel {
     const at = Math.max(due, cursor);
     let list: number;
     if (at - cursor < NEAR) {
-      list = at % NEAR;
+      list = nearOf(at);
       this.filled[list >> 5] |= 1 << (list & 31);
       if (at > this.lastNear) this.lastNear = at;
     } else {
@@ -94,7 +99,7 @@ export class Wheel {
     const { heads, filled, next } = this;
     let n = 0;
     // Those before the wheel begins anew.
-    const first = this.cursor % NEAR;
+    const first = nearOf(this.cursor);
     const end = Math.min(NEAR, first + clock - this.cursor);
     for (let list = first; list < end; ) {
       const bits = filled[list >> 5] >>> (list & 31);
@@ -129,7 +134,7 @@ export class Wheel {
         this.ask(heads[POURED] - 1, clock, owner);
       }
       const { cursor } = this;
-      const list = cursor % NEAR;
+      const list = nearOf(cursor);
       const epoch = Math.floor(cursor / NEAR);
       if (this.firstLater < (epoch + 1) * NEAR) {
         this.pour();

@@ -23,6 +23,7 @@ import {
   FRAGMENT_ANSWER,
   FRAGMENT_HEADER,
   LONGEST_REQUEST,
+  MADE_WORDS,
   MAX_GRANTED,
   MAX_PARKED,
   MSG_ADOPT,
@@ -84,6 +85,8 @@ const TEMPLATE_RING_WORDS = 1 << 18;
 const DISPATCH_BATCH = 128;
 /** Slots that a worker is granted at first. */
 const FIRST_GRANTED = 256;
+/** Connections whose places in the index are touched before they are entered. */
+const ENTERED_AT_ONCE = 32;
 /** Answers that a worker gets at a time. */
 const ANSWER_BATCH = 128;
 /** Commits whose cache misses overlap, and packets between two sweeps. */
@@ -531,17 +534,11 @@ export class Fabric {
     let touched = 0;
     for (let m = requests.next(); m >= 0; m = requests.next()) {
       const { words } = requests;
-      if (m >= touched || m === 0) touched = this.touch(worker, m);
+      if (this.touchReplies !== null && (m >= touched || m === 0)) touched = this.touch(worker, m);
       // It can go on while the others are answered.
       if (++n % ANSWER_BATCH === 0) this.flushReplies(worker);
-      if (words[m + 1] !== MSG_MADE) {
-        this.answer(worker, words, m, false);
-        continue;
-      }
-      made++;
-      const at = m + MESSAGE_HEADER;
-      const clock = this.packets.clock[words[at]];
-      this.coordinator.made(worker, words[m + 2], words[at + 1], words[at + 2], clock + words[at + 3], clock);
+      if (words[m + 1] === MSG_MADE) made += this.enter(worker, words, m + MESSAGE_HEADER, m + words[m]);
+      else this.answer(worker, words, m, false);
     }
     if (made > 0) this.servedMade(link, worker, made);
     return n > 0;
@@ -554,24 +551,40 @@ export class Fabric {
     this.wake(worker);
   }
 
-  /** Touches what the messages of a worker, from that at `m` on, will change; returns where they end. */
+  /** Enters the connections of which a worker tells in `words[from..end)`; returns how many. */
+  private enter(worker: number, words: Int32Array, from: number, end: number): number {
+    const { coordinator } = this;
+    const { clock } = this.packets;
+    let sink = 0;
+    for (let at = from; at < end; ) {
+      const next = Math.min(end, at + ENTERED_AT_ONCE * MADE_WORDS);
+      for (let t = at; t < next; t += MADE_WORDS) sink ^= coordinator.touch(worker, words[t], words[t + 2]);
+      for (; at < next; at += MADE_WORDS) {
+        const now = clock[words[at + 1]];
+        coordinator.made(worker, words[at], words[at + 2], words[at + 3], now + words[at + 4], now);
+      }
+    }
+    this.sink = sink;
+    return (end - from) / MADE_WORDS;
+  }
+
+  /** In steered mode: touches what the commits among the messages of a worker, from that at `m` on, will change; returns
+   *  up to where. */
   private touch(worker: number, m: number): number {
     const { requests } = this.links[worker];
     const { words, end } = requests;
-    const { coordinator, packets, touchReplies } = this;
+    const { coordinator, packets } = this;
+    const touchReplies = this.touchReplies!;
     let sink = 0;
     let commits = 0;
     let at = m;
     for (; at < end && at + words[at] <= end && commits < TOUCHED_AT_ONCE; at += words[at]) {
+      if (words[at + 1] !== MSG_COMMIT) continue;
       const payload = at + MESSAGE_HEADER;
-      if (words[at + 1] === MSG_MADE) {
-        sink ^= coordinator.touch(worker, words[at + 2], words[payload + 1]);
-      } else if (words[at + 1] === MSG_COMMIT && touchReplies !== null) {
-        commits++;
-        const row = words[payload];
-        sink ^= this.homes!.touchHash(packets.hash[row]);
-        sink ^= coordinator.touchCommit(0, words, payload + ORDERED_HEADER, packets.seq[row], touchReplies);
-      }
+      commits++;
+      const row = words[payload];
+      sink ^= this.homes!.touchHash(packets.hash[row]);
+      sink ^= coordinator.touchCommit(0, words, payload + ORDERED_HEADER, packets.seq[row], touchReplies);
     }
     if (commits > 0) sink ^= coordinator.partitions[0].touchFree(commits);
     this.sink = sink;

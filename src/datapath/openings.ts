@@ -148,7 +148,6 @@ export class Openings {
     const { keys } = staging;
     const { index, base, mask, seed } = partition;
     found.fill(-1, 0, n);
-    let sink = 0;
     for (let j = 0; j < nMissed; j++) {
       const i = missed[j];
       const k = i << KEY_SHIFT;
@@ -165,8 +164,10 @@ export class Openings {
       const hash = tupleHash(seed, keys[k + SRC], keys[k + DST], ports, zoneProto);
       found[i] = o;
       hashes[i] = hash;
-      sink ^= index[base + ((hash & mask) << BUCKET_SHIFT)];
     }
+    // By itself: with so much between two loads, few of them would be under way at a time.
+    let sink = 0;
+    for (let j = 0; j < nMissed; j++) sink ^= index[base + ((hashes[missed[j]] & mask) << BUCKET_SHIFT)];
     this.sink = sink;
   }
 

@@ -61,10 +61,10 @@ export const MSG_SURRENDER = 7;
 /** From the coordinator: window slots of packets that are to be run, in input order; none with their HASH is here. */
 export const MSG_ADOPT = 8;
 
-/** Request: the token is a slot that the worker has been granted, in which it has made a connection; the payload
- *  `slot of the packet, hash of the tuple, CONN.ZONE_PROTO, ms until it expires`. No answer but CTL_SERVED. */
+/** Request, without a token: connections that the worker has made in slots that it was granted, MADE_WORDS each: `slot,
+ *  slot of the packet, hash of the tuple, CONN.ZONE_PROTO, ms until it expires`. No answer but CTL_SERVED. */
 export const MSG_MADE = 9;
-export const MADE_WORDS = 4;
+export const MADE_WORDS = 5;
 
 /** Words that requests which may depend on order begin with: slot, and whether the packet makes no other: 0
  *  if it may, else 1 + the number of ct() that it will have been through. */
@@ -82,8 +82,9 @@ export const LONGEST_REQUEST =
 /** Words of the request ring: all parked packets may have a request in it. */
 export const REQUEST_RING_WORDS = MAX_PARKED * LONGEST_REQUEST;
 
-/** Slots that a worker may have been granted and not made use of. */
-export const MAX_GRANTED = 4096;
+/** Slots that a worker may have been granted and not told of: one for each packet that is usually in flight, so that it never has
+ *  to ask while the main thread is behind. */
+export const MAX_GRANTED = 16_384;
 
 /** Test only: what a worker does wrong when so many packets have come to it. */
 export interface Fault {
@@ -352,6 +353,10 @@ export class Shard extends VectorLoop {
   private nMade = 0;
   private served = 0;
   private readonly madeLast = new Int32Array(MADE_HASHES);
+  /** MADE_WORDS of each that the coordinator has not been told of, the first `nToTell` elements: of no more than have been
+   *  granted. */
+  private readonly toTell = new Int32Array(MAX_GRANTED * MADE_WORDS);
+  private nToTell = 0;
   private waiting: Queue[] = [];
   /** Generation of the tables that the caches are of. */
   private generation = 0;
@@ -758,13 +763,15 @@ export class Shard extends VectorLoop {
 
   override made(row: number, slot: number, hash: number): void {
     const { hot, hotF64 } = this.engine.partition;
-    const at = this.requests.begin(MSG_MADE, slot, MADE_WORDS);
-    const { words } = this.requests;
+    const { toTell } = this;
+    const at = this.nToTell;
+    this.nToTell += MADE_WORDS;
     const c = slot << CONN.shift;
-    words[at] = row;
-    words[at + 1] = hash;
-    words[at + 2] = hot[c + CONN.at.ZONE_PROTO];
-    words[at + 3] = hotF64[(c + CONN.at.EXPIRES) >> 1] - this.packets.clock[row];
+    toTell[at] = slot;
+    toTell[at + 1] = row;
+    toTell[at + 2] = hash;
+    toTell[at + 3] = hot[c + CONN.at.ZONE_PROTO];
+    toTell[at + 4] = hotF64[(c + CONN.at.EXPIRES) >> 1] - this.packets.clock[row];
     this.nMade = (this.nMade + 1) | 0;
     this.madeLast[this.packets.hash[row] & (MADE_HASHES - 1)] = this.nMade;
     if ((this.nMade & (MADE_RENEWED - 1)) === 0) this.renewMade();
@@ -824,6 +831,7 @@ export class Shard extends VectorLoop {
 
   /** Templates and requests before the completions of their packets. True if anything went out. */
   protected override flush(): boolean {
+    if (this.nToTell > 0) this.tellMade();
     if (!this.templates.pending && !this.requests.pending && this.nCompleted === 0) return false;
     // What a parked packet waits for; not what was only made.
     const urgent =
@@ -839,6 +847,14 @@ export class Shard extends VectorLoop {
     this.nCompleted = 0;
     if (urgent || this.unannounced >= this.announceAt) this.ring();
     return true;
+  }
+
+  private tellMade(): void {
+    const { toTell, nToTell, requests } = this;
+    const at = requests.begin(MSG_MADE, 0, nToTell);
+    const { words } = requests;
+    for (let i = 0; i < nToTell; i++) words[at + i] = toTell[i];
+    this.nToTell = 0;
   }
 
   /** Lets the main thread drain what is full. */
