@@ -15,6 +15,7 @@ import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.
 import { compileFilter } from '../pcap/filter.js';
 import { FilteredSource } from '../pcap/filtered.js';
 import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
+import { RestoredSource } from '../pcap/restored.js';
 import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.js';
 import { ReadResult } from '../pcap/types.js';
 import { type Bucket, bucketOf } from './bucket.js';
@@ -58,6 +59,9 @@ export interface AnalyzeOptions
   paths: readonly string[];
   /** Only packets that pass count: an expression of pcap-filter(7), as far as docs/analyze.md says. */
   filter?: string;
+  /** Packets that a snapshot length has cut stay as they are, which ct() finds invalid. Else those whose headers are
+   *  there count for what their IP header says, and what is missing of them is taken for zeros. */
+  cutAsIs?: boolean;
   /** Only a share of the connections: the rest counts as not captured. */
   bucket?: Bucket;
   /** A flow table, as text for `ovs-ofctl add-flows`, or ready. Default: every connection is tracked in zone 0. */
@@ -149,8 +153,9 @@ export async function openInput(options: AnalyzeOptions): Promise<Input> {
   const timeline = await Timeline.of(paths, arena);
   const bucket = options.bucket === undefined ? null : bucketOf(timeline, options.bucket, arena);
   const shared = bucket ?? timeline;
-  const source = filter === null ? shared : new FilteredSource(shared, filter, arena);
-  const filtered = filter === null ? NOTHING : (source as FilteredSource).filtered;
+  const passing = filter === null ? shared : new FilteredSource(shared, filter, arena);
+  const filtered = filter === null ? NOTHING : (passing as FilteredSource).filtered;
+  const source = options.cutAsIs === true ? passing : new RestoredSource(passing, arena);
   return {
     ...{ paths, passedOver, tables, arena, timeline, source },
     filtered,
@@ -210,9 +215,10 @@ function checkpointFile(options: AnalyzeOptions, paths: readonly string[]): Chec
     if (stat === null || (stat !== undefined && !stat.isFile()))
       cannot(`of ${path}, which is no regular file`);
   }
-  const { filter = null, bucket = null, ignoreChecksums = false, maxConns = null, portMap } = options;
+  const { filter = null, bucket = null, maxConns = null, portMap } = options;
+  const { ignoreChecksums = false, cutAsIs = false } = options;
   const ports = portMap === undefined ? null : (portMap.identity ?? 'unknown');
-  const further = { filter, bucket, ignoreChecksums, maxConns, ports };
+  const further = { filter, bucket, cutAsIs, ignoreChecksums, maxConns, ports };
   return new CheckpointFile(resume, { paths, outputs, options: further }, options.checkpointEvery ?? null);
 }
 

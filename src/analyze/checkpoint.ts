@@ -22,6 +22,7 @@ const PER_CONNECTION = 16;
 const OPTION_NAMES: Readonly<Record<string, string>> = {
   outputs: 'outputs (-o)',
   filter: 'packets (--filter)',
+  cutAsIs: 'treatment of cut packets (--cut-as-is)',
   ignoreChecksums: 'checks (--ignore-checksums)',
   maxConns: 'limits (--max-conns)',
   ports: 'ports (--inside)',

@@ -27,7 +27,7 @@ export interface JobData {
   paths: string[];
   bucket: Bucket;
   outputs: { format: Format; path: string }[];
-  options: Pick<AnalyzeOptions, 'filter' | 'flows' | 'ignoreChecksums' | 'maxConns'>;
+  options: Pick<AnalyzeOptions, 'filter' | 'flows' | 'cutAsIs' | 'ignoreChecksums' | 'maxConns'>;
 }
 
 /** What it says when it is done. */

@@ -39,6 +39,7 @@ export interface AnalyzeArguments {
   workers: number | 'auto';
   maxConns?: number;
   ignoreChecksums?: boolean;
+  cutAsIs?: boolean;
   top: number;
   jitter?: number;
   watchdog?: number;
@@ -112,6 +113,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
       workers: workersOf(args),
       maxConns: args.maxConns,
       ignoreChecksums: args.ignoreChecksums,
+      cutAsIs: args.cutAsIs,
       jitter: args.jitter,
       watchdog: args.watchdog,
       fault: args.fault,
@@ -125,7 +127,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
     progress.stop();
     report?.writeText(`${JSON.stringify(reportOf(analysis), null, 2)}\n`);
     report?.finish();
-    warn(analysis);
+    warn(analysis, args.cutAsIs);
     if (other !== null && stopped === null) {
       const both = await whatIf(
         {
@@ -135,6 +137,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
           workers: 0,
           maxConns: args.maxConns,
           ignoreChecksums: args.ignoreChecksums,
+          cutAsIs: args.cutAsIs,
           signal: abort.signal,
         },
         loadPipeline({ ...args, events: undefined, captures: paths, in: [], out: [], builtIn: TRACK_ALL }),
@@ -182,8 +185,8 @@ async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<numbe
   const flows = args.flows === undefined ? undefined : readText(args.flows);
   // Mistakes in it are found here, not by every worker.
   if (flows !== undefined) loadPipeline({ ...args, captures: [], in: [], out: [], builtIn: TRACK_ALL });
-  const { filter, ignoreChecksums, maxConns } = args;
-  const jobs = jobsOf(sets, args.buckets, args.out, { filter, flows, ignoreChecksums, maxConns });
+  const { filter, ignoreChecksums, cutAsIs, maxConns } = args;
+  const jobs = jobsOf(sets, args.buckets, args.out, { filter, flows, ignoreChecksums, cutAsIs, maxConns });
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals): void => abort.abort(new InterruptedError(signal));
   process.on('SIGINT', onSignal);
@@ -213,7 +216,7 @@ async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<numbe
       report.writeText(`${JSON.stringify({ files, reconciliation, summary, seconds }, null, 2)}\n`);
       report.finish();
     }
-    warn({ files, passedOver: [] });
+    warn({ files, passedOver: [] }, args.cutAsIs);
     if (args.quiet !== true) {
       process.stdout.write(
         summaryText(
@@ -294,7 +297,13 @@ function checkOutputs(args: AnalyzeArguments): void {
 }
 
 /** Per file: damage and what the reader noticed. */
-function warn({ files, passedOver }: Pick<Analysis, 'files' | 'passedOver'>): void {
+function warn(
+  { files, passedOver }: Pick<Analysis, 'files' | 'passedOver'>,
+  cutAsIs: boolean | undefined,
+): void {
+  const note = cutAsIs
+    ? '; ct() calls those invalid whose IP packet is not all there'
+    : '; those with whole headers count as long as IP says, their checksums unverified (see --cut-as-is)';
   for (const file of files) {
     if (file.damage !== null) process.stderr.write(`shardtrack: warning: ${file.damage}\n`);
     for (const { offset, message } of file.notices) {
@@ -302,7 +311,7 @@ function warn({ files, passedOver }: Pick<Analysis, 'files' | 'passedOver'>): vo
     }
     if (file.cut > 0) {
       process.stderr.write(
-        `shardtrack: warning: ${file.path}: ${file.cut} of ${file.packets} packets are cut (snaplen); ct() calls those invalid whose IP packet is not all there\n`,
+        `shardtrack: warning: ${file.path}: ${file.cut} of ${file.packets} packets are cut (snaplen)${note}\n`,
       );
     }
   }

@@ -271,6 +271,10 @@ async function addAnalyze(): Promise<void> {
       '--ignore-checksums',
       'take checksums for right, as in captures of hosts that leave them to the card',
     )
+    .option(
+      '--cut-as-is',
+      'leave packets that a snapshot length has cut as they are: ct() finds them invalid',
+    )
     .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
     .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
     .option('--jitter <SEED>', 'as for replay', wholeNumber(1, 0x7fffffff))

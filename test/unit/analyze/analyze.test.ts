@@ -114,7 +114,7 @@ test('analyze: damaged and cut captures are reported, the rest goes on', async (
     'notes.txt': 'no capture',
     'empty.pcap': pcapFile([]),
   });
-  const { lines, analysis } = await records([at]);
+  const { lines, analysis } = await records([at], { cutAsIs: true });
   const report = Object.fromEntries(analysis.files.map((f) => [path.basename(f.path), f]));
   assert.deepEqual(
     analysis.passedOver.map((p) => path.basename(p)),
@@ -286,7 +286,7 @@ test('analyze: a filter leaves packets out, and they are a row of the reconcilia
   const packets = randomTraffic(new Random(5), { packets: 400 }).map((p) => ({ ...p, port: 1 }));
   packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
   const at = files({ 'all.pcap': pcapFile(packets, NANO) });
-  const all = await records([at]);
+  const all = await records([at], { cutAsIs: true });
   const udp = await records([at], { filter: 'udp or icmp' });
   const rest = await records([at], { filter: 'not (udp or icmp)', workers: 1 });
   const row = ({ analysis }: { analysis: Analysis }) =>
@@ -360,3 +360,40 @@ test('analyze: times until 2106, across 2038; and times that no pcap can say', a
     ],
   );
 });
+
+test('analyze: a capture of headers alone has the connections, packets and bytes of the whole one', async () => {
+  const packets = randomTraffic(new Random(21), { packets: 4000, clean: true }).map((p) => ({
+    ...p,
+    port: 1,
+  }));
+  // Of fragments the checksum is that of a datagram, and of ICMP errors the packet that they are about may be cut.
+  const whole = packets
+    .filter(({ frame }) => isPlain(frame))
+    .sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
+  const at = files({
+    'whole.pcap': pcapFile(whole, NANO),
+    'cut.pcap': pcapFile(whole, { ...NANO, snaplen: 96 }),
+  });
+  const want = await records([path.join(at, 'whole.pcap')]);
+  assert.ok(want.lines.length > 20);
+  for (const workers of [0, 2]) {
+    const got = await records([path.join(at, 'cut.pcap')], { workers });
+    assert.ok(got.analysis.files[0].cut > 3);
+    assert.deepEqual(got.lines, want.lines);
+    assert.deepEqual(got.analysis.reconciliation, want.analysis.reconciliation);
+  }
+  const { analysis } = await records([path.join(at, 'cut.pcap')], { cutAsIs: true });
+  const invalid = analysis.reconciliation.rows.filter((r) => r.name.startsWith('invalid'));
+  assert.ok(invalid.reduce((n, r) => n + r.packets, 0) > 3);
+  // Captured so short that not all headers are there: invalid, either way.
+  const stump = files({ 'a.pcap': pcapFile(whole, { ...NANO, snaplen: 40 }) });
+  const { lines } = await records([path.join(stump, 'a.pcap')]);
+  assert.ok(lines.length < want.lines.length / 4);
+});
+
+/** IPv4 without options, tags and fragments, of TCP or UDP. */
+function isPlain(frame: Uint8Array): boolean {
+  const bytes = Buffer.from(frame);
+  if (bytes.length < 42 || bytes.readUInt16BE(12) !== 0x0800 || bytes[14] !== 0x45) return false;
+  return (bytes.readUInt16BE(20) & 0x3fff) === 0 && [6, 17].includes(bytes[23]);
+}
