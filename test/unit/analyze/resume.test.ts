@@ -139,6 +139,7 @@ test('resume: a checkpoint of a run with other options is refused, and says whic
   const packets = randomTraffic(new Random(9), { packets: 400 }).map((p) => ({ ...p, port: 1 }));
   packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
   fs.writeFileSync(file('d.pcap'), pcapFile(packets));
+  fs.writeFileSync(file('c.pcap'), pcapFile([]));
   const ports = (identity: string | undefined, left = Infinity): AnalyzeOptions['portMap'] => ({
     identity,
     portOf() {
