@@ -26,7 +26,7 @@ export { parseFlows } from './openflow/parser.js';
 export { Pipeline, type PipelineInit } from './openflow/tables.js';
 export { Translator } from './openflow/translate.js';
 export { type FlowProblem, type FlowRule, FlowSyntaxError } from './openflow/types.js';
-export type { Format, RecordOutput } from './output/records/output.js';
+export type { Format, RecordOutput } from './output/records/formats.js';
 export { recordJson } from './output/records/sinks.js';
 export { minSegments, SegmentArena } from './pcap/arena.js';
 export { compileFilter, FilterSyntaxError, type PacketFilter } from './pcap/filter.js';

@@ -10,7 +10,7 @@ import { TableRule } from '../openflow/rules.js';
 import { Pipeline } from '../openflow/tables.js';
 import { Translator } from '../openflow/translate.js';
 import type { RuleNames } from '../output/records/columns.js';
-import type { RecordOutput } from '../output/records/output.js';
+import type { RecordOutput } from '../output/records/formats.js';
 import { DEFAULT_SEGMENT_BYTES, minSegments, SegmentArena } from '../pcap/arena.js';
 import { compileFilter } from '../pcap/filter.js';
 import { FilteredSource } from '../pcap/filtered.js';

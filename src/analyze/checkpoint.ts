@@ -8,7 +8,7 @@
 import fs from 'node:fs';
 import v8 from 'node:v8';
 import type { Checkpoints, ReplayState } from '../coordinator/replay.js';
-import type { RecordOutput } from '../output/records/output.js';
+import type { RecordOutput } from '../output/records/formats.js';
 import { systemReason } from '../pcap/feed.js';
 import type { WriterState } from './writer.js';
 

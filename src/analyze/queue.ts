@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Job, Worker } from 'bullmq';
-import { ENDING, type Format } from '../output/records/output.js';
+import { ENDING, type Format } from '../output/records/formats.js';
 import type { CaptureReport } from '../pcap/timeline.js';
 import { type AnalyzeOptions, analyze } from './analyze.js';
 import type { Bucket } from './bucket.js';

@@ -3,24 +3,23 @@
  *
  *  Rows go through CHUNKS chunks of shared memory in turn. Writer of a chunk: the main thread, until it has said so
  *  in a message; then the thread that writes, until it has moved DONE on. Messages are in order, so that the name of a
- *  rule is there before the rows that need it. While all chunks are full the main thread waits: memory is bounded. */
+ *  rule is there before the rows that need it. While all chunks are full the main thread waits: memory is bounded.
+ *  This is its side; that of the thread, which alone loads the formats, is record-thread.ts. */
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
-import { ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/record.js';
+import { type ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/record.js';
 import type { RuleNames } from '../output/records/columns.js';
-import { openSink, type RecordOutput } from '../output/records/output.js';
-import type { RecordSink } from '../output/records/sinks.js';
-import { systemReason } from '../pcap/feed.js';
-import { Summarizer, type SummarizerState, type Summary } from './summary.js';
+import type { RecordOutput } from '../output/records/formats.js';
+import type { SummarizerState, Summary } from './summary.js';
 
 /** Rows of a chunk. */
-const CHUNK_ROWS = 1024;
+export const CHUNK_ROWS = 1024;
 const CHUNKS = 8;
 
 /** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed, checkpoints. */
-const SENT = 0;
-const DONE = 1;
-const FAILED = 2;
-const SAVED = 3;
+export const SENT = 0;
+export const DONE = 1;
+export const FAILED = 2;
+export const SAVED = 3;
 
 /** What the thread starts with. */
 export interface WriterInit {
@@ -37,7 +36,7 @@ export interface WriterState {
   sums: SummarizerState;
 }
 
-type Message =
+export type Message =
   | { kind: 'rows'; chunk: number; n: number }
   | { kind: 'rule'; stat: number; name: string | null }
   | { kind: 'save'; to: MessagePort }
@@ -50,7 +49,7 @@ export interface Summed {
   summary: Summary;
 }
 
-type Answer =
+export type Answer =
   | { kind: 'open' }
   | { kind: 'done'; summed: Summed | null }
   | { kind: 'failed'; message: string };
@@ -185,70 +184,5 @@ export class RecordWriter {
   private ring(): void {
     Atomics.add(this.control, SENT, 1);
     Atomics.notify(this.control, SENT);
-  }
-}
-
-/** The thread's side: runs until it has finished, aborted or failed. */
-export function writeRecords(init: WriterInit, port: MessagePort): void {
-  const control = new Int32Array(init.control);
-  const words = new Int32Array(init.rows);
-  const f64 = new Float64Array(init.rows);
-  const names = new Map<number, string | null>();
-  const ruleOf: RuleNames = (stat) => names.get(stat) ?? null;
-  const summarizer = new Summarizer(ruleOf);
-  const sinks: RecordSink[] = [];
-  const answer = (a: Answer): void => port.postMessage(a);
-  try {
-    init.outputs.forEach((output, i) => {
-      sinks.push(openSink(output, ruleOf, init.saved?.sinks[i]));
-    });
-    if (init.saved !== null) summarizer.restore(init.saved.sums);
-    answer({ kind: 'open' });
-    for (let seen = 0; ; ) {
-      const next = receiveMessageOnPort(port) as { message: Message } | undefined;
-      if (next === undefined) {
-        const sent = Atomics.load(control, SENT);
-        // All that was counted may not have come through yet: a millisecond does no harm.
-        Atomics.wait(control, SENT, sent, sent === seen ? 1000 : 1);
-        continue;
-      }
-      seen = (seen + 1) | 0;
-      const { message } = next;
-      switch (message.kind) {
-        case 'rule':
-          names.set(message.stat, message.name);
-          break;
-        case 'rows':
-          for (let i = 0; i < message.n; i++) {
-            const record = new ConnectionRecord(words, f64, (message.chunk * CHUNK_ROWS + i) << ROW_SHIFT);
-            summarizer.add(record);
-            for (const sink of sinks) sink.record(record);
-          }
-          Atomics.add(control, DONE, 1);
-          Atomics.notify(control, DONE);
-          break;
-        case 'save':
-          message.to.postMessage({
-            sinks: sinks.map((sink) => sink.save()),
-            sums: summarizer.save(),
-          } satisfies WriterState);
-          Atomics.add(control, SAVED, 1);
-          Atomics.notify(control, SAVED);
-          break;
-        case 'finish':
-          for (const sink of sinks) sink.finish();
-          answer({ kind: 'done', summed: { counted: summarizer.counted, summary: summarizer.summary() } });
-          return;
-        case 'abort':
-          for (const sink of sinks) sink.abort();
-          answer({ kind: 'done', summed: null });
-          return;
-      }
-    }
-  } catch (error) {
-    for (const sink of sinks) sink.abort();
-    answer({ kind: 'failed', message: error instanceof Error ? error.message : systemReason(error) });
-    Atomics.store(control, FAILED, 1);
-    Atomics.notify(control, DONE);
   }
 }

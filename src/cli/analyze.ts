@@ -8,7 +8,7 @@ import { jobsOf, runQueued, startWorker, tidy, together } from '../analyze/queue
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
 import type { Ranked } from '../analyze/summary.js';
 import { type WhatIf, whatIf } from '../analyze/what-if.js';
-import { FORMATS, type Format, type RecordOutput } from '../output/records/output.js';
+import { FORMATS, type Format, type RecordOutput } from '../output/records/formats.js';
 import type { PartitionBy } from '../output/records/partitioned.js';
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';

@@ -1,8 +1,9 @@
-/** Formats of connection records by name. */
+/** Opens outputs of connection records by their format. */
 import type { RuleNames } from './columns.js';
+import { ENDING, type RecordOutput } from './formats.js';
 import { IpfixRecords } from './ipfix.js';
 import { ParquetRecords } from './parquet.js';
-import { type PartitionBy, PartitionedRecords } from './partitioned.js';
+import { PartitionedRecords } from './partitioned.js';
 import {
   ConntrackRecords,
   CsvRecords,
@@ -11,29 +12,6 @@ import {
   type RecordSink,
   ZeekRecords,
 } from './sinks.js';
-
-export const FORMATS = ['ndjson', 'csv', 'zeek', 'parquet', 'ipfix', 'conntrack', 'dpctl'] as const;
-export type Format = (typeof FORMATS)[number];
-
-/** Where records go, and how. */
-export interface RecordOutput {
-  format: Format;
-  /** A file; `-` is standard output. */
-  path: string;
-  /** The path is a folder, with a file for each value of this. */
-  partition?: PartitionBy;
-}
-
-/** How files are called in a folder. */
-export const ENDING: Record<Format, string> = {
-  ndjson: 'ndjson',
-  csv: 'csv',
-  zeek: 'log',
-  parquet: 'parquet',
-  ipfix: 'ipfix',
-  conntrack: 'txt',
-  dpctl: 'txt',
-};
 
 /** Opens the output, or goes on with it where a sink was when its `save` returned this. Throws Error naming the path
  *  and the system's reason. */

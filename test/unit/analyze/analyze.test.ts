@@ -7,7 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { type Analysis, type AnalyzeOptions, analyze } from '../../../src/analyze/analyze.js';
 import { findCaptures } from '../../../src/analyze/inputs.js';
 import { FlowSyntaxError } from '../../../src/openflow/types.js';
-import { FORMATS } from '../../../src/output/records/output.js';
+import { FORMATS } from '../../../src/output/records/formats.js';
 import { recordJson } from '../../../src/output/records/sinks.js';
 import { readIpfix } from '../../support/ipfix.js';
 import {

@@ -7,7 +7,7 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { type Analysis, type AnalyzeOptions, analyze } from '../../../src/analyze/analyze.js';
-import { FORMATS, type RecordOutput } from '../../../src/output/records/output.js';
+import { FORMATS, type RecordOutput } from '../../../src/output/records/formats.js';
 import { pcapFile, Random } from '../../support/packets.js';
 import { randomTraffic } from '../../support/random-traffic.js';
 

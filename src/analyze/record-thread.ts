@@ -1,0 +1,84 @@
+/** The thread that sums connection records up and writes them: takes rows from writer.ts. */
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { ConnectionRecord, ROW_SHIFT } from '../coordinator/record.js';
+import type { RuleNames } from '../output/records/columns.js';
+import { openSink } from '../output/records/output.js';
+import type { RecordSink } from '../output/records/sinks.js';
+import { systemReason } from '../pcap/feed.js';
+import { Summarizer } from './summary.js';
+import {
+  type Answer,
+  CHUNK_ROWS,
+  DONE,
+  FAILED,
+  type Message,
+  SAVED,
+  SENT,
+  type WriterInit,
+  type WriterState,
+} from './writer.js';
+
+/** Runs until it has finished, aborted or failed. */
+export function writeRecords(init: WriterInit, port: MessagePort): void {
+  const control = new Int32Array(init.control);
+  const words = new Int32Array(init.rows);
+  const f64 = new Float64Array(init.rows);
+  const names = new Map<number, string | null>();
+  const ruleOf: RuleNames = (stat) => names.get(stat) ?? null;
+  const summarizer = new Summarizer(ruleOf);
+  const sinks: RecordSink[] = [];
+  const answer = (a: Answer): void => port.postMessage(a);
+  try {
+    init.outputs.forEach((output, i) => {
+      sinks.push(openSink(output, ruleOf, init.saved?.sinks[i]));
+    });
+    if (init.saved !== null) summarizer.restore(init.saved.sums);
+    answer({ kind: 'open' });
+    for (let seen = 0; ; ) {
+      const next = receiveMessageOnPort(port) as { message: Message } | undefined;
+      if (next === undefined) {
+        const sent = Atomics.load(control, SENT);
+        // All that was counted may not have come through yet: a millisecond does no harm.
+        Atomics.wait(control, SENT, sent, sent === seen ? 1000 : 1);
+        continue;
+      }
+      seen = (seen + 1) | 0;
+      const { message } = next;
+      switch (message.kind) {
+        case 'rule':
+          names.set(message.stat, message.name);
+          break;
+        case 'rows':
+          for (let i = 0; i < message.n; i++) {
+            const record = new ConnectionRecord(words, f64, (message.chunk * CHUNK_ROWS + i) << ROW_SHIFT);
+            summarizer.add(record);
+            for (const sink of sinks) sink.record(record);
+          }
+          Atomics.add(control, DONE, 1);
+          Atomics.notify(control, DONE);
+          break;
+        case 'save':
+          message.to.postMessage({
+            sinks: sinks.map((sink) => sink.save()),
+            sums: summarizer.save(),
+          } satisfies WriterState);
+          Atomics.add(control, SAVED, 1);
+          Atomics.notify(control, SAVED);
+          break;
+        case 'finish':
+          for (const sink of sinks) sink.finish();
+          answer({ kind: 'done', summed: { counted: summarizer.counted, summary: summarizer.summary() } });
+          return;
+        case 'abort':
+          for (const sink of sinks) sink.abort();
+          answer({ kind: 'done', summed: null });
+          return;
+      }
+    }
+  } catch (error) {
+    for (const sink of sinks) sink.abort();
+    answer({ kind: 'failed', message: error instanceof Error ? error.message : systemReason(error) });
+    Atomics.store(control, FAILED, 1);
+    Atomics.notify(control, DONE);
+  }
+}
