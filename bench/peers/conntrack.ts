@@ -35,6 +35,7 @@ class Tracked {
   private readonly fabric: Fabric;
   private readonly cache: MicroflowCache;
   private readonly slots: Int32Array;
+  private readonly completed: Int32Array;
   private readonly verdict = 1;
   /** By verdict. */
   private readonly hits = new Int32Array(2);
@@ -55,6 +56,7 @@ class Tracked {
     const { fabric } = this;
     const { packets } = fabric;
     this.slots = Int32Array.from({ length: batch }, (_, i) => i);
+    this.completed = new Int32Array(batch);
     for (const i of this.slots) {
       u8.set(FRAME, i * STRIDE);
       packets.off[i] = i * STRIDE;
@@ -91,13 +93,13 @@ class Tracked {
 
   /** Tracks `n` batches; how many packets were not. */
   run(n: number): number {
-    const { cache, slots, verdict, hits } = this;
+    const { cache, slots, verdict, hits, completed } = this;
     const { length } = slots;
     let wrong = 0;
     for (let i = 0; i < n; i++) {
       cache.stage(slots, length);
       // What it leaves is rare, and wrong here: all packets are of the one connection.
-      wrong += length - cache.runPlain(slots, 0, length, hits);
+      wrong += length - cache.runPlain(0, length, hits, completed, 0);
     }
     wrong += (n * length - hits[verdict]) | 0;
     hits.fill(0);

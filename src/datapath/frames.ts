@@ -19,7 +19,8 @@ const HEADROOM = 16;
 /** Bytes that a frame takes besides its own. */
 export const FRAME_OVERHEAD = FRAME_RECORD_BYTES + HEADROOM;
 const CHUNK_HEADER_BYTES = 64;
-const CHUNK_BYTES = 1 << 20;
+/** So few that what is in use of them, when the collector keeps up, stays in the processor's second cache. */
+const CHUNK_BYTES = 1 << 17;
 
 export class FrameChunk {
   readonly sab: SharedArrayBuffer;
@@ -44,6 +45,7 @@ export class FrameChunk {
 export class FrameStore {
   readonly chunks: FrameChunk[] = [];
   private readonly allocated: number[] = [];
+  /** Where the next record goes: chunk, and byte in it. */
   private current = -1;
   private at = 0;
   private readonly announce: (id: number, sab: SharedArrayBuffer) => void;
@@ -71,6 +73,24 @@ export class FrameStore {
   }
   chunk = -1;
   record = 0;
+
+  /** Makes the current chunk one that has room for a record of `bytes` bytes: from `end` on, up to its own end. Whoever
+   *  writes records there says so with `took`. */
+  makeRoom(bytes: number): FrameChunk {
+    if (this.current < 0 || this.at + bytes > this.chunks[this.current].u8.length) this.turn(bytes);
+    this.chunk = this.current;
+    return this.chunks[this.current];
+  }
+
+  get end(): number {
+    return this.at;
+  }
+
+  /** `n` records have been written behind `end`, which now is `end`. */
+  took(n: number, end: number): void {
+    this.allocated[this.current] += n;
+    this.at = end;
+  }
 
   /** Gives back the frames of a packet, of which this is the first, before they are published. */
   release(chunk: number, record: number): void {

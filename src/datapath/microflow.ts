@@ -37,7 +37,6 @@ import * as updates from '../conntrack/verdict.js';
 import { allocatePrivate } from '../shm/aligned.js';
 import * as layouts from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
-import * as columns from '../shm/packets.js';
 import { record } from '../shm/record.js';
 import * as headers from '../wire/extract.js';
 import { FrameLayout } from '../wire/extract.js';
@@ -50,6 +49,8 @@ import type { Recorder } from './recorder.js';
 import * as stagedKeys from './staging.js';
 import { Staging } from './staging.js';
 import * as counters from './stats.js';
+import * as translations from './translated.js';
+import { copyWords, FrameTranslator, isShort } from './translated.js';
 
 // Imported constants are loads from the other module's cells; local ones are folded into the code.
 const { FLOW, KEY_WORDS } = flowKey;
@@ -69,15 +70,17 @@ const {
 } = tcp;
 const { TM_ICMP_FIRST, TM_ICMP_REPLY, TM_UDP_MULTIPLE, TM_UDP_SINGLE } = timers;
 const { UPDATE_INVALID, UPDATE_VALID, UPDATE_VALID_NEW } = updates;
-const { COLD, CONN, RECORD, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE_TFTP } = layouts;
+const { COLD, CONN, NAT, RECORD, STATE_CHILD, STATE_FTP, STATE_HAS_META, STATE_SPECIAL, STATE_TFTP } =
+  layouts;
+const { STATE_TRANSLATED } = layouts;
 const { ETH_TYPE_IP, ETH_TYPE_IPV6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } = headers;
 const { MAX_TRACED, STEP_EST, STEP_EST_RPL, STEP_INV, STEP_NEW } = traces;
 if (STEP_EST_RPL !== STEP_EST + 1) throw new Error('microflow: a reply must be one step on');
 const { FRAME_DATA_OFF } = frameRecords;
 const { PATCH } = editing;
 const PATCH_WORDS = Object.keys(PATCH.at).length;
-const { VERDICT_FRAMES, VERDICT_ONE_FRAME } = columns;
 const { INVALID_0 } = counters.STAT;
+const { CHANGE_SHIFT } = translations;
 const { STAGED_ADDR6, STAGED_KEY, VLAN_BAD_IP, VLAN_BAD_L4, VLAN_IPV6, VLAN_OTHER } = stagedKeys;
 const { FOLDS_IP, FOLDS_OTHER } = megaflows;
 
@@ -102,6 +105,9 @@ const ENTRY = record(
 );
 const { PORT_NW, SRC, DST, TP, VLAN } = ENTRY.at;
 const { ETH_0, CONN_0, ZONE_PROTO_0, STEPS, VERDICT, INFO, HASH } = ENTRY.at;
+/** With INFO_TRANSLATED: what the address and the ports become. */
+const NEW_ADDRESS = ENTRY.at.CONN_1;
+const NEW_TP = ENTRY.at.ZONE_PROTO_1;
 const SHIFT = ENTRY.shift;
 const KEY_SHIFT = STAGED_KEY.shift;
 const STAGED_WORDS = STAGED_KEY.words;
@@ -123,6 +129,9 @@ const INFO_MORE = 128;
 /** … of each connection, two bits from INFO_KNOWN on: whether it is known by CREATED, and then whether it
  *  has a mark or label; … */
 const INFO_KNOWN = 8;
+/** … or, without INFO_GENERAL, that the connection translates it, the source or the destination: NEW_*; … */
+const INFO_TRANSLATED = 1 << 15;
+const INFO_DESTINATION = 1 << 14;
 /** … how many ct() call the packet invalid, and why (INVALID_*); … */
 const INFO_INVALID = 16;
 const MAX_INVALID = 0xff;
@@ -186,6 +195,8 @@ const C_ZONE_PROTO = CONN.at.ZONE_PROTO;
 const C_STATE = CONN.at.STATE;
 const C_WINS = CONN.at.WINS;
 const C_SEQLO_0 = CONN.at.SEQLO_0;
+/** The tuple of the replies, once an entry has needed it, of connections other than TCP's: see `isTranslation`. */
+const C_REPLY = C_SEQLO_0;
 const C_EXPIRES_F64 = CONN.at.EXPIRES >> 1;
 const C_PKTS_0 = CONN.at.PKTS_0;
 const C_BYTES_0 = CONN.at.BYTES_0;
@@ -197,6 +208,9 @@ const MARK = COLD.at.MARK;
 const CREATED = COLD.at.CREATED;
 const CARRY = COLD.at.CARRY;
 const COLD_SHIFT = COLD.shift;
+const NAT_SHIFT = NAT.shift;
+if (NAT.at.SRC !== 0 || NAT.at.DST !== 1 || NAT.at.PORTS !== 2)
+  throw new Error('microflow: a tuple comes first');
 /** Words of a hot record that a packet may change, counters apart: STATE to EXPIRES. */
 const STEPPED_WORDS = CONN.at.PKTS_0 - CONN.at.STATE;
 
@@ -277,21 +291,6 @@ export function coveredBy(mask: Int32Array): number {
 /** Whether these bits of a flow key word are the same for all packets of an entry. */
 export function isCovered(word: number, bits: number): boolean {
   return (bits & ~COVERED[word]) === 0;
-}
-
-/** Frames up to this length are copied word by word: quicker than a view of so few bytes is made. */
-const MOST_WORDWISE = 512;
-
-/** Copies `from[at..end)` to `to[dest]` and on. */
-function copyWords(from: Int32Array, at: number, end: number, to: Int32Array, dest: number): void {
-  let d = dest;
-  for (; at + 4 <= end; at += 4, d += 4) {
-    to[d] = from[at];
-    to[d + 1] = from[at + 1];
-    to[d + 2] = from[at + 2];
-    to[d + 3] = from[at + 3];
-  }
-  for (; at < end; at++, d++) to[d] = from[at];
 }
 
 /** Zeroed words that begin on a cache line. */
@@ -388,6 +387,42 @@ function tcpStep(
   return tcpTimer(srcState, dstState);
 }
 
+/** Whether the connection at word `c` has the packet's tuple in direction `reply`, and in the other one that of the packet
+ *  as it is to become, turned round. The tuple of its replies is at word `r` of `of`. */
+function isTranslation(
+  hot: Int32Array,
+  c: number,
+  of: Int32Array,
+  r: number,
+  reply: number,
+  src: number,
+  dst: number,
+  tp: number,
+  newSrc: number,
+  newDst: number,
+  newTp: number,
+): boolean {
+  const turned = (newTp << 16) | (newTp >>> 16);
+  if (reply === 0) {
+    return (
+      hot[c + C_SRC] === src &&
+      hot[c + C_DST] === dst &&
+      hot[c + C_PORTS] === tp &&
+      of[r] === newDst &&
+      of[r + 1] === newSrc &&
+      of[r + 2] === turned
+    );
+  }
+  return (
+    of[r] === src &&
+    of[r + 1] === dst &&
+    of[r + 2] === tp &&
+    hot[c + C_SRC] === newDst &&
+    hot[c + C_DST] === newSrc &&
+    hot[c + C_PORTS] === turned
+  );
+}
+
 /** What the engine did with a packet, for making an entry. */
 export interface Trace {
   /** Nothing but covered matches, steady connections, plain outputs, and changes that are in `edits`. */
@@ -443,6 +478,10 @@ export class MicroflowCache {
   private readonly saved = new Int32Array(MAX_TRACED * STEPPED_WORDS);
   private readonly layout = new FrameLayout();
   private readonly key = new Int32Array(KEY_WORDS);
+  /** Translates what `runPlain` has run. */
+  private readonly translator: FrameTranslator;
+  /** Window slots of the staged vector. */
+  private slots: Int32Array = NO_EXTRA;
 
   constructor(
     partition: Partition,
@@ -461,6 +500,7 @@ export class MicroflowCache {
     this.arenaWords = new Int32Array(arena, 0, arena.byteLength >> 2);
     this.found = new Int32Array(vector);
     this.missed = new Int32Array(vector);
+    this.translator = new FrameTranslator(this.staging, packets, frames, arena, vector);
   }
 
   /** ct() takes checksums for right. */
@@ -497,10 +537,11 @@ export class MicroflowCache {
   stage(slots: Int32Array, n: number): void {
     const { partition, staging, found, missed } = this;
     this.noticeConflicts();
+    this.slots = slots;
     staging.parse(slots, n);
     const { entries, index, bucketMask } = this;
     const { hashes } = staging;
-    const { hot } = partition;
+    const { hot, nat } = partition;
     const records = this.recorder === null ? null : partition.records;
     let sink = 0;
     for (let i = 0; i < n; i++) sink ^= index[(hashes[i] & bucketMask) << BUCKET_SHIFT];
@@ -521,11 +562,14 @@ export class MicroflowCache {
         continue;
       }
       const slot = entries[e + CONN_0] >> 1;
+      const info = entries[e + INFO];
       sink ^= hot[slot << HOT_SHIFT];
       if (records !== null) {
         sink ^= records[slot << RECORD_SHIFT] ^ records[(slot << RECORD_SHIFT) + RECORD_LINE];
       }
-      if (entries[e + INFO] & INFO_GENERAL) sink ^= this.touch(e);
+      if ((info & (INFO_GENERAL | INFO_TRANSLATED)) === 0) continue;
+      if (info & INFO_GENERAL) sink ^= this.touch(e);
+      else if (((entries[e + ZONE_PROTO_0] >>> 8) & 0xff) === IPPROTO_TCP) sink ^= nat[slot << NAT_SHIFT];
     }
     this.sink = sink;
     this.nMissed = nMissed;
@@ -567,18 +611,24 @@ export class MicroflowCache {
   }
 
   /** Stage 5 for the packets of the staged vector from `from` on, as long as each is of one known connection, in whose
-   *  state nothing rare happens; adds to `hits`, by verdict template. Returns the first that isn't, for `run`.
+   *  state nothing rare happens; adds to `hits`, by verdict template, and writes their window slots to `completed[at]` and
+   *  on. Returns the first that isn't, for `run`.
    *
    *  One loop, with what it reads in locals: what `run` would do, at half the price. */
-  runPlain(slots: Int32Array, from: number, n: number, hits: Int32Array): number {
-    const { entries, found, partition, staging, packets, checkSequence } = this;
-    const { hot, hotF64, timeouts } = partition;
+  runPlain(from: number, n: number, hits: Int32Array, completed: Int32Array, at: number): number {
+    const { entries, found, partition, staging, packets, checkSequence, translator, slots } = this;
+    const { hot, hotF64, nat, timeouts } = partition;
     const { keys, l3Sizes, l4s, l4Sizes, view } = staging;
-    const { clock, verdict } = packets;
+    const { clock, verdict, capLen } = packets;
+    const { changes } = translator;
+    let nChanges = 0;
+    let total = 0;
     let i = from;
     for (; i < n; i++) {
       const e = found[i];
-      if (e < 0 || (entries[e + INFO] & INFO_GENERAL) !== 0) break;
+      if (e < 0) break;
+      const info = entries[e + INFO];
+      if ((info & INFO_GENERAL) !== 0) break;
       const slot = slots[i];
       const now = clock[slot];
       const conn = entries[e + CONN_0];
@@ -587,17 +637,32 @@ export class MicroflowCache {
       const zoneProto = entries[e + ZONE_PROTO_0];
       const state = hot[c + C_STATE];
       if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now) break;
-      if (hot[c + C_ZONE_PROTO] !== zoneProto || (state & STATE_SPECIAL) !== 0) break;
+      if (hot[c + C_ZONE_PROTO] !== zoneProto) break;
+      const isTcp = ((zoneProto >>> 8) & 0xff) === IPPROTO_TCP;
       const k = i << KEY_SHIFT;
       const src = keys[k + SRC];
       const dst = keys[k + DST];
       const ports = keys[k + TP];
-      const from0 = reply === 0 ? src : dst;
-      const to0 = reply === 0 ? dst : src;
-      const ports0 = reply === 0 ? ports : (ports << 16) | (ports >>> 16);
-      if (hot[c + C_SRC] !== from0 || hot[c + C_DST] !== to0 || hot[c + C_PORTS] !== ports0) break;
+      let newSrc = src;
+      let newDst = dst;
+      let newTp = ports;
+      if ((info & INFO_TRANSLATED) === 0) {
+        const from0 = reply === 0 ? src : dst;
+        const to0 = reply === 0 ? dst : src;
+        const ports0 = reply === 0 ? ports : (ports << 16) | (ports >>> 16);
+        if ((state & STATE_SPECIAL) !== 0) break;
+        if (hot[c + C_SRC] !== from0 || hot[c + C_DST] !== to0 || hot[c + C_PORTS] !== ports0) break;
+      } else {
+        if ((state & STATE_SPECIAL) !== STATE_TRANSLATED) break;
+        if ((info & INFO_DESTINATION) === 0) newSrc = entries[e + NEW_ADDRESS];
+        else newDst = entries[e + NEW_ADDRESS];
+        newTp = entries[e + NEW_TP];
+        const of = isTcp ? nat : hot;
+        const r = isTcp ? (conn >> 1) << NAT_SHIFT : c + C_REPLY;
+        if (!isTranslation(hot, c, of, r, reply, src, dst, ports, newSrc, newDst, newTp)) break;
+      }
       const expected = entries[e + STEPS];
-      if (((zoneProto >>> 8) & 0xff) === IPPROTO_TCP) {
+      if (isTcp) {
         if (!checkSequence || expected !== STEP_EST + reply) break;
         const timer = tcpStep(hot, c, reply, state, view, l4s[i], l4Sizes[i]);
         if (timer < 0) break;
@@ -619,16 +684,29 @@ export class MicroflowCache {
         partition.cold[((c >> HOT_SHIFT) << COLD_SHIFT) + CARRY] += reply ? 0x10000 : 1;
       }
       const template = entries[e + VERDICT];
-      verdict[slot] = template;
       hits[template]++;
+      verdict[slot] = template;
+      completed[at + i - from] = slot;
+      total = (total + capLen[slot]) | 0;
+      if ((info & INFO_TRANSLATED) !== 0) {
+        const change = nChanges++ << CHANGE_SHIFT;
+        changes[change] = i;
+        changes[change + 1] = newSrc;
+        changes[change + 2] = newDst;
+        changes[change + 3] = newTp;
+      }
     }
-    if (this.recorder !== null) this.recordPlain(this.recorder, slots, from, i);
+    this.bytes += total;
+    if (nChanges > 0) translator.make(slots, nChanges);
+    if (this.recorder !== null) this.recordPlain(this.recorder, from, i);
     return i;
   }
+  /** Bytes of the packets that `runPlain` has run; whoever counts them sets it to 0. */
+  bytes = 0;
 
   /** Records the packets that `runPlain` has run. */
-  private recordPlain(recorder: Recorder, slots: Int32Array, from: number, to: number): void {
-    const { entries, found } = this;
+  private recordPlain(recorder: Recorder, from: number, to: number): void {
+    const { entries, found, slots } = this;
     const { l4s, l4Sizes, l3Sizes } = this.staging;
     for (let i = from; i < to; i++) {
       const e = found[i];
@@ -649,7 +727,7 @@ export class MicroflowCache {
     }
     const { entries, partition, staging } = this;
     const info = entries[e + INFO];
-    if (info & INFO_GENERAL) {
+    if (info & (INFO_GENERAL | INFO_TRANSLATED)) {
       const verdict = this.runGeneral(e, info, i, slot);
       return verdict === REJECTED ? this.runInvalid(i, slot) : verdict;
     }
@@ -758,12 +836,15 @@ export class MicroflowCache {
     const x = (e >> SHIFT) << X_SHIFT;
     const m = (e >> SHIFT) << M_SHIFT;
     const n = info & INFO_CONNS;
+    const translated = (info & INFO_GENERAL) === 0 && (info & INFO_TRANSLATED) !== 0;
     for (let j = 0; j < n; j++) {
       const conn = j < 2 ? entries[e + CONN_0 + 2 * j] : extra[x + X_CONN_2 + j - 2];
       const c = (conn >> 1) << HOT_SHIFT;
       if (hotF64[(c >> 1) + C_EXPIRES_F64] <= now) return -1;
       const known = info >>> (INFO_KNOWN + 2 * j);
-      if (known & KNOWN_BY_CREATED) {
+      if (translated) {
+        if (!this.ownsTranslated(e, conn, i)) return -1;
+      } else if (known & KNOWN_BY_CREATED) {
         if (!this.isStill(conn >> 1, e, j, known & KNOWN_META)) return -1;
       } else {
         let zoneProto = entries[e + ZONE_PROTO_0 + (j & 1) * 2];
@@ -796,8 +877,12 @@ export class MicroflowCache {
       this.count(hot, (conn >> 1) << HOT_SHIFT, conn & 1, bytes);
     }
     const verdict = entries[e + VERDICT];
-    if (info & INFO_EDITED) this.edit(x, m, info, i, slot, verdict);
-    else this.packets.verdict[slot] = verdict;
+    this.packets.verdict[slot] = verdict;
+    if (translated) {
+      this.translate(e, i);
+    } else if (info & INFO_EDITED) {
+      this.edit(x, m, info, i, slot);
+    }
     const nInvalid = (info >>> INFO_INVALID) & 0xff;
     if (nInvalid !== 0) this.stats[INVALID_0 + ((info >>> INFO_REASON) & 15)] += nInvalid;
     if (this.recorder !== null) {
@@ -824,6 +909,84 @@ export class MicroflowCache {
       hot[c + C_DST] === keys[k + SRC] &&
       hot[c + C_PORTS] === ((ports << 16) | (ports >>> 16))
     );
+  }
+
+  /** Whether the connection still is the one that the entry at `e` translates packet `i` by. */
+  private ownsTranslated(e: number, conn: number, i: number): boolean {
+    const { entries, partition, staging } = this;
+    const { hot, nat } = partition;
+    const c = (conn >> 1) << HOT_SHIFT;
+    const zoneProto = entries[e + ZONE_PROTO_0];
+    if (hot[c + C_ZONE_PROTO] !== zoneProto || (hot[c + C_STATE] & STATE_SPECIAL) !== STATE_TRANSLATED)
+      return false;
+    const tcp = ((zoneProto >>> 8) & 0xff) === IPPROTO_TCP;
+    const of = tcp ? nat : hot;
+    const r = tcp ? (conn >> 1) << NAT_SHIFT : c + C_REPLY;
+    const { keys } = staging;
+    const k = i << KEY_SHIFT;
+    const src = keys[k + SRC];
+    const dst = keys[k + DST];
+    const destination = entries[e + INFO] & INFO_DESTINATION;
+    const address = entries[e + NEW_ADDRESS];
+    const newSrc = destination ? src : address;
+    const newDst = destination ? address : dst;
+    return isTranslation(
+      hot,
+      c,
+      of,
+      r,
+      conn & 1,
+      src,
+      dst,
+      keys[k + TP],
+      newSrc,
+      newDst,
+      entries[e + NEW_TP],
+    );
+  }
+
+  /** Makes the frame of packet `i`, as the entry at `e` has it. */
+  private translate(e: number, i: number): void {
+    const { entries, staging, translator } = this;
+    const { changes } = translator;
+    const k = i << KEY_SHIFT;
+    const destination = entries[e + INFO] & INFO_DESTINATION;
+    changes[0] = i;
+    changes[1] = destination ? staging.keys[k + SRC] : entries[e + NEW_ADDRESS];
+    changes[2] = destination ? entries[e + NEW_ADDRESS] : staging.keys[k + DST];
+    changes[3] = entries[e + NEW_TP];
+    translator.make(this.slots, 1);
+  }
+
+  /** Whether all that packet `i` met is one connection that translates its source or its destination and has nothing
+   *  else to it; then the connection can be told by its two tuples, and `patch` says what becomes of the packet.
+   *
+   *  The hot half of what is not TCP has room for the tuple of the replies, in words that only TCP has a use for. It is
+   *  written here, by the connection's home; the coordinator has zeroed it. */
+  private isTranslated(i: number, { conns, edits, nEdits }: Trace): boolean {
+    const { partition, patch } = this;
+    const { hot, nat } = partition;
+    const { keys } = this.staging;
+    const k = i << KEY_SHIFT;
+    const slot = conns[0] >> 1;
+    const c = slot << HOT_SHIFT;
+    if ((hot[c + C_STATE] & STATE_SPECIAL) !== STATE_TRANSLATED) return false;
+    if (!this.patches(i, edits, nEdits) || patch[PATCH.at.FIELDS] !== 0) return false;
+    const src = keys[k + SRC];
+    const dst = keys[k + DST];
+    const newSrc = patch[PATCH.at.SRC];
+    const newDst = patch[PATCH.at.DST];
+    const newTp = patch[PATCH.at.TP];
+    if ((newSrc === src) === (newDst === dst)) return false;
+    const r = slot << NAT_SHIFT;
+    // Else what the coordinator has zeroed could be taken for a tuple.
+    if ((nat[r] | nat[r + 1]) === 0) return false;
+    if (!isTranslation(hot, c, nat, r, conns[0] & 1, src, dst, keys[k + TP], newSrc, newDst, newTp))
+      return false;
+    if (((hot[c + C_ZONE_PROTO] >>> 8) & 0xff) !== IPPROTO_TCP) {
+      for (let w = 0; w < 3; w++) hot[c + C_REPLY + w] = nat[r + w];
+    }
+    return true;
   }
 
   /** Whether the record in `slot` still is connection `j` of the entry at `e`, and its mark and label are what they
@@ -939,7 +1102,7 @@ export class MicroflowCache {
   }
 
   /** Makes a copy of the frame and changes it, as the entry with EXTRA at `x` and MORE at `m` says. */
-  private edit(x: number, m: number, info: number, i: number, slot: number, verdict: number): void {
+  private edit(x: number, m: number, info: number, i: number, slot: number): void {
     const { frames, packets, staging, layout, key, extra, more } = this;
     const { keys, l3s, l4s, l3Sizes } = staging;
     const from = packets.off[slot];
@@ -948,12 +1111,9 @@ export class MicroflowCache {
     frames.allocate(len, from & 3);
     const { view, words, u8 } = frames.chunks[frames.chunk];
     const to = words[(frames.record >> 2) + FRAME_DATA_OFF];
-    const end = (from + len + 3) >> 2;
-    if (len <= MOST_WORDWISE && end <= this.arenaWords.length) {
-      copyWords(this.arenaWords, from >> 2, end, words, to >> 2);
-    } else {
-      u8.set(this.arenaU8.subarray(from, from + len), to);
-    }
+    if (isShort(from, len, this.arenaWords))
+      copyWords(this.arenaWords, from >> 2, (from + len + 3) >> 2, words, to >> 2);
+    else u8.set(this.arenaU8.subarray(from, from + len), to);
     const k = i << KEY_SHIFT;
     const proto = (keys[k + PORT_NW] >>> 8) & 0xff;
     const by = to - from;
@@ -967,9 +1127,7 @@ export class MicroflowCache {
       key[FLOW.NW] = proto;
       applyEdits(view, to, layout, key, more, m + M_EDITS, more[m + M_N_EDITS]);
     }
-    packets.verdict[slot] = verdict | VERDICT_FRAMES | VERDICT_ONE_FRAME;
-    packets.frameChunk[slot] = frames.chunk;
-    packets.frameOff[slot] = frames.record;
+    packets.setFrame(slot, frames.chunk, frames.record);
   }
 
   /** Makes an entry for packets like the one in staged position `i`, which the engine has just run. */
@@ -1011,10 +1169,13 @@ export class MicroflowCache {
     let info = nConns | (nInvalid << INFO_INVALID) | (trace.invalid << INFO_REASON) | (nSteps << INFO_STEPS);
     if (nConns !== 1 || nSteps !== 1 || nInvalid > 0) info |= INFO_GENERAL;
     if (nConns > 2 || ipv6 || tag !== 0) info |= INFO_GENERAL | INFO_EXTRA;
-    if (trace.nFrames > 0) info |= INFO_GENERAL | INFO_EXTRA | INFO_EDITED;
     const ports = proto === IPPROTO_TCP || proto === IPPROTO_UDP;
+    const one = trace.nFrames === 1 && ports && (info & INFO_GENERAL) === 0;
+    const translated = one && this.isTranslated(i, trace);
+    if (translated) info |= INFO_TRANSLATED;
+    else if (trace.nFrames > 0) info |= INFO_GENERAL | INFO_EXTRA | INFO_EDITED;
     let meta = false;
-    for (let j = 0; j < nConns; j++) {
+    for (let j = 0; j < nConns && !translated; j++) {
       const c = (conns[j] >> 1) << HOT_SHIFT;
       const state = hot[c + C_STATE];
       if (state & (STATE_FTP | STATE_TFTP | STATE_CHILD)) return;
@@ -1025,8 +1186,7 @@ export class MicroflowCache {
       info |= INFO_GENERAL | INFO_EXTRA;
       info |= (has ? KNOWN_BY_CREATED | KNOWN_META : KNOWN_BY_CREATED) << (INFO_KNOWN + 2 * j);
     }
-    if (trace.nFrames > 0 && !ipv6 && ports && this.patches(i, edits, nEdits)) info |= INFO_PATCH;
-    else if (trace.nFrames > 0) info |= INFO_MORE;
+    if (info & INFO_EDITED) info |= !ipv6 && ports && this.patches(i, edits, nEdits) ? INFO_PATCH : INFO_MORE;
     // Some connection but the first is known by CREATED.
     if (ipv6 || meta || info & (OTHERS_KNOWN << INFO_KNOWN)) info |= INFO_MORE;
     let e = this.find(i, hash);
@@ -1044,12 +1204,19 @@ export class MicroflowCache {
       entries[e + ZONE_PROTO_0 + 2 * j] = hot[((conns[j] >> 1) << HOT_SHIFT) + C_ZONE_PROTO];
     }
     entries[e + VERDICT] = verdict;
-    entries[e + INFO] = info;
     entries[e + HASH] = hash;
+    const { patch } = this;
+    if (translated) {
+      const destination = patch[PATCH.at.DST] !== keys[k + DST];
+      entries[e + NEW_ADDRESS] = patch[destination ? PATCH.at.DST : PATCH.at.SRC];
+      entries[e + NEW_TP] = patch[PATCH.at.TP];
+      if (destination) info |= INFO_DESTINATION;
+    }
+    entries[e + INFO] = info;
     if (!(info & INFO_EXTRA)) return;
 
     if (this.extra.length === 0) this.extra = allocateWords(this.room << X_SHIFT);
-    const { extra, patch } = this;
+    const { extra } = this;
     const x = (e >> SHIFT) << X_SHIFT;
     extra[x + X_TAG] = tag;
     if (info & INFO_PATCH) for (let w = 0; w < patch.length; w++) extra[x + X_PATCH + w] = patch[w];

@@ -167,14 +167,12 @@ export abstract class VectorLoop implements ControlPlane {
     let bytes = 0;
     for (let i = 0; i < n; i++) {
       if (!this.dpflows && !this.mayQueue()) {
-        const to = microflows.runPlain(slots, i, n, this.hits);
+        const most = Math.min(n, i + completed.length - this.nCompleted);
+        const to = microflows.runPlain(i, most, this.hits, completed, this.nCompleted);
         hits += to - i;
-        for (; i < to; i++) {
-          const slot = slots[i];
-          bytes += packets.capLen[slot];
-          completed[this.nCompleted++] = slot;
-          if (this.nCompleted === completed.length) this.flush();
-        }
+        this.nCompleted += to - i;
+        if (this.nCompleted === completed.length) this.flush();
+        i = to;
         if (i === n) break;
       }
       const slot = slots[i];
@@ -203,7 +201,8 @@ export abstract class VectorLoop implements ControlPlane {
       openings.commits = 0;
     }
     stats[STAT.PACKETS] += hits;
-    stats[STAT.BYTES] += bytes;
+    stats[STAT.BYTES] += bytes + microflows.bytes;
+    microflows.bytes = 0;
     stats[STAT.MICROFLOW_HITS] += hits;
     if ((++stats[STAT.VECTORS] & 0xff) === 0) this.account();
   }

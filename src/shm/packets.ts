@@ -79,6 +79,13 @@ export class PacketColumns {
     this.frameOff[slot] = record;
   }
 
+  /** To a verdict that has been written down: one changed frame, as long as the captured one. */
+  setFrame(slot: number, chunk: number, record: number): void {
+    this.verdict[slot] |= VERDICT_FRAMES | VERDICT_ONE_FRAME;
+    this.frameChunk[slot] = chunk;
+    this.frameOff[slot] = record;
+  }
+
   static bytes(slots: number): number {
     return slots * (3 * 8 + 9 * 4 + 1);
   }
