@@ -54,6 +54,8 @@ export interface Line extends Row {
   date: string;
 }
 
+/** The workloads that `compare` has unless it is told otherwise. */
+const DEFAULT = 'default';
 const CLI = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
@@ -61,7 +63,8 @@ function compare(candidate: string, row: Row, budget: number): Line {
   const load = os.loadavg()[0];
   const args = [
     ...[CLI, 'compare', root, candidate, '--only', 'time', '--json', '-', '--quiet'],
-    ...['--workload', row.workload, '--workers', `${row.workers}`, '--budget', `${budget}`],
+    ...['--workers', `${row.workers}`, '--budget', `${budget}`],
+    ...(row.workload === DEFAULT ? [] : ['--workload', row.workload]),
   ];
   const { stdout, stderr } = spawnSync(process.execPath, args, { maxBuffer: 1 << 26 });
   if (stdout.length === 0) throw new Error(`compare failed: ${stderr}`);
@@ -212,7 +215,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       'worker',
     ])
     .option('--comparisons <N>', 'in each row', wholeNumber(1, 10_000), 100)
-    .option('--workload <NAME>', 'what is replayed', 'tcp')
+    .option('--workload <LIST>', 'what is replayed', DEFAULT)
     .option('--workers <N>', 'worker threads', wholeNumber(0, 128), 1)
     .option('--budget <S>', 'time of a comparison', wholeNumber(1, 3600), 80)
     .option('--minutes <N>', 'begin no comparison that may end later than this', wholeNumber(1, 100_000))

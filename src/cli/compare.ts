@@ -290,7 +290,7 @@ export function addCompare(program: Command): void {
       '--turns <MS>',
       'that a side runs in turns for each workload in a pair',
       wholeNumber(1, 60_000),
-      300,
+      160,
     )
     .option('--slice <MS>', 'length of a slice with threads', wholeNumber(1, 1000), 10)
     .option('--slices <N>', 'slices with threads of each side in a pair', wholeNumber(4, 10_000), 12)

@@ -126,7 +126,7 @@ const LOOKED_AT = [
 ] as const;
 const ALL_PARTS = PARTS.map((_, part) => part);
 /** Which visit of a chunk says what it costs, from the fastest (0) to the slowest (1); and from how many on. */
-const LOW = 0.15;
+const LOW = 0.05;
 const LEAST_VISITS = 8;
 /** With threads: slices over which a side must have become no faster, by more than SETTLED, to be warm, and the least time
  *  before. */
