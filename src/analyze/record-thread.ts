@@ -5,6 +5,7 @@ import type { RuleNames } from '../output/records/columns.js';
 import { openSink } from '../output/records/output.js';
 import type { RecordSink } from '../output/records/sinks.js';
 import { systemReason } from '../pcap/feed.js';
+import { ClosedPipeError } from '../pcap/output-file.js';
 import { Summarizer } from './summary.js';
 import {
   type Answer,
@@ -77,7 +78,8 @@ export function writeRecords(init: WriterInit, port: MessagePort): void {
     }
   } catch (error) {
     for (const sink of sinks) sink.abort();
-    answer({ kind: 'failed', message: error instanceof Error ? error.message : systemReason(error) });
+    const message = error instanceof Error ? error.message : systemReason(error);
+    answer({ kind: 'failed', message, closed: error instanceof ClosedPipeError });
     Atomics.store(control, FAILED, 1);
     Atomics.notify(control, DONE);
   }

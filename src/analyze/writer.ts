@@ -9,6 +9,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from '
 import { type ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/record.js';
 import type { RuleNames } from '../output/records/columns.js';
 import type { RecordOutput } from '../output/records/formats.js';
+import { ClosedPipeError } from '../pcap/output-file.js';
 import type { SummarizerState, Summary } from './summary.js';
 
 /** Rows of a chunk. */
@@ -52,7 +53,7 @@ export interface Summed {
 export type Answer =
   | { kind: 'open' }
   | { kind: 'done'; summed: Summed | null }
-  | { kind: 'failed'; message: string };
+  | { kind: 'failed'; message: string; closed: boolean };
 
 /** The main thread's side. */
 export class RecordWriter {
@@ -88,7 +89,7 @@ export class RecordWriter {
     this.worker.on('message', (answer: Answer) => {
       if (answer.kind === 'open') opened();
       else if (answer.kind === 'done') this.settle?.resolve(answer.summed);
-      else fail(new Error(answer.message));
+      else fail(answer.closed ? new ClosedPipeError(answer.message) : new Error(answer.message));
     });
     this.worker.on('error', fail);
     this.ended = new Promise((resolve) => this.worker.once('exit', () => resolve()));

@@ -197,6 +197,12 @@ describe('faults', { concurrency: 2 }, () => {
         '$CLI replay $CAPTURE --workers 1 --verdicts - | head -1 | wc -l; echo $PIPESTATUS',
       );
       assert.deepEqual(alone, { code: 0, out: '1\n141\n', err: '' });
+      // A thread of its own writes these.
+      const records = shell(
+        '$CLI analyze $CAPTURE --quiet --out ndjson=- | head -1 | wc -l; echo $PIPESTATUS',
+      );
+      assert.match(records.out, /^1\n(141|0)\n$/);
+      assert.equal(records.err, '');
       const more = shell(
         '$CLI replay $CAPTURE --verdicts - --stats $FOLDER/p.json | head -1 >&2; echo $PIPESTATUS',
       );
