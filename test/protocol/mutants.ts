@@ -77,8 +77,8 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [
       [
         FABRIC,
-        'made++;',
-        'if (made++ === 0) Atomics.store(this.ctl, (2 * worker + 1) * CTL_LINE + CTL_SERVED, (link.served + 1) | 0);',
+        'made += this.enter(worker, words, m + MESSAGE_HEADER, m + words[m]);',
+        '{ if (made === 0) Atomics.store(this.ctl, (2 * worker + 1) * CTL_LINE + CTL_SERVED, (link.served + 1) | 0); made += this.enter(worker, words, m + MESSAGE_HEADER, m + words[m]); }',
       ],
     ],
   },
