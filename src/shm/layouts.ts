@@ -20,7 +20,7 @@ export const CONN = record(
   'ZONE_PROTO',
   'STATE',
   'WINS',
-  'SEQLO_0', // TCP, by direction: highest sequence number sent …
+  'SEQLO_0', // TCP (others: see `isTranslated` in microflow.ts), by direction: highest sequence number sent …
   'SEQHI_0', // … and the highest that the other end lets it send
   'SEQLO_1',
   'SEQHI_1',
