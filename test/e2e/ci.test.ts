@@ -104,3 +104,122 @@ test('ci: compare.sh fails on what it is told to, and summarises all the same', 
   assert.equal(status, 64);
   assert.match(err, /"sometimes" is none of/);
 });
+
+/** A step of action.yml that runs something. */
+interface Step {
+  name: string;
+  if: string | null;
+  env: [name: string, value: string][];
+  run: string;
+}
+
+/** Reads the part of YAML that action.yml is written in. */
+function stepsOfAction(): Step[] {
+  const text = fs.readFileSync(path.join(root, 'action.yml'), 'utf8');
+  return text
+    .slice(text.indexOf('  steps:\n'))
+    .split('\n    - name: ')
+    .slice(1)
+    .map((step) => {
+      const value = (key: string) => new RegExp(`^      ${key}: (.*)$`, 'm').exec(step)?.[1] ?? null;
+      const env = [...step.matchAll(/^ {8}(SHARDTRACK_\w+): (.*)$/gm)];
+      const lines = /^ {6}run: \|\n((?: {8}.*\n?)+)/m.exec(step)?.[1].replace(/^ {8}/gm, '');
+      return {
+        name: step.split('\n', 1)[0],
+        if: value('if'),
+        env: env.map(([, name, text]): [string, string] => [name, text]),
+        run: lines ?? /^'(.*)'$/.exec(value('run')!)![1],
+      };
+    });
+}
+
+/** What GitHub makes of an expression: its operators are those of JavaScript. */
+function evaluate(expression: string, inputs: Record<string, string>): string | boolean {
+  const format = (text: string, ...values: string[]) =>
+    text.replace(/\{(\d)\}/g, (_, i) => values[Number(i)]);
+  const code = expression.replace(/inputs\.([\w-]+)/g, (_, name) => `inputs[${JSON.stringify(name)}]`);
+  return new Function('inputs', 'format', `return ${code}`)(inputs, format);
+}
+
+/** Runs the steps but the first, which installs, as a runner does; returns the exit code of the one that failed. */
+function runAction(cwd: string, given: Record<string, string>): { failed: string | null; status: number } {
+  const text = fs.readFileSync(path.join(root, 'action.yml'), 'utf8');
+  const inputs: Record<string, string> = {};
+  for (const [, name, value] of text.matchAll(/^ {2}([\w-]+):\n {4}description: .*\n {4}default: (.*)$/gm)) {
+    inputs[name] = value.replace(/^'(.*)'$/, '$1');
+  }
+  Object.assign(inputs, given);
+  const [build, ...steps] = stepsOfAction();
+  assert.match(build.run, /npm ci .*\n.*tsc/);
+  for (const step of steps) {
+    if (step.if !== null && !evaluate(step.if, inputs)) continue;
+    const env = Object.fromEntries(
+      step.env.map(([name, value]) => [
+        name,
+        value.replace(/\$\{\{ (.*?) \}\}/g, (_, code) => `${evaluate(code, inputs)}`),
+      ]),
+    );
+    const file = path.join(folder, 'step.sh');
+    fs.writeFileSync(file, step.run);
+    const { status, stderr } = spawnSync('bash', ['--noprofile', '--norc', '-eo', 'pipefail', file], {
+      cwd,
+      env: {
+        PATH: process.env.PATH,
+        GITHUB_ACTION_PATH: root,
+        GITHUB_STEP_SUMMARY: path.join(cwd, 'summary.md'),
+        ...env,
+      },
+    });
+    if (status !== 0) return { failed: `${step.name}: ${stderr}`, status: status ?? -1 };
+  }
+  return { failed: null, status: 0 };
+}
+
+test('ci: the steps of action.yml, as a runner runs them: measuring, history, comparing, failing', () => {
+  const cwd = path.join(folder, 'runner');
+  fs.mkdirSync(cwd);
+  const measured = runAction(cwd, {
+    workloads: 'udp',
+    'bench-args': '--packets 1000 --connections 10 --workers 0 --processes 2 --seconds 1 --warmup 1',
+    history: 'kept/history.ndjson',
+    out: 'out',
+  });
+  assert.deepEqual(measured, { failed: null, status: 0 });
+  const at = (name: string) => path.join(cwd, name);
+  assert.equal(fs.readFileSync(at('kept/history.ndjson'), 'utf8').trim().split('\n').length, 1);
+  assert.match(fs.readFileSync(at('summary.md'), 'utf8'), /Shardtrack benchmarks/);
+
+  const stored = (name: string, factors: readonly number[]) => {
+    const results = JSON.parse(fs.readFileSync(at('out/bench.json'), 'utf8'));
+    const [workload] = results.workloads;
+    const [first] = workload.processes;
+    workload.processes = factors.map((factor) => ({
+      ...first,
+      nsPerPacket: 100 * factor,
+      cpuNsPerPacket: 120 * factor,
+    }));
+    fs.writeFileSync(at(name), JSON.stringify(results));
+  };
+  const around = [0.99, 1, 1.01, 1, 0.995];
+  stored('base.json', around);
+  stored(
+    'slow.json',
+    around.map((factor) => 1.2 * factor),
+  );
+  stored('wild.json', [0.5, 1, 2, 0.7, 1.4]);
+  const slower = runAction(cwd, { base: 'base.json', candidate: 'slow.json' });
+  assert.equal(slower.status, 1, slower.failed ?? '');
+  assert.match(slower.failed!, /^Compare/);
+  assert.match(fs.readFileSync(at('summary.md'), 'utf8'), /Stored results: slower/);
+  assert.equal(runAction(cwd, { base: 'base.json', candidate: 'base.json' }).status, 0);
+  assert.equal(
+    runAction(cwd, { base: 'base.json', candidate: 'wild.json' }).status,
+    0,
+    'as it is by default',
+  );
+  assert.equal(
+    runAction(cwd, { base: 'base.json', candidate: 'wild.json', 'fail-on': 'slower unknown' }).status,
+    2,
+  );
+  assert.equal(runAction(cwd, { base: 'base.json', candidate: 'slow.json', 'fail-on': '' }).status, 0);
+});
