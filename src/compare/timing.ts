@@ -122,7 +122,7 @@ const WARMUP = 0.4;
 const LOOKED_AT = [
   ['dispatch', [0]],
   ['workers', [1]],
-  ['coordinate, collect', [2, 3]],
+  ['coordinate', [2, 3]],
 ] as const;
 const ALL_PARTS = PARTS.map((_, part) => part);
 /** Which visit of a chunk says what it costs, from the fastest (0) to the slowest (1); and from how many on. */

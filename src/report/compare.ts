@@ -78,12 +78,15 @@ function ratioChart(rows: readonly (Ratio & { name: string })[], caption: string
 
 function timingSection(t: TimingComparison, limits: Limits): Section {
   const rows = Object.entries(t.ratios).map(([name, r]) => ({ name: titleOf(name), key: name, ...r }));
-  const asked = rows.filter((r) => r.weight !== null);
-  const others = rows.filter((r) => r.weight === null);
+  // Threads scatter by so much more that the others would be dots beside them.
+  const isWell = (r: Ratio & { key: string }) => r.weight !== null && r.key !== 'time';
+  const someWell = rows.some(isWell);
+  const asked = rows.filter((r) => isWell(r) || !someWell);
+  const others = rows.filter((r) => !asked.includes(r));
   const title = `Candidate's time by base's, with ${INTERVAL.toFixed(1)} % intervals`;
   const parts: Part[] = [ratioChart(asked, title, limits)];
   if (others.length > 0) {
-    parts.push(ratioChart(others, `What is known less well, and can only show a slow-down`, limits));
+    parts.push(ratioChart(others, 'What is known less well', limits));
   }
   // Lines beyond these could not be told apart.
   const alls = rows.filter((r) => r.key.endsWith(': all') || r.key === 'time');
@@ -91,13 +94,12 @@ function timingSection(t: TimingComparison, limits: Limits): Section {
     {
       kind: 'table',
       caption: 'Nanoseconds a packet, means of all pairs',
-      head: ['', 'base', 'candidate', 'difference', 'interval', ''],
+      head: ['', 'base', 'candidate', 'difference', ''],
       rows: rows.map((r) => [
         r.name,
         costText(r.key, r.base),
         costText(r.key, r.candidate),
         percentText(r.ratio - 1),
-        Number.isFinite(r.high) ? `${rangeText(percentOfRatio(r.low), percentOfRatio(r.high))} %` : 'unknown',
         isSlower(r, t.tolerance) ? 'slower' : '',
       ]),
     },
