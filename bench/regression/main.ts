@@ -47,7 +47,8 @@ export interface Line extends Row {
   verdict: TimingComparison['verdict'];
   pairs: number;
   seconds: number;
-  ratios: TimingComparison['ratios'];
+  /** Of each row: ratio and interval. */
+  ratios: Record<string, [ratio: number, low: number, high: number]>;
   /** Load average before. */
   load: number;
   node: string;
@@ -74,13 +75,18 @@ function compare(candidate: string, row: Row, budget: number): Line {
     ...row,
     verdict,
     pairs,
-    seconds,
-    ratios,
+    seconds: rounded(seconds),
+    ratios: Object.fromEntries(
+      Object.entries(ratios).map(([name, r]) => [name, [rounded(r.ratio), rounded(r.low), rounded(r.high)]]),
+    ),
     load,
     node: process.version,
     date: new Date().toISOString(),
   };
 }
+
+/** To four digits behind the point; what is known of one pair only has no upper bound, which JSON can't say. */
+const rounded = (x: number) => Number(Math.min(x, 1e6).toFixed(4));
 
 /** Rows that the arguments ask for. */
 function rowsOf(o: Arguments): Row[] {
