@@ -13,7 +13,7 @@ import { systemReason } from '../pcap/feed.js';
 import type { WriterState } from './writer.js';
 
 /** Moves with what a checkpoint has in it. */
-const VERSION = 3;
+const VERSION = 4;
 /** Packets between two checkpoints, at least; and for each connection that lives. */
 const EVERY = 1 << 20;
 const PER_CONNECTION = 16;

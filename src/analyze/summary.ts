@@ -146,12 +146,13 @@ export class Summarizer {
       failed: sources
         .largest()
         .filter((s) => s.failed > 0)
-        .map(({ src, failed, connections, hosts: h, ports: p }) => ({
+        .sort((a, b) => b.failed - a.failed)
+        .map(({ src, failed, connections, refused }) => ({
           src,
           failed,
           connections,
-          hosts: h.size,
-          ports: p.size,
+          hosts: refused?.hosts.size ?? 0,
+          ports: refused?.ports.size ?? 0,
         })),
       scans: sources.largest().flatMap(scanOf),
       drops: [...this.drops.values()].sort((a, b) => b.packets - a.packets),
@@ -173,15 +174,23 @@ export class Summarizer {
         failed: 0,
         connections: 0,
         unanswered: 0,
-        hosts: new Set<string>(),
-        ports: new Set<number>(),
+        refused: null,
+        silent: null,
       });
     if (tcp) source.connections++;
     if (!failed) return;
-    if (tcp) source.failed++;
-    else source.unanswered++;
-    if (source.hosts.size < TARGETS) source.hosts.add(dst);
-    if (source.ports.size < TARGETS) source.ports.add(dport);
+    let targets = tcp ? source.refused : source.silent;
+    targets ??= { hosts: new Set(), ports: new Set() };
+    if (tcp) {
+      source.failed++;
+      source.refused = targets;
+    } else {
+      source.unanswered++;
+      source.silent = targets;
+    }
+    const { hosts, ports } = targets;
+    if (hosts.size < TARGETS) hosts.add(dst);
+    if (ports.size < TARGETS) ports.add(dport);
   }
 
   private dropped(r: ConnectionRecord): void {
@@ -221,16 +230,28 @@ interface Source {
   connections: number;
   /** Of UDP. */
   unanswered: number;
+  /** Of failed handshakes, and of unanswered UDP. */
+  refused: Targets | null;
+  silent: Targets | null;
+}
+
+interface Targets {
   hosts: Set<string>;
   ports: Set<number>;
 }
 
-function scanOf({ src, failed, connections, unanswered, hosts, ports }: Source): Scan[] {
-  const many = [hosts.size >= SCAN, ports.size >= SCAN];
+function scanOf({ src, failed, connections, unanswered, refused, silent }: Source): Scan[] {
+  const hosts = union(refused?.hosts, silent?.hosts);
+  const ports = union(refused?.ports, silent?.ports);
+  const many = [hosts >= SCAN, ports >= SCAN];
   if (!many[0] && !many[1]) return [];
   const kind = many[0] ? (many[1] ? 'hosts and ports' : 'hosts') : 'ports';
-  const counts = { failed: failed + unanswered, connections, hosts: hosts.size, ports: ports.size };
-  return [{ src, kind, ...counts }];
+  return [{ src, kind, failed: failed + unanswered, connections, hosts, ports }];
+}
+
+/** Members of either, up to TARGETS. */
+function union<T>(a: ReadonlySet<T> = new Set(), b: ReadonlySet<T> = new Set()): number {
+  return Math.min(TARGETS, new Set([...a, ...b]).size);
 }
 
 /** Entries by name; when there are twice as many as are kept, the smaller half goes. */

@@ -6,13 +6,15 @@ import { type Analysis, type AnalyzeOptions, analyze, TRACK_ALL } from '../analy
 import { findCaptures } from '../analyze/inputs.js';
 import { jobsOf, runQueued, startWorker, tidy, together } from '../analyze/queue.js';
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
-import type { Ranked } from '../analyze/summary.js';
 import { type WhatIf, whatIf } from '../analyze/what-if.js';
 import { FORMATS, type Format, type RecordOutput } from '../output/records/formats.js';
 import type { PartitionBy } from '../output/records/partitioned.js';
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
+import { type Analyzed, analysisReport } from '../report/analyze.js';
+import { renderReport } from '../report/lazy.js';
 import type { PrefixSet } from '../wire/cidr.js';
+import { count, INEXACT, summaryText, whatIfText } from './analyze-text.js';
 import { readText } from './flows.js';
 import { InterruptedError, UsageError } from './options.js';
 import { loadPipeline, portMap, workersOf } from './replay.js';
@@ -21,6 +23,7 @@ export interface AnalyzeArguments {
   paths: string[];
   out: RecordOutput[];
   report?: string;
+  html?: string;
   sql?: string;
   filter?: string;
   resume?: string;
@@ -68,11 +71,11 @@ export function collectRecordOutput(value: string, before: RecordOutput[]): Reco
 }
 
 /** Runs the command; resolves to the exit code. Throws as `replayCommand` does. */
-export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
+export async function analyzeCommand(args: AnalyzeArguments, version: string): Promise<number> {
   checkOutputs(args);
   // Before anything is opened.
   if (args.filter !== undefined) compileFilter(args.filter);
-  if (args.queue !== undefined) return analyzeQueued(args, args.queue);
+  if (args.queue !== undefined) return analyzeQueued(args, args.queue, version);
   const { paths } = await findCaptures(args.paths).catch((error: Error) => {
     throw new UsageError(error.message);
   });
@@ -86,7 +89,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
           events: undefined,
           ...{ captures: paths, in: [], out: [], builtIn: TRACK_ALL },
         });
-  const toStdout = [...args.out.map((o) => o.path), args.report].includes('-');
+  const toStdout = [...args.out.map((o) => o.path), args.report, args.html].includes('-');
   // Before an hour of analysis, not after it.
   if (args.sql !== undefined) await loadDuckDb();
   const query = args.sql === undefined ? null : temporaryParquet();
@@ -105,6 +108,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
     const outputs = args.out.map((o): RecordOutput => ({ ...o, partition: args.partition }));
     if (query !== null) outputs.push({ format: 'parquet', path: query.path });
     const report = args.report === undefined ? null : new OutputFile(args.report);
+    const html = args.html === undefined ? null : new OutputFile(args.html);
     const analysis = await analyze({
       paths: args.paths,
       filter: args.filter,
@@ -127,9 +131,11 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
     progress.stop();
     report?.writeText(`${JSON.stringify(reportOf(analysis), null, 2)}\n`);
     report?.finish();
-    warn(analysis, args.cutAsIs);
+    const warnings = warningsOf(analysis, args.cutAsIs);
+    warn(warnings);
+    let both: WhatIf | null = null;
     if (other !== null && stopped === null) {
-      const both = await whatIf(
+      both = await whatIf(
         {
           paths: args.paths,
           filter: args.filter,
@@ -144,6 +150,24 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
         other,
       );
       (toStdout ? process.stderr : process.stdout).write(whatIfText(both, args.top, args.flowsB as string));
+    }
+    if (html !== null) {
+      const notes = [...warnings];
+      if (stopped !== null) {
+        notes.unshift(
+          `Stopped by ${stopped} after ${count(analysis.result.packets)} packets: this is about these.`,
+        );
+      }
+      if (!analysis.summary.exact) notes.push(INEXACT);
+      const report = analysisReport(analysis, {
+        top: args.top,
+        facts: [...factsOf(args, version), ['Workers', String(workersOf(args))]],
+        notes,
+        flows: args.flows !== undefined,
+        other: both === null ? undefined : { changes: both, name: args.flowsB as string },
+      });
+      html.writeText(await renderReport(report));
+      html.finish();
     }
     if (query !== null) {
       process.stdout.write(sqlText(await queryRecords(query.path, args.sql as string)));
@@ -166,7 +190,7 @@ export async function analyzeCommand(args: AnalyzeArguments): Promise<number> {
 }
 
 /** `--queue`: every path is a timeline of its own, in so many buckets; a job each. */
-async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<number> {
+async function analyzeQueued(args: AnalyzeArguments, url: string, version: string): Promise<number> {
   const given = (
     ['groups', 'meters', 'events', 'sql', 'resume', 'inside', 'partition', 'flowsB'] as const
   ).find((o) => args[o] !== undefined);
@@ -216,27 +240,38 @@ async function analyzeQueued(args: AnalyzeArguments, url: string): Promise<numbe
       report.writeText(`${JSON.stringify({ files, reconciliation, summary, seconds }, null, 2)}\n`);
       report.finish();
     }
-    warn({ files, passedOver: [] }, args.cutAsIs);
+    const warnings = warningsOf({ files, passedOver: [] }, args.cutAsIs);
+    warn(warnings);
+    const all: Analyzed = {
+      files,
+      reconciliation,
+      result: { seconds },
+      summary: {
+        ...summary,
+        exact: true,
+        endings: new Map(Object.entries(summary.endings)),
+        tcpStates: new Map(Object.entries(summary.tcpStates)),
+        protocols: new Map(Object.entries(summary.protocols)),
+        failed: [],
+        scans: [],
+        drops: [],
+      },
+    };
+    if (args.html !== undefined) {
+      const html = new OutputFile(args.html);
+      const report = analysisReport(all, {
+        top: args.top,
+        facts: [...factsOf(args, version), ['Queue', `${jobs.length} jobs`]],
+        notes: [...warnings, 'Failed handshakes, scans and drops are in the records only.'],
+        flows: args.flows !== undefined,
+        whole: false,
+      });
+      html.writeText(await renderReport(report));
+      html.finish();
+    }
     if (args.quiet !== true) {
-      process.stdout.write(
-        summaryText(
-          {
-            files,
-            reconciliation,
-            result: { seconds },
-            summary: {
-              ...summary,
-              exact: true,
-              endings: new Map(Object.entries(summary.endings)),
-              tcpStates: new Map(Object.entries(summary.tcpStates)),
-              failed: [],
-              scans: [],
-              drops: [],
-            },
-          },
-          args.top,
-        ),
-      );
+      const toStdout = [args.report, args.html].includes('-');
+      (toStdout ? process.stderr : process.stdout).write(summaryText(all, args.top));
     }
     return files.some((f) => f.damage !== null) ? 1 : 0;
   } finally {
@@ -267,7 +302,7 @@ export async function workerCommand(args: {
 
 function checkOutputs(args: AnalyzeArguments): void {
   const seen = new Set<string>();
-  for (const path of [...args.out.map((o) => o.path), args.report]) {
+  for (const path of [...args.out.map((o) => o.path), args.report, args.html]) {
     if (path === undefined || path === '/dev/null') continue;
     if (seen.has(path)) {
       throw new UsageError(
@@ -297,34 +332,54 @@ function checkOutputs(args: AnalyzeArguments): void {
 }
 
 /** Per file: damage and what the reader noticed. */
-function warn(
+function warningsOf(
   { files, passedOver }: Pick<Analysis, 'files' | 'passedOver'>,
   cutAsIs: boolean | undefined,
-): void {
+): string[] {
+  const warnings: string[] = [];
   const note = cutAsIs
     ? '; ct() calls those invalid whose IP packet is not all there'
     : '; those with whole headers count as long as IP says, their checksums unverified (see --cut-as-is)';
   for (const file of files) {
-    if (file.damage !== null) process.stderr.write(`shardtrack: warning: ${file.damage}\n`);
+    if (file.damage !== null) warnings.push(file.damage);
     for (const { offset, message } of file.notices) {
-      process.stderr.write(`shardtrack: warning: ${file.path}: byte ${offset}: ${message}\n`);
+      warnings.push(`${file.path}: byte ${offset}: ${message}`);
     }
     if (file.cut > 0) {
-      process.stderr.write(
-        `shardtrack: warning: ${file.path}: ${file.cut} of ${file.packets} packets are cut (snaplen)${note}\n`,
-      );
+      warnings.push(`${file.path}: ${file.cut} of ${file.packets} packets are cut (snaplen)${note}`);
     }
   }
   for (const { path, misdated, packets } of files.filter((f) => f.misdated > 0)) {
-    process.stderr.write(
-      `shardtrack: warning: ${path}: ${misdated} of ${packets} packets are from before 1970 or after 2106; the nearest of these times stands for theirs\n`,
+    warnings.push(
+      `${path}: ${misdated} of ${packets} packets are from before 1970 or after 2106; the nearest of these times stands for theirs`,
     );
   }
   if (passedOver.length > 0) {
-    process.stderr.write(
-      `shardtrack: warning: ${passedOver.length} files in folders are no captures, such as ${passedOver[0]}\n`,
-    );
+    warnings.push(`${passedOver.length} files in folders are no captures, such as ${passedOver[0]}`);
   }
+  return warnings;
+}
+
+function warn(warnings: readonly string[]): void {
+  for (const warning of warnings) process.stderr.write(`shardtrack: warning: ${warning}\n`);
+}
+
+/** What was asked for, and where. */
+function factsOf(args: AnalyzeArguments, version: string): [string, string][] {
+  const facts: [string, string][] = [
+    ['Shardtrack', version],
+    ['Paths', args.paths.join(', ')],
+    ['Flow table', args.flows ?? 'built in: everything is tracked, in zone 0'],
+  ];
+  const given: [string, string | undefined][] = [
+    ['Groups', args.groups],
+    ['Meters', args.meters],
+    ['Events', args.events],
+    ['Filter', args.filter],
+    ['Outputs', args.out.length === 0 ? undefined : args.out.map((o) => o.path).join(', ')],
+  ];
+  for (const [name, value] of given) if (value !== undefined) facts.push([name, value]);
+  return facts;
 }
 
 /** The summary for programs. */
@@ -346,73 +401,6 @@ function reportOf(a: Analysis): unknown {
   };
 }
 
-const count = (n: number): string => n.toLocaleString('en-US');
-
-/** What the summary is made of. */
-interface Summarized extends Pick<Analysis, 'files' | 'reconciliation'> {
-  result: Pick<Analysis['result'], 'seconds'>;
-  summary: Pick<
-    Analysis['summary'],
-    'connections' | 'hosts' | 'services' | 'exact' | 'endings' | 'tcpStates' | 'failed' | 'scans' | 'drops'
-  >;
-}
-
-/** The summary for people. */
-function summaryText(a: Summarized, top: number): string {
-  const { summary: s, reconciliation: r, files, result } = a;
-  const damaged = files.filter((f) => f.damage !== null).length;
-  const cut = files.reduce((n, f) => n + f.cut, 0);
-  let text = `${count(files.length)} capture${files.length === 1 ? '' : 's'}`;
-  if (damaged > 0) text += ` (${count(damaged)} damaged)`;
-  text += `, ${count(r.captured.packets)} packets`;
-  if (cut > 0) text += ` (${count(cut)} cut)`;
-  text += `, ${count(r.captured.bytes)} bytes in ${result.seconds.toFixed(2)} s: ${count(s.connections)} connections\n`;
-
-  const rows = r.rows.map((row) => [row.name, count(row.packets), count(row.bytes)]);
-  rows.push(['all that was captured', count(r.captured.packets), count(r.captured.bytes)]);
-  text += table('packets', ['', 'packets', 'bytes'], rows);
-  if (r.repeated.packets > 0) {
-    text += `${count(r.repeated.packets)} packets are in the records of a further zone, too.\n`;
-  }
-  const ranked = (list: readonly Ranked[]): string[][] =>
-    list.slice(0, top).map((e) => [e.name, count(e.connections), count(e.packets), count(e.bytes)]);
-  const columns = ['', 'connections', 'packets', 'bytes'];
-  text += table('hosts', columns, ranked(s.hosts));
-  text += table('services', columns, ranked(s.services));
-  text += table('how connections ended', ['', 'connections'], tally(s.endings));
-  text += table('TCP, conn_state', ['', 'connections'], tally(s.tcpStates));
-  text += table(
-    'failed handshakes',
-    ['source', 'failed', 'of', 'hosts', 'ports'],
-    s.failed
-      .slice(0, top)
-      .map((f) => [f.src, count(f.failed), count(f.connections), count(f.hosts), count(f.ports)]),
-  );
-  text += table(
-    'what looks like scans',
-    ['source', 'of', 'failed', 'hosts', 'ports'],
-    s.scans.slice(0, top).map((f) => [f.src, f.kind, count(f.failed), count(f.hosts), count(f.ports)]),
-  );
-  text += table(
-    'dropped',
-    ['reason', 'connections', 'packets', 'rule'],
-    s.drops.slice(0, top).map((d) => [d.reason, count(d.connections), count(d.packets), d.rule ?? '-']),
-  );
-  if (!s.exact) text += 'Of hosts, services and sources the small ones were let go on the way.\n';
-  return text;
-}
-
-/** What another flow table would change. */
-function whatIfText({ packets, same, changes }: WhatIf, top: number, name: string): string {
-  let text = `\nunder ${name}: ${count(packets - same.packets)} of ${count(packets)} packets would fare otherwise\n`;
-  text += table(
-    'changes',
-    ['now', 'then', 'packets', 'bytes', 'first'],
-    changes.slice(0, top).map((c) => [c.from, c.to, count(c.packets), count(c.bytes), count(c.first)]),
-  );
-  return text;
-}
-
 function sqlText({ columns, rows }: SqlResult): string {
   const cell = (v: unknown): string =>
     v === null ? '' : typeof v === 'object' ? JSON.stringify(v) : String(v);
@@ -427,26 +415,6 @@ function sqlText({ columns, rows }: SqlResult): string {
           .trimEnd()}\n`,
     )
     .join('');
-}
-
-function tally(map: ReadonlyMap<string, number>): string[][] {
-  return [...map].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).map(([name, n]) => [name, count(n)]);
-}
-
-/** Numbers to the right; nothing if there are no rows. */
-function table(title: string, head: readonly string[], rows: readonly string[][]): string {
-  if (rows.length === 0) return '';
-  const all = [head, ...rows];
-  const last = head.length - 1;
-  const widths = head.map((_, i) => Math.max(...all.map((row) => row[i].length)));
-  const line = (row: readonly string[]): string =>
-    row
-      .map((cell, i) =>
-        i === 0 ? cell.padEnd(widths[i]) : i === last && cell.length > 20 ? cell : cell.padStart(widths[i]),
-      )
-      .join('  ')
-      .trimEnd();
-  return `\n${title}\n${all.map((row) => `  ${line(row)}\n`).join('')}`;
 }
 
 /** A bar on standard error, if that is a terminal: how far, how fast, and how long to go. */

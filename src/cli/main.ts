@@ -222,6 +222,7 @@ async function addAnalyze(): Promise<void> {
       [],
     )
     .option('--report <FILE>', 'summary, reconciliation and state of each file as JSON')
+    .option('--html <FILE>', 'the summary with charts, as one HTML file')
     .option(
       '--sql <QUERY>',
       'print what DuckDB answers, which knows the records as the table connections (needs @duckdb/node-api)',
@@ -284,7 +285,7 @@ async function addAnalyze(): Promise<void> {
     )
     .option('--quiet', 'no progress, no summary')
     .action(async (paths: string[], options: Omit<AnalyzeArguments, 'paths'>) => {
-      process.exitCode = await analyzeCommand({ ...options, paths });
+      process.exitCode = await analyzeCommand({ ...options, paths }, version);
     });
 }
 

@@ -15,6 +15,8 @@ const BAR_HEIGHT = 26;
 /** Room for the names of rows, in pixels of a letter. */
 const LETTER = 6.2;
 const MARK_HEIGHT = 14;
+/** Room for a value behind its bar. */
+const BAR_VALUE = 60;
 /** Rows of the table behind a chart. */
 const MOST_ROWS = 200;
 
@@ -119,6 +121,13 @@ function cut(name: string, room: number): string {
   return name.length <= most ? name : `${name.slice(0, most - 1)}…`;
 }
 
+/** As many as `ticks`, or as have room beside each other: the scale may mark half as many again. */
+function barTicks(chart: Bars, width: number, room: number): number {
+  const longest = Math.max(...chart.bars.map((b) => numberText(Math.trunc(b.value)).length));
+  const fit = Math.floor((width - room - BAR_VALUE) / (1.5 * (longest + 2) * LETTER));
+  return Math.max(1, Math.min(ticks(width) - 1, fit));
+}
+
 function bars(chart: Bars, width: number): Plot.PlotOptions {
   const names = [...new Set(chart.bars.map((b) => b.name))];
   const parts = seriesOf(chart);
@@ -128,9 +137,9 @@ function bars(chart: Bars, width: number): Plot.PlotOptions {
   return {
     height: names.length * BAR_HEIGHT + 50,
     marginLeft: room,
-    marginRight: 60,
+    marginRight: BAR_VALUE,
     marginBottom: 42,
-    x: { ...plain, label: chart.value, grid: true, ticks: ticks(width) - 1, zero: true },
+    x: { ...plain, label: chart.value, grid: true, ticks: barTicks(chart, width, room), zero: true },
     y: { label: null, domain: names, tickFormat: (n: string) => cut(n, room), tickSize: 0 },
     color: { type: 'ordinal', domain: parts, range: parts.map((_, i) => colour(i)) },
     marks: [

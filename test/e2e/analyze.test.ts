@@ -117,11 +117,28 @@ test('analyze: what another flow table would change', async () => {
   fs.writeFileSync(file('three.pcap'), pcapFile(packets));
   const { code, out, err } = await shardtrack(
     ...[file('three.pcap'), '--flows', file('a.txt'), '--flows-b', file('b.txt')],
-    ...['--ports', '2', '--workers', '0'],
+    ...['--ports', '2', '--workers', '0', '--html', file('what-if.html')],
   );
   assert.equal(code, 0, err);
   assert.match(out, /under .*b\.txt: 2 of 3 packets would fare otherwise/);
   assert.match(out, / {2}out 2 +drop: .* 2 +\d+ +1\n/);
+  const html = fs.readFileSync(file('what-if.html'), 'utf8');
+  assert.match(html, /<h2[^>]*>Under [^<]*b\.txt<\/h2>\s*<p>2 of 3 packets would fare otherwise/);
+  assert.match(html, /<th scope="row">out 2<\/th><td>drop: [^<]*<\/td><td class="n">2<\/td>/);
+});
+
+test('analyze: a report as HTML, without a flow table, to standard output', async () => {
+  const { code, out, err } = await shardtrack(
+    ...[`${FIXTURES}/captures/web-client.pcap`, `${FIXTURES}/captures/truncated.pcap`],
+    ...['--workers', '0', '--html', '-'],
+  );
+  assert.equal(code, 0, err);
+  assert.ok(out.startsWith('<!doctype html>') && out.endsWith('</html>\n'));
+  assert.ok(!/<script|https?:\/\/(?!www\.w3\.org)/.test(out));
+  const [, connections] = /: (\d+) connections\n/.exec(err) as RegExpExecArray;
+  assert.ok(out.includes(`<p class="lead">${connections} connections in `));
+  assert.match(out, /No flow table was given/);
+  assert.match(out, /<li>[^<]*truncated\.pcap: byte \d+/);
 });
 
 test('analyze: damaged captures make the exit code 1, and the others are in the outputs', async () => {

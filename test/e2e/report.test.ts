@@ -10,6 +10,7 @@ import type { AxeResults } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
 import { renderReport } from '../../src/report/html.js';
 import { chromiumPath, launch } from '../support/browser.js';
+import { sampleAnalysisReport } from '../support/sample-analysis.js';
 import { sampleReport } from '../support/sample-report.js';
 
 const executable = chromiumPath();
@@ -19,6 +20,7 @@ after(() => browser?.close());
 
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 const html = renderReport(sampleReport());
+const analysis = renderReport(sampleAnalysisReport());
 const screenshots = process.env.SCREENSHOTS;
 
 async function open(width: number, colorScheme: 'light' | 'dark', text = html): Promise<Page> {
@@ -28,52 +30,62 @@ async function open(width: number, colorScheme: 'light' | 'dark', text = html): 
   return page;
 }
 
-for (const width of [360, 1280]) {
-  for (const scheme of ['light', 'dark'] as const) {
-    test(`report: ${width} pixels wide, ${scheme}: fits, is drawn, and axe-core has nothing against it`, {
-      skip,
-    }, async () => {
-      const page = await open(width, scheme);
-      const errors: string[] = [];
-      page.on('console', (m) => m.type() === 'error' && errors.push(m.text()));
-      const layout = await page.evaluate(`({
+const VIEWS = [
+  ['report', html, 360, 'light'],
+  ['report', html, 360, 'dark'],
+  ['report', html, 1280, 'light'],
+  ['report', html, 1280, 'dark'],
+  ['analysis', analysis, 360, 'light'],
+  ['analysis', analysis, 1280, 'dark'],
+] as const;
+
+for (const [name, text, width, scheme] of VIEWS) {
+  test(`${name}: ${width} pixels wide, ${scheme}: fits, is drawn, and axe-core has nothing against it`, {
+    skip,
+  }, async () => {
+    const page = await open(width, scheme, text);
+    const errors: string[] = [];
+    page.on('console', (m) => m.type() === 'error' && errors.push(m.text()));
+    const layout = await page.evaluate(`({
         over: document.documentElement.scrollWidth - window.innerWidth,
         charts: [...document.querySelectorAll('figure')].map((f) =>
           [...f.querySelectorAll('[role=img]')].filter((p) => p.offsetWidth > 0).map((p) => p.firstElementChild.getBoundingClientRect().width)),
         small: [...document.querySelectorAll('svg text')].filter((t) => t.getBoundingClientRect().height > 0 && t.getBoundingClientRect().height < 10).length,
         background: getComputedStyle(document.body).backgroundColor,
       })`);
-      const { over, charts, small, background } = layout as {
-        over: number;
-        charts: number[][];
-        small: number;
-        background: string;
-      };
-      assert.ok(over <= 0, `the page is ${over} pixels too wide`);
-      for (const shown of charts) {
-        assert.equal(shown.length, 1);
-        assert.ok(shown[0] > width * 0.5 && shown[0] <= width);
-      }
-      assert.equal(small, 0, 'letters too small to read');
-      const light = Number(/\d+/.exec(background)?.[0]) > 128;
-      assert.equal(light, scheme === 'light');
-      if (screenshots !== undefined) {
-        fs.mkdirSync(screenshots, { recursive: true });
-        await page.screenshot({ path: path.join(screenshots, `${width}-${scheme}.png`), fullPage: true });
-      }
-      await page.evaluate(`document.querySelectorAll('details').forEach((d) => { d.open = true; })`);
-      await page.addScriptTag({ path: AXE });
-      const { violations } = (await page.evaluate(
-        `axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })`,
-      )) as AxeResults;
-      const said = violations.map(
-        (v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html.slice(0, 200)).join('\n')}`,
-      );
-      assert.deepEqual(said, []);
-      assert.deepEqual(errors, []);
-      await page.close();
-    });
-  }
+    const { over, charts, small, background } = layout as {
+      over: number;
+      charts: number[][];
+      small: number;
+      background: string;
+    };
+    assert.ok(over <= 0, `the page is ${over} pixels too wide`);
+    for (const shown of charts) {
+      assert.equal(shown.length, 1);
+      assert.ok(shown[0] > width * 0.5 && shown[0] <= width);
+    }
+    assert.equal(small, 0, 'letters too small to read');
+    const light = Number(/\d+/.exec(background)?.[0]) > 128;
+    assert.equal(light, scheme === 'light');
+    if (screenshots !== undefined) {
+      fs.mkdirSync(screenshots, { recursive: true });
+      await page.screenshot({
+        path: path.join(screenshots, `${name}-${width}-${scheme}.png`),
+        fullPage: true,
+      });
+    }
+    await page.evaluate(`document.querySelectorAll('details').forEach((d) => { d.open = true; })`);
+    await page.addScriptTag({ path: AXE });
+    const { violations } = (await page.evaluate(
+      `axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })`,
+    )) as AxeResults;
+    const said = violations.map(
+      (v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html.slice(0, 200)).join('\n')}`,
+    );
+    assert.deepEqual(said, []);
+    assert.deepEqual(errors, []);
+    await page.close();
+  });
 }
 
 test('report: the keyboard goes through it from top to bottom, and opens what is closed', {

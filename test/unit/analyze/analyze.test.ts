@@ -220,22 +220,31 @@ test('analyze: drops by rule, hosts, services, failed handshakes', async () => {
       ),
     ),
   );
-  const at = files({ 'a.pcap': pcapFile(scan) });
+  const asked = ['10.0.2.1', '10.0.2.2'].map((dst, i) =>
+    packet(50 + i, 1, ethernet({}, ipv4({ src: '10.0.0.66', dst }, udp({ dport: 53 })))),
+  );
+  const at = files({ 'a.pcap': pcapFile([...scan, ...asked]) });
   const { analysis } = await records([at], {
-    flows: 'tcp,tp_dst=22,actions=ct(commit)\ntcp,actions=ct(commit),in_port',
+    flows: 'tcp,tp_dst=22,actions=ct(commit)\nip,actions=ct(commit),in_port',
   });
   const { summary } = analysis;
   assert.deepEqual(summary.failed, [{ src: '10.0.0.66', failed: 40, connections: 40, hosts: 40, ports: 2 }]);
-  assert.deepEqual(summary.scans, [{ ...summary.failed[0], kind: 'hosts' }]);
+  assert.deepEqual(summary.scans, [{ ...summary.failed[0], kind: 'hosts', failed: 42, hosts: 42, ports: 3 }]);
   assert.deepEqual(Object.fromEntries(summary.tcpStates), { S0: 40 });
   assert.deepEqual(
     summary.services.map((s) => [s.name, s.connections]),
     [
       ['tcp/22', 20],
       ['tcp/23', 20],
+      ['udp/53', 2],
     ],
   );
-  assert.deepEqual(summary.hosts[0], { name: '10.0.0.66', connections: 40, packets: 40, bytes: 40 * 54 });
+  assert.deepEqual(summary.hosts[0], {
+    name: '10.0.0.66',
+    connections: 42,
+    packets: 42,
+    bytes: 40 * 54 + 100,
+  });
   assert.equal(summary.drops.length, 1);
   const [drop] = summary.drops;
   assert.deepEqual([drop.connections, drop.packets], [20, 20]);
