@@ -6,10 +6,11 @@
  *  The number of entries is bounded. When it is reached, a clock hand goes round: an entry that was hit
  *  since the hand last came by stays, the next that was not makes way (second chance; Corbato, 1968).
  *  Private to its thread. */
+import { drawKeys, scatter, stir } from '../conntrack/hash.js';
 import { FLOW, KEY_WORDS } from './flow-key.js';
 
-/** Drawn by each thread, so that nobody can prepare packets that collide. No result depends on it. */
-const HASH_KEY = (Math.random() * 0x100000000) | 0;
+/** Drawn by each thread, so that nobody can prepare packets that collide. No result depends on them. */
+const HASH_KEYS = drawKeys(KEY_WORDS);
 
 const { RECIRC_ID } = FLOW;
 /** A power of two. */
@@ -125,15 +126,9 @@ class Subtable {
 
   private hash(key: Int32Array): number {
     const { words, bits } = this;
-    let h = HASH_KEY;
-    for (let i = 0; i < words.length; i++) {
-      // As in conntrack/hash.ts: no difference in one word can be taken back by the next under any key.
-      h ^= key[words[i]] & bits[i];
-      h = Math.imul(h ^ (h >>> 15), 0x9e3779b1 | 0);
-      h = (h << 13) | (h >>> 19);
-    }
-    h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);
-    return h ^ (h >>> 13);
+    let h = 0;
+    for (let i = 0; i < words.length; i++) h = (h + scatter(key[words[i]] & bits[i], HASH_KEYS[i])) | 0;
+    return stir(h);
   }
 }
 

@@ -1,33 +1,57 @@
-/** Keyed, symmetric hash of a connection tuple: both directions of a connection hash alike. The key is
- *  drawn anew for every run, so nobody can prepare tuples that collide; no result depends on it. */
+/** Keyed hashes of what packets choose. The key is drawn anew for every run, so nobody can prepare tuples that collide; no
+ *  result depends on it.
+ *
+ *  A chain of xor, multiplication by a constant and shift is not enough, whatever its key: two words can always be chosen
+ *  so that the first makes a difference in the upper bits alone, where multiplication leaves it, and the second takes it
+ *  back. So a word is not multiplied by a constant but its halves, with the key added, by each other, and the products are
+ *  added: NH of UMAC (RFC 4418, section 5.2.1; Black et al., 1999), but for carries. Two given inputs have the same sum under
+ *  one key in 32,768 at most, if the keys of their words are independent; here they come of one. */
 
-/** The upper bits go into the lower ones before the multiplication: without that, what differs in the upper bits of one word
- *  alone stays together under any key, and lower bits of the next word take it back. */
-function mix(h: number, v: number): number {
-  h ^= v;
-  h = Math.imul(h ^ (h >>> 15), 0x9e3779b1 | 0);
-  return (h << 13) | (h >>> 19);
+/** What a word adds to a hash. */
+export function scatter(word: number, key: number): number {
+  const t = (word + key) | 0;
+  // With `t` itself, as else half of all words would share their products with many others.
+  return (Math.imul(t & 0xffff, t >>> 16) + t) | 0;
 }
 
-/** One end of a connection. Each end goes through the keyed mixing by itself: sums or differences of the
- *  ends would collide under any key. */
-function end(seed: number, address: number, port: number): number {
-  const h = Math.imul(mix(mix(seed, address), port), 0x85ebca6b | 0);
+/** A sum of scattered words with all its bits in each of the lower ones. A permutation. */
+export function stir(sum: number): number {
+  const h = Math.imul(sum ^ (sum >>> 15), 0x85ebca6b | 0);
   return h ^ (h >>> 15);
 }
 
-/** Hash of a tuple; `zoneProto` is CONN.ZONE_PROTO, of which zone and protocol count. */
+/** The key times these are further keys. */
+const KEY_1 = 0x9e3779b1 | 0;
+const KEY_2 = 0xc2b2ae35 | 0;
+const KEY_3 = 0x27d4eb2f;
+
+/** One end of a connection. Each is stirred by itself: sums or differences of ends would collide under any key. */
+function end(seed: number, address: number, port: number): number {
+  return stir((scatter(address, seed) + Math.imul(port, Math.imul(seed, KEY_1) | 1)) | 0);
+}
+
+/** Symmetric hash of a tuple: both directions of a connection hash alike. `zoneProto` is CONN.ZONE_PROTO, of which
+ *  zone and protocol count. */
 export function tupleHash(seed: number, src: number, dst: number, ports: number, zoneProto: number): number {
   const ends = (end(seed, src, ports >>> 16) + end(seed, dst, ports & 0xffff)) | 0;
-  const h = Math.imul(mix(ends, zoneProto >>> 8), 0xc2b2ae35 | 0);
-  return h ^ (h >>> 16);
+  return stir((ends + Math.imul(zoneProto >>> 8, Math.imul(seed, KEY_2) | 1)) | 0);
 }
 
 /** One word that stands for an IPv6 address in a tuple. */
 export function fold6(seed: number, a: number, b: number, c: number, d: number): number {
-  let h = mix(seed, a);
-  h = mix(h, b);
-  h = mix(h, c);
-  h = mix(h, d);
-  return Math.imul(h ^ (h >>> 16), 0x7feb352d | 0);
+  const upper = (scatter(a, Math.imul(seed, KEY_1)) + scatter(b, Math.imul(seed, KEY_2))) | 0;
+  const lower = (scatter(c, Math.imul(seed, KEY_3)) + scatter(d, seed)) | 0;
+  return stir((upper + lower) | 0);
+}
+
+/** Hash of the packets of one direction; never 0. `short` has the port that they came in by in its upper half. */
+export function packetHash(seed: number, short: number, src: number, dst: number, ports: number): number {
+  const addresses = (scatter(src, seed) + scatter(dst, Math.imul(seed, KEY_1))) | 0;
+  const rest = (scatter(ports, Math.imul(seed, KEY_2)) + Math.imul(short, Math.imul(seed, KEY_3) | 1)) | 0;
+  return stir((addresses + rest) | 0) || 1;
+}
+
+/** So many keys, none of which says anything of the others. */
+export function drawKeys(n: number): Int32Array {
+  return Int32Array.from({ length: n }, () => (Math.random() * 0x100000000) | 0);
 }

@@ -6,6 +6,7 @@
  *  lower 16. */
 
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
+import { drawKeys, scatter, stir } from '../conntrack/hash.js';
 
 /** other_config:mac-aging-time, ovs-vswitchd.conf.db(5). */
 export const MAC_AGING_MS = 300_000;
@@ -16,7 +17,7 @@ const BUCKETS = 2 * MAC_TABLE_SIZE;
 
 export class MacTable {
   /** Nobody can prepare addresses that collide. */
-  private readonly secret = (Math.random() * 0x100000000) | 0;
+  private readonly keys = drawKeys(2);
   private readonly hi = new Int32Array(MAC_TABLE_SIZE);
   private readonly lo = new Int32Array(MAC_TABLE_SIZE);
   private readonly ports = new Int32Array(MAC_TABLE_SIZE);
@@ -135,9 +136,8 @@ export class MacTable {
   }
 
   private bucketOf(hi: number, lo: number): number {
-    let h = Math.imul(hi ^ this.secret, 0x9e3779b1 | 0);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ lo, 0x85ebca6b | 0);
-    return (h ^ (h >>> 15)) & (BUCKETS - 1);
+    const { keys } = this;
+    return stir((scatter(hi, keys[0]) + scatter(lo, keys[1])) | 0) & (BUCKETS - 1);
   }
 }
 

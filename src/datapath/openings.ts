@@ -16,7 +16,7 @@
  *
  *  Private to its thread. Forgotten when the tables change. */
 import * as flowKey from '../classifier/flow-key.js';
-import { tupleHash } from '../conntrack/hash.js';
+import { drawKeys, scatter, stir, tupleHash } from '../conntrack/hash.js';
 import * as keys from '../conntrack/key.js';
 import type { Partition } from '../conntrack/partition.js';
 import { tagOf } from '../conntrack/partition.js';
@@ -79,6 +79,8 @@ const O_SHIFT = 5;
  *  flow tables that need more would rather be searched for in the engine's caches. */
 const MOST = 512;
 const MASKS = 8;
+/** Drawn by each thread, so that nobody can prepare packets that collide. No result depends on them. */
+const HASH_KEYS = drawKeys(STAGED_WORDS);
 
 /** Openings with one mask. */
 class Masked {
@@ -89,11 +91,8 @@ class Masked {
 
 function hashOf(words: Int32Array, at: number, mask: Int32Array): number {
   let h = 0;
-  for (let w = 0; w < STAGED_WORDS; w++) {
-    h = Math.imul(h ^ (words[at + w] & mask[w]), 0x9e3779b1 | 0);
-    h ^= h >>> 15;
-  }
-  return h & (2 * MOST - 1);
+  for (let w = 0; w < STAGED_WORDS; w++) h = (h + scatter(words[at + w] & mask[w], HASH_KEYS[w])) | 0;
+  return stir(h) & (2 * MOST - 1);
 }
 
 /** Who gives slots for connections, and is told of what has been made in them. */

@@ -6,7 +6,7 @@
  *  that carry no IP, have keys that others don't have.
  *
  *  Private to its thread; overwritten by the next vector. */
-import { fold6 } from '../conntrack/hash.js';
+import { fold6, packetHash } from '../conntrack/hash.js';
 import { replyType, replyType6 } from '../conntrack/key.js';
 import type { PacketColumns } from '../shm/packets.js';
 import * as columns from '../shm/packets.js';
@@ -168,7 +168,7 @@ export class Staging {
       keys[k + ETH_1] = view.getInt32((o + 4) | 0);
       keys[k + ETH_2] = view.getInt32((o + 8) | 0);
       keys[k + VLAN] = sum === SUM_WRONG ? BAD_L4 : 0;
-      hashes[i] = hashOf(seed, portNw, src, dst, tp);
+      hashes[i] = packetHash(seed, portNw, src, dst, tp);
       l3s[i] = l3;
       l4s[i] = l4;
       l4Sizes[i] = size;
@@ -259,7 +259,7 @@ export class Staging {
     keys[k + ETH_1] = view.getInt32(o + 4);
     keys[k + ETH_2] = view.getInt32(o + 8);
     keys[k + VLAN] = vlan | bad;
-    this.hashes[i] = hashOf(this.seed, portNw, src, dst, tp);
+    this.hashes[i] = packetHash(this.seed, portNw, src, dst, tp);
     l3s[i] = l3;
     l4s[i] = l4;
     l4Sizes[i] = size;
@@ -310,7 +310,7 @@ export class Staging {
     keys[k + ETH_1] = view.getInt32(o + 4);
     keys[k + ETH_2] = view.getInt32(o + 8);
     keys[k + VLAN] = vlan | (right ? IPV6_BIT : IPV6_BIT | BAD_L4);
-    this.hashes[i] = hashOf(
+    this.hashes[i] = packetHash(
       seed,
       portNw,
       fold6(seed, addr6[a], addr6[a + 1], addr6[a + 2], src),
@@ -345,15 +345,6 @@ export class Staging {
     keys[k + ETH_1] = eth1;
     keys[k + ETH_2] = eth2;
     keys[k + VLAN] = vlan | OTHER_BIT;
-    this.hashes[i] = hashOf(seed, port | type, Math.imul(eth0 ^ vlan, 0x9e3779b1 | 0), eth1, eth2);
+    this.hashes[i] = packetHash(seed, port | type, Math.imul(eth0 ^ vlan, 0x9e3779b1 | 0), eth1, eth2);
   }
-}
-
-/** Keyed like the connection table's hash; never 0. */
-function hashOf(seed: number, portNw: number, src: number, dst: number, tp: number): number {
-  let h = Math.imul(seed ^ src, 0x9e3779b1 | 0);
-  h = Math.imul(((h << 13) | (h >>> 19)) ^ dst, 0x9e3779b1 | 0);
-  h = Math.imul(((h << 13) | (h >>> 19)) ^ tp, 0x9e3779b1 | 0);
-  h = Math.imul(((h << 13) | (h >>> 19)) ^ portNw, 0x85ebca6b | 0);
-  return h ^ (h >>> 15) || 1;
 }
