@@ -9,6 +9,9 @@
  *  A line for each workload is printed as soon as it is done, and the files are written anew after each round: what ends the
  *  run early takes nothing away from what was measured.
  *
+ *  At the end `analyze` as a whole process beside argus, softflowd, nfpcapd and tshark, as in bench:analyze; `--only analyze` measures
+ *  nothing else.
+ *
  *  Needs Debian's openvswitch-switch-dpdk, root, and up to 6 GiB for hugepages while it runs. Exit code 2 where that
  *  is missing; --skip-ovs measures only our side, with no needs. 1 if a workload fails; the others are measured. */
 import { execFileSync } from 'node:child_process';
@@ -18,6 +21,7 @@ import path from 'node:path';
 import { Command } from 'commander';
 import { collectIn, type PortFile, parseInside, parsePortList, wholeNumber } from '../../src/cli/options.js';
 import type { PrefixSet } from '../../src/wire/cidr.js';
+import { type Costs, costTable, makeMixed, measureAnalyzers } from '../analyze/contenders.js';
 import { parseOvstest } from './numbers.js';
 import { child, measureOurs, measureTracker } from './ours.js';
 import { OvsDpdk, type OvsResult, ovsVersion, type Versions, which, whyNot } from './ovs.js';
@@ -41,6 +45,7 @@ interface Options {
   seconds: number;
   warmup: number;
   workers: number;
+  analyzePackets: number;
   node: string;
   corpus: string;
   ovstest?: string;
@@ -54,6 +59,8 @@ interface Options {
   markdown?: string;
 }
 
+/** `shardtrack analyze` beside argus, softflowd, nfpcapd and tshark: the name for --only. */
+const ANALYZE = 'analyze';
 /** The tracker alone, beside ovstest: the name for --only. */
 const TRACKER = 'conntrack';
 const TRACKER_TARGET = 2;
@@ -92,6 +99,7 @@ for (const [signal, number] of [
 class Report {
   readonly rows: Row[] = [];
   tracker: TrackerRow | null = null;
+  analyzers: readonly Costs[] = [];
   complete = false;
   private readonly options: Options;
   private readonly versions: Versions | null;
@@ -149,6 +157,7 @@ class Report {
     if (measured.length > 0) out.push(table(measured), '');
     for (const l of this.likenesses) out.push(likenessText(l), '');
     if (tracker !== null && tracker.ours.length > 0) out.push(trackerText(tracker), '');
+    if (this.analyzers.length > 0) out.push(analyzersText(this.analyzers, o), '');
     for (const row of measured) {
       for (const note of row.notes) out.push(`\`${row.workload}\`: ${note}`, '');
       if (row.error !== undefined) out.push(`\`${row.workload}\` failed: ${row.error}`, '');
@@ -158,10 +167,18 @@ class Report {
   }
 
   private figures(): object {
-    const { commit, node, load, versions, options, measured, likenesses, tracker, complete } = this;
+    const { commit, node, load, versions, options, measured, likenesses, complete } = this;
+    const { tracker, analyzers } = this;
     return {
       ...{ date: new Date().toISOString(), complete, commit, node, cpu: CPU, cores: os.cpus().length, load },
-      ...{ versions, options: { ...options, inside: undefined }, rows: measured, likenesses, tracker },
+      ...{
+        versions,
+        options: { ...options, inside: undefined },
+        rows: measured,
+        likenesses,
+        tracker,
+        analyzers,
+      },
     };
   }
 }
@@ -255,13 +272,48 @@ async function measureTrackers(o: Options, report: Report): Promise<void> {
   if (row.ours.length > 0) process.stdout.write(`${trackerText(row)}\n`);
 }
 
+/** Whole processes over one capture, in turn. */
+async function measureAnalyze(o: Options, report: Report): Promise<void> {
+  const capture = path.join(dir, 'analyze.pcap');
+  try {
+    progress(`${ANALYZE}: making its packets`);
+    makeMixed(capture, o.analyzePackets);
+    const missing = (name: string) =>
+      process.stderr.write(`bench:peers: ${ANALYZE}: ${name} is not installed: left out\n`);
+    report.analyzers = await measureAnalyzers(
+      {
+        ...{ capture, rounds: o.rounds, node: o.node, started },
+        progress(costs) {
+          report.analyzers = costs;
+          progress(
+            `${ANALYZE}: ${costs.reduce((n, c) => n + c.rounds.length, 0)} of ${costs.length * o.rounds} runs`,
+          );
+          report.save();
+        },
+      },
+      missing,
+    );
+    progress('');
+  } catch (error) {
+    progress('');
+    process.stderr.write(`bench:peers: ${ANALYZE}: ${(error as Error).message}\n`);
+    process.exitCode = 1;
+  }
+  fs.rmSync(capture, { force: true });
+  if (report.analyzers.length > 0) process.stdout.write(`${analyzersText(report.analyzers, o)}\n`);
+}
+
+function analyzersText(costs: readonly Costs[], o: Options): string {
+  return `\`${ANALYZE}\`: records of a capture of ${o.analyzePackets} packets (bench:analyze), whole processes, medians of ${o.rounds} rounds.\n\n${costTable(costs)}`;
+}
+
 function progress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
 }
 
 /** Those that were asked for, in groups that take turns. */
 function chosen(o: Options): Workload[][] {
-  const names = [...WORKLOADS.map((w) => w.name), TRACKER];
+  const names = [...WORKLOADS.map((w) => w.name), TRACKER, ANALYZE];
   const unknown = o.only?.find((name) => !names.includes(name));
   if (unknown !== undefined)
     throw new Error(`there is no workload ${unknown}; there are ${names.join(', ')}`);
@@ -298,7 +350,8 @@ async function main(o: Options): Promise<void> {
     );
   }
   const groups = chosen(o);
-  if (!o.skipOvs) {
+  const alone = o.only?.every((name) => name === ANALYZE) ?? false;
+  if (!o.skipOvs && !alone) {
     const reason = whyNot();
     if (reason !== null) {
       process.stderr.write(`bench:peers: ${reason} (--skip-ovs measures only our side)\n`);
@@ -306,11 +359,12 @@ async function main(o: Options): Promise<void> {
       return;
     }
   }
-  const versions = o.skipOvs ? null : await ovsVersion();
+  const versions = o.skipOvs || alone ? null : await ovsVersion();
   report = new Report(o, versions);
   for (const group of groups) await measureTogether(group, o, report);
-  const wanted = o.only === undefined ? !own : o.only.includes(TRACKER);
-  if (wanted) await measureTrackers(o, report);
+  const wanted = (name: string) => (o.only === undefined ? !own : o.only.includes(name));
+  if (wanted(TRACKER)) await measureTrackers(o, report);
+  if (wanted(ANALYZE)) await measureAnalyze(o, report);
   report.complete = true;
   report.save();
   process.stdout.write('\n');
@@ -319,11 +373,15 @@ async function main(o: Options): Promise<void> {
 
 const program = new Command('bench:peers')
   .argument('[capture...]', 'a workload of your own: captures as for replay, with --flows')
-  .option('--only <NAME...>', `of the workloads ${[...WORKLOADS.map((w) => w.name), TRACKER].join(', ')}`)
+  .option(
+    '--only <NAME...>',
+    `of the workloads ${[...WORKLOADS.map((w) => w.name), TRACKER, ANALYZE].join(', ')}`,
+  )
   .option('--rounds <N>', 'pairs of runs a workload', wholeNumber(1, 1000), 3)
   .option('--seconds <S>', 'measured time of a run', wholeNumber(1, 3600), 3)
   .option('--warmup <S>', 'time before it, two whole rounds of the capture at least', wholeNumber(1, 600), 3)
   .option('--workers <N>', 'our workers', wholeNumber(0, 128), 1)
+  .option('--analyze-packets <N>', `of the capture of ${ANALYZE}`, wholeNumber(1000, 1e9), 1_000_000)
   .option('--node <FILE>', 'Node that runs our side', process.execPath)
   .option('--corpus <DIR>', 'real captures for mixed-large; shipped ones if it is not there', CORPUS)
   .option('--ovstest <FILE>', "for conntrack: tests/ovstest of Open vSwitch's build", which('ovstest'))
