@@ -4,7 +4,7 @@
  *  A chain of xor, multiplication by a constant and shift is not enough, whatever its key: two words can always be chosen
  *  so that the first makes a difference in the upper bits alone, where multiplication leaves it, and the second takes it
  *  back. So a word is not multiplied by a constant but its halves, with the key added, by each other, and the products are
- *  added: NH of UMAC (RFC 4418, section 5.2.1; Black et al., 1999), but for carries. Two given inputs have the same sum under
+ *  added: NH of UMAC (RFC 4418, section 5.2; Black et al., 1999), but for carries. Two given inputs have the same sum under
  *  one key in 32,768 at most, if the keys of their words are independent; here they come of one. */
 
 /** What a word adds to a hash. */
