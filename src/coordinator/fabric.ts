@@ -239,6 +239,8 @@ export class Fabric {
   private readonly strayHomes = new Int32Array(DISPATCH_BATCH);
   private nStrays = 0;
   private readonly popped: Int32Array;
+  /** Slots that one worker may have: the packets in flight are all workers' together. */
+  private readonly mostGranted: number;
   private readonly grants = new Int32Array(MAX_GRANTED);
   private pool: Piscina | null = null;
   private tasks: Promise<unknown>[] = [];
@@ -269,6 +271,7 @@ export class Fabric {
       steered: options.steered === true && options.workers > 0,
     };
     this.workers = o.workers;
+    this.mostGranted = Math.ceil(MAX_GRANTED / Math.max(1, o.workers));
     this.pipeline = o.translator.pipeline;
     this.generation = this.tidied = this.pipeline.generation;
     this.translator = o.translator;
@@ -603,7 +606,7 @@ export class Fabric {
       this.wake(worker);
     link.granted -= n;
     // It is not to run out of them between two turns.
-    if (2 * n >= link.toGrant) link.toGrant = Math.min(MAX_GRANTED, 4 * link.toGrant);
+    if (2 * n >= link.toGrant) link.toGrant = Math.min(this.mostGranted, 4 * link.toGrant);
     this.grant(link, worker);
   }
 

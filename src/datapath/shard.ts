@@ -82,8 +82,8 @@ export const LONGEST_REQUEST =
 /** Words of the request ring: all parked packets may have a request in it. */
 export const REQUEST_RING_WORDS = MAX_PARKED * LONGEST_REQUEST;
 
-/** Slots that a worker may have been granted and not told of: one for each packet that is usually in flight, so that it never has
- *  to ask while the main thread is behind. */
+/** Slots that workers together may have been granted and not told of: one for each packet that is usually in flight, so that none
+ *  has to ask while the main thread is behind. */
 export const MAX_GRANTED = 16_384;
 
 /** Test only: what a worker does wrong when so many packets have come to it. */
