@@ -184,6 +184,12 @@ async function addReplay(): Promise<void> {
     .addOption(
       new Option('--fault <KIND@N>', 'test only: the first worker fails').argParser(parseFault).hideHelp(),
     )
+    .addOption(
+      new Option('--ring-words <N>', 'test only: small rings').argParser(wholeNumber(2, 1 << 20)).hideHelp(),
+    )
+    .addOption(
+      new Option('--slow <MS>', 'test only: a slow main thread').argParser(wholeNumber(1, 10_000)).hideHelp(),
+    )
     .option('--quiet', 'no progress bar, no summary')
     .addHelpText('after', EXAMPLES)
     .action(async (captures: string[], options: Omit<ReplayArguments, 'captures'>) => {

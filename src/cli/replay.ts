@@ -49,6 +49,8 @@ export interface ReplayArguments {
   vector?: number;
   watchdog?: number;
   jitter?: number;
+  ringWords?: number;
+  slow?: number;
   fault?: ReplayOptions['fault'];
   quiet?: boolean;
 }
@@ -109,6 +111,8 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
       vector: args.vector,
       watchdog: args.watchdog,
       jitter: args.jitter,
+      ringWords: args.ringWords,
+      slow: args.slow,
       fault: args.fault,
       progress: (_packets, bytes, coordinator) => {
         bar?.update(bytes);

@@ -127,6 +127,11 @@ export interface FabricOptions {
   jitter?: number;
   /** Test only: makes the first worker fail. */
   fault?: ShardInit['fault'];
+  /** Test only: words that the rings of answers and templates hold. Those of packets hold as many as may be in flight, that of
+   *  requests always all of them. */
+  ringWords?: number;
+  /** Test only: ms that the main thread waits before each look at the rings. */
+  slow?: number;
   /** Entry point of the workers and what it gets as workerData, if it is not the ordinary one: benchmarks. */
   worker?: { file: string; data: unknown };
 }
@@ -245,6 +250,7 @@ export class Fabric {
   private pool: Piscina | null = null;
   private tasks: Promise<unknown>[] = [];
   private random: number;
+  private readonly slow: number;
 
   /** Without workers. */
   private readonly local: LocalDatapath | null = null;
@@ -284,6 +290,7 @@ export class Fabric {
       data: null,
     };
     this.random = o.jitter;
+    this.slow = o.slow ?? 0;
     this.arena = { u8: new Uint8Array(o.arena), view: new DataView(o.arena) };
     this.arrival = new Arrival(this.arena.u8, this.arena.view);
     this.packets = new PacketColumns(o.slots);
@@ -339,8 +346,8 @@ export class Fabric {
         work: WordRing.allocate(o.slots + 1),
         done: WordRing.allocate(o.slots + 1),
         requests: WordRing.allocate(REQUEST_RING_WORDS),
-        replies: WordRing.allocate(REPLY_RING_WORDS),
-        templates: WordRing.allocate(TEMPLATE_RING_WORDS),
+        replies: WordRing.allocate(o.ringWords ?? REPLY_RING_WORDS),
+        templates: WordRing.allocate(o.ringWords ?? TEMPLATE_RING_WORDS),
         grants: o.steered ? null : WordRing.allocate(MAX_GRANTED),
         port: channel.port2,
         vector: o.vector,
@@ -480,6 +487,7 @@ export class Fabric {
     let any = false;
     const { links } = this;
     if (links.length === 0) return false;
+    if (this.slow > 0) Atomics.wait(this.never, 0, 0, this.slow);
     // Test only: workers in random order, and sometimes not at all.
     const first = this.random === 0 ? 0 : this.next() % links.length;
     for (let i = 0; i < links.length; i++) {
@@ -946,6 +954,8 @@ export class Fabric {
   }
 
   // ---- test only ----
+
+  private readonly never = new Int32Array(new SharedArrayBuffer(4));
 
   private coin(): boolean {
     return this.next() % 2 === 0;

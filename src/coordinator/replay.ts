@@ -129,6 +129,9 @@ export interface ReplayOptions {
   /** Test only: seed of random delays; a worker that fails. */
   jitter?: number;
   fault?: ShardInit['fault'];
+  /** Test only: small rings, a main thread that is slow (FabricOptions). */
+  ringWords?: number;
+  slow?: number;
   /** Benchmarks only. */
   turns?: Turns;
   /** Says what happens to a packet instead of running it, once everything before it is done. */
@@ -263,6 +266,8 @@ class Run {
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
       ...(options.fault === undefined ? {} : { fault: options.fault }),
+      ...(options.ringWords === undefined ? {} : { ringWords: options.ringWords }),
+      ...(options.slow === undefined ? {} : { slow: options.slow }),
     });
     this.segments = new Int32Array(slots);
     this.view = new DataView(arena.sab);
