@@ -45,6 +45,24 @@ export interface Counts {
   vectors: number;
 }
 
+/** What a fabric has counted, for so many packets and bytes. */
+export function countsOf(fabric: Fabric, packets: number, bytes: number): Counts {
+  const { total } = fabric.counters();
+  const { coordinator } = fabric;
+  return {
+    packets,
+    bytes,
+    upcalls: coordinator.upcalls,
+    commits: coordinator.ledger.total(COMMITTED),
+    refused: coordinator.ledger.refused,
+    expired: coordinator.ledger.total(EXPIRED),
+    microflowHits: total[STAT.MICROFLOW_HITS],
+    megaflowHits: total[STAT.MEGAFLOW_HITS],
+    parked: total[STAT.PARKED],
+    vectors: total[STAT.VECTORS],
+  };
+}
+
 export interface ResidentOptions {
   /** 0: everything on this thread. */
   workers: number;
@@ -224,20 +242,7 @@ export class Resident {
   counts(): Counts {
     const { fabric, collector } = this;
     collector.settle();
-    const { total } = fabric.counters();
-    const { coordinator } = fabric;
-    return {
-      packets: collector.head,
-      bytes: collector.bytes,
-      upcalls: coordinator.upcalls,
-      commits: coordinator.ledger.total(COMMITTED),
-      refused: coordinator.ledger.refused,
-      expired: coordinator.ledger.total(EXPIRED),
-      microflowHits: total[STAT.MICROFLOW_HITS],
-      megaflowHits: total[STAT.MEGAFLOW_HITS],
-      parked: total[STAT.PARKED],
-      vectors: total[STAT.VECTORS],
-    };
+    return countsOf(fabric, collector.head, collector.bytes);
   }
 
   /** Live connections, and bytes of shared memory that they take. */

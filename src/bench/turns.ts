@@ -6,15 +6,13 @@
  *  It is the replay of `shardtrack replay` (coordinator/replay.ts), over packets in memory that come again and again, each
  *  round after the one before on the clock. */
 import type { Completions, Fabric } from '../coordinator/fabric.js';
-import { COMMITTED, EXPIRED } from '../coordinator/ledger.js';
 import { replay, STAGE, type Stage, type Turns } from '../coordinator/replay.js';
 import { Shard, type ShardInit } from '../datapath/shard.js';
-import { STAT } from '../datapath/stats.js';
 import { Translator } from '../openflow/translate.js';
 import type { MergedRecord, PacketSource } from '../pcap/merge.js';
 import { ReadResult } from '../pcap/types.js';
 import type { Loaded } from './load.js';
-import type { Counts } from './resident.js';
+import { type Counts, countsOf } from './resident.js';
 import { type BenchSpec, prepare } from './spec.js';
 
 /** Parts of the program; what there is of each chunk, in milliseconds. Without workers, what they would do counts as
@@ -222,22 +220,9 @@ export class TurnsRunner {
   }
 
   counts(): Counts {
-    const { fabric } = this.watch;
-    const { total } = fabric!.counters();
-    const { coordinator } = fabric!;
     const n = this.bytes.length - 1;
-    return {
-      packets: this.done,
-      bytes: Math.floor(this.done / n) * this.bytes[n] + this.bytes[this.done % n],
-      upcalls: coordinator.upcalls,
-      commits: coordinator.ledger.total(COMMITTED),
-      refused: coordinator.ledger.refused,
-      expired: coordinator.ledger.total(EXPIRED),
-      microflowHits: total[STAT.MICROFLOW_HITS],
-      megaflowHits: total[STAT.MEGAFLOW_HITS],
-      parked: total[STAT.PARKED],
-      vectors: total[STAT.VECTORS],
-    };
+    const bytes = Math.floor(this.done / n) * this.bytes[n] + this.bytes[this.done % n];
+    return countsOf(this.watch.fabric!, this.done, bytes);
   }
 
   async stop(): Promise<void> {
