@@ -6,9 +6,10 @@
  *  The same bytes at the same times for the same options. Frames are written straight into the arena. */
 
 import { type Ends, FrameBuilder, MIN_FRAME } from '../../src/generate/frames.js';
-import type { CaptureNotice, CaptureReader, PacketArena, PacketRecord } from '../../src/pcap/types.js';
+import type { PacketArena, PacketRecord } from '../../src/pcap/types.js';
 import { ReadResult } from '../../src/pcap/types.js';
 import { checksum, sum } from '../../src/wire/checksum.js';
+import { MadeReader } from '../traffic/made-reader.js';
 
 export const FLOODS = ['syn', 'udp', 'ack', 'collide', 'reopen', 'fragments'] as const;
 /** What strangers send, each from an address of its own unless it says otherwise:
@@ -60,16 +61,10 @@ const PAYLOAD = 10;
 /** Odd: multiplication by it is a permutation of 30-bit numbers. */
 const SCATTER = 0x2c9277b5;
 
-export class FloodReader implements CaptureReader {
-  readonly name = 'flood';
-  readonly notices: readonly CaptureNotice[] = [];
+export class FloodReader extends MadeReader {
   private readonly o: FloodOptions;
-  private readonly arena: PacketArena;
   private readonly view: DataView;
   private readonly builder = new FrameBuilder();
-  private segment = -1;
-  private pos = 0;
-  private end = 0;
   private nReal = 0;
   private nFlood = 0;
   private readonly lastReal: number;
@@ -82,8 +77,8 @@ export class FloodReader implements CaptureReader {
   private readonly l4Sum: number;
 
   constructor(options: FloodOptions, arena: PacketArena & { readonly sab: SharedArrayBuffer }) {
+    super('flood', arena);
     this.o = options;
-    this.arena = arena;
     this.view = new DataView(arena.sab);
     this.sent = new Int32Array(2 * options.real);
     const talking = options.packets / options.rate + TAIL;
@@ -103,15 +98,6 @@ export class FloodReader implements CaptureReader {
     } else this.l4Sum = 0;
   }
 
-  readable(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  close(): void {
-    if (this.segment >= 0) this.arena.close(this.segment);
-    this.segment = -1;
-  }
-
   next(packet: PacketRecord): ReadResult {
     const { o } = this;
     const realAt = this.nReal < this.lastReal ? this.realTime(this.nReal) : Infinity;
@@ -119,15 +105,7 @@ export class FloodReader implements CaptureReader {
     if (realAt === Infinity && floodAt === Infinity) return ReadResult.END;
     const isReal = realAt <= floodAt;
     const length = isReal ? MIN_FRAME + PAYLOAD : this.strangerLength;
-    if (this.end - this.pos < length + 16) {
-      if (this.segment >= 0) this.arena.close(this.segment);
-      this.segment = this.arena.acquire();
-      if (this.segment < 0) return ReadResult.ARENA_FULL;
-      this.pos = this.segment * this.arena.segmentBytes + 64;
-      this.end = (this.segment + 1) * this.arena.segmentBytes;
-    }
-    packet.off = this.pos;
-    packet.segment = this.segment;
+    if (!this.makeRoom(length)) return ReadResult.ARENA_FULL;
     const at = isReal ? realAt : floodAt;
     packet.sec = FIRST_SECOND + Math.floor(at);
     packet.nsec = Math.floor((at % 1) * 1e6) * 1000;
@@ -137,9 +115,7 @@ export class FloodReader implements CaptureReader {
       this.strangersPacket(this.nFlood++);
       packet.iface = PORT_STRANGERS;
     }
-    packet.capLen = packet.wireLen = this.written;
-    this.pos += (this.written + 15) & ~15;
-    this.arena.hold(this.segment);
+    this.give(packet, this.written);
     return ReadResult.PACKET;
   }
   private written = 0;

@@ -1,35 +1,27 @@
 /** Packets in memory, as a capture that begins again and again. Each round comes `gap` after the one before, on the clock;
  *  longer gaps inside of it, as between captures of different years, are cut to that. */
 import type { Loaded } from '../../src/bench/load.js';
-import type { CaptureNotice, CaptureReader, PacketArena, PacketRecord } from '../../src/pcap/types.js';
+import type { PacketArena, PacketRecord } from '../../src/pcap/types.js';
 import { ReadResult } from '../../src/pcap/types.js';
+import { MadeReader } from '../traffic/made-reader.js';
 
 const FIRST_SECOND = 1_600_000_000;
-const ALIGN = 15;
-/** Readers may read words behind a frame. */
-const SLACK = 64;
 
-export class LoopedReader implements CaptureReader {
-  readonly name = 'loop';
-  readonly notices: readonly CaptureNotice[] = [];
+export class LoopedReader extends MadeReader {
   /** Packets given out. */
   given = 0;
   /** Set it, and the input ends. */
   ended = false;
   private readonly loaded: Loaded;
-  private readonly arena: PacketArena;
   private readonly frames: Uint8Array;
   private readonly clockMs: Float64Array;
   private readonly roundMs: number;
-  private segment = -1;
-  private pos = 0;
-  private end = 0;
   private row = 0;
   private began = 0;
 
   constructor(loaded: Loaded, arena: PacketArena, gapMs: number) {
+    super('loop', arena);
     this.loaded = loaded;
-    this.arena = arena;
     this.frames = new Uint8Array(loaded.arena);
     this.clockMs = new Float64Array(loaded.n);
     for (let i = 1; i < loaded.n; i++) {
@@ -48,38 +40,19 @@ export class LoopedReader implements CaptureReader {
     return this.began / 1000;
   }
 
-  readable(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  close(): void {
-    if (this.segment >= 0) this.arena.close(this.segment);
-    this.segment = -1;
-  }
-
   next(packet: PacketRecord): ReadResult {
     if (this.ended) return ReadResult.END;
     const { arena, loaded } = this;
     const i = this.row;
     const length = loaded.len[i];
-    if (this.end - this.pos < length + SLACK) {
-      if (this.segment >= 0) arena.close(this.segment);
-      this.segment = arena.acquire();
-      if (this.segment < 0) return ReadResult.ARENA_FULL;
-      this.pos = this.segment * arena.segmentBytes + SLACK;
-      this.end = (this.segment + 1) * arena.segmentBytes;
-    }
+    if (!this.makeRoom(length)) return ReadResult.ARENA_FULL;
     const from = loaded.off[i];
     arena.u8.set(this.frames.subarray(from, from + length), this.pos);
     const ms = this.began + this.clockMs[i];
-    packet.off = this.pos;
-    packet.segment = this.segment;
     packet.sec = FIRST_SECOND + Math.floor(ms / 1000);
     packet.nsec = (ms % 1000) * 1e6;
-    packet.capLen = packet.wireLen = length;
     packet.iface = loaded.port[i];
-    this.pos += (length + ALIGN) & ~ALIGN;
-    arena.hold(this.segment);
+    this.give(packet, length);
     this.given++;
     if (++this.row === loaded.n) {
       this.row = 0;
