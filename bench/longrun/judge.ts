@@ -3,8 +3,9 @@ import { linearRegression } from 'simple-statistics';
 
 /** How the run stood at some time. */
 export interface Sample {
-  /** Since the beginning. */
+  /** Since the beginning, without time in which the process was stopped; of all its threads. */
   seconds: number;
+  cpu_seconds: number;
   /** Of capture time. */
   capture_seconds: number;
   rounds: number;
@@ -12,6 +13,8 @@ export interface Sample {
   read: number;
   packets: number;
   verdicts: number;
+  passed: number;
+  dropped: number;
   made: number;
   expired: number;
   /** By a SYN after their end; they can't be flushed here. */
@@ -58,6 +61,9 @@ export function judge(samples: readonly Sample[], window: number, share: number)
   for (const s of samples) {
     const at = `after ${s.seconds.toFixed(0)} s`;
     if (s.verdicts !== s.packets) wrong.push(`${at}: ${s.packets} packets, but ${s.verdicts} verdicts`);
+    if (s.passed + s.dropped !== s.packets) {
+      wrong.push(`${at}: ${s.packets} packets, but ${s.passed} passed and ${s.dropped} dropped`);
+    }
     if (s.read < s.packets || s.read - s.packets > window) {
       wrong.push(`${at}: ${s.read} packets read, ${s.packets} collected: up to ${window} may be in flight`);
     }
@@ -66,6 +72,31 @@ export function judge(samples: readonly Sample[], window: number, share: number)
         `${at}: ${s.made} connections made, but ${s.live} live and ${s.expired + s.evicted} removed`,
       );
     }
+  }
+  return wrong;
+}
+
+/** What a run has counted in its rounds. */
+export interface Totals {
+  rounds: number;
+  /** Connections at its end. */
+  live: number;
+  counters: Readonly<Record<string, number>>;
+}
+
+/** How a long run differs from what two short ones, one of a round more than the other, let expect: each further round
+ *  counts as much as that one. */
+export function extrapolated(long: Totals, first: Totals, second: Totals): string[] {
+  const wrong: string[] = [];
+  const rounds = long.rounds - first.rounds;
+  for (const name of new Set([long, first, second].flatMap((t) => Object.keys(t.counters)))) {
+    const from = first.counters[name] ?? 0;
+    const want = from + rounds * ((second.counters[name] ?? 0) - from);
+    const is = long.counters[name] ?? 0;
+    if (is !== want) wrong.push(`after ${long.rounds} rounds: ${name} is ${is}; it should be ${want}`);
+  }
+  if (long.live !== first.live || long.live !== second.live) {
+    wrong.push(`${long.live} connections live at the end, ${first.live} after ${first.rounds} rounds`);
   }
   return wrong;
 }
