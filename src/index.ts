@@ -8,7 +8,7 @@ export {
   verdicts,
 } from './analyze/iterate.js';
 export type { Amount, Reconciliation } from './analyze/reconcile.js';
-export type { FailedSource, Ranked, Scan, Summary } from './analyze/summary.js';
+export type { Drop, FailedSource, Ranked, Scan, Summary, SummaryShare } from './analyze/summary.js';
 export { type Change, type WhatIf, whatIf } from './analyze/what-if.js';
 export { Verdict, type VerdictSink, type VerdictTemplate } from './coordinator/collector.js';
 export {

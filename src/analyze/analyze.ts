@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { ConnectionRecord } from '../coordinator/record.js';
 import { type PortMap, type ReplayOptions, type ReplayResult, replay } from '../coordinator/replay.js';
+import { DROP_CONTROLLER, DROP_FRAGMENT_HELD, DROP_REASONS } from '../datapath/program.js';
 import { formatRule } from '../openflow/format.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';
 import { parseFlows } from '../openflow/parser.js';
@@ -18,11 +19,11 @@ import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { RestoredSource } from '../pcap/restored.js';
 import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.js';
 import { ReadResult } from '../pcap/types.js';
-import { type Bucket, bucketOf } from './bucket.js';
+import { type Bucket, NotApart, Share, whyTogether } from './bucket.js';
 import { CheckpointFile } from './checkpoint.js';
 import { findCaptures } from './inputs.js';
 import { type Amount, type Reconciliation, reconcile } from './reconcile.js';
-import { Summarizer, type Summary } from './summary.js';
+import { Summarizer, type Summary, type SummaryShare } from './summary.js';
 import { RecordWriter } from './writer.js';
 
 /** Tracks everything and drops nothing. */
@@ -37,6 +38,8 @@ export interface Tables {
   ordering: Ordering;
   /** Without LOCAL. */
   ports: readonly number[];
+  /** It is TRACK_ALL: nobody asks what it drops. */
+  builtIn?: boolean;
 }
 
 export interface AnalyzeOptions
@@ -62,10 +65,13 @@ export interface AnalyzeOptions
   /** Packets that a snapshot length has cut stay as they are, which ct() finds invalid. Else those whose headers are
    *  there count for what their IP header says, and what is missing of them is taken for zeros. */
   cutAsIs?: boolean;
-  /** Only a share of the connections: the rest counts as not captured. */
+  /** Only a share of the connections: the rest counts as not captured. All buckets together have the records of the
+   *  whole. Outputs have to be regular files, and the flow table one under which connections don't depend on each other. */
   bucket?: Bucket;
   /** A flow table, as text for `ovs-ofctl add-flows`, or ready. Default: every connection is tracked in zone 0. */
   flows?: string | Tables;
+  /** Of a table that is text: ports of the switch besides 1 and LOCAL. */
+  ports?: readonly number[];
   /** Which port a packet arrives on. Default: interface k of its capture is port k + 1. */
   portMap?: PortMap;
   /** Threads; 0: all on this one. Default: all processors but one. No result depends on it. */
@@ -88,13 +94,24 @@ export interface Analysis {
   passedOver: readonly string[];
   reconciliation: Reconciliation;
   summary: Summary;
+  /** Of a bucket: what `join` of all makes a summary of. */
+  share: SummaryShare | null;
   result: ReplayResult;
 }
 
 /** Reads captures as one timeline, and gives out a record for each connection. Rejects with FlowSyntaxError for a
  *  mistake in the table, with FilterSyntaxError for one in the filter, with Error for a path that names nothing; damaged captures are in `files`. */
 export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
-  const input = await openInput(options);
+  if (options.bucket !== undefined) checkBucket(options);
+  try {
+    return await analyzeInput(options, await openInput(options));
+  } catch (error) {
+    if (!(error instanceof NotApart)) throw error;
+    return await analyzeInput(options, await openInput(options, true));
+  }
+}
+
+async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Analysis> {
   const { paths, passedOver, tables, arena, timeline, source } = input;
   const ruleOf = ruleNames(tables.pipeline);
   const { outputs = [], onRecord } = options;
@@ -114,13 +131,20 @@ export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
       },
     });
     const { reports: files } = timeline;
-    const { counted, summary } =
-      writer === null
-        ? { counted: summarizer.counted, summary: summarizer.summary() }
-        : await writer.finish();
+    const asked = options.bucket !== undefined;
+    const { counted, summary, share } =
+      writer === null ? summarizer.summed(asked) : await writer.finish(asked);
     const reconciliation = reconcile(files, result, counted, input);
+    const drops = tables.builtIn ? [] : dropsOf(result, summary.drops, ruleOf);
     if (options.stop?.aborted !== true) checkpoint?.remove();
-    return { files, passedOver, reconciliation, summary, result };
+    return {
+      files,
+      passedOver,
+      reconciliation,
+      summary: { ...summary, drops },
+      share: share === null ? null : { ...share, drops },
+      result,
+    };
   } catch (error) {
     await writer?.abort();
     throw error;
@@ -143,24 +167,25 @@ export interface Input {
 
 const NOTHING: Amount = { packets: 0, bytes: 0 };
 
-export async function openInput(options: AnalyzeOptions): Promise<Input> {
+/** `together`: the first bucket is the whole. */
+export async function openInput(options: AnalyzeOptions, together = false): Promise<Input> {
   const { paths, passedOver } = await findCaptures(options.paths);
-  const { flows } = options;
-  const tables = typeof flows === 'object' ? flows : tablesOf(flows ?? TRACK_ALL);
+  const tables = tablesFor(options);
   const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
   const arena = new SegmentArena(segments, DEFAULT_SEGMENT_BYTES);
   const filter = options.filter === undefined ? null : compileFilter(options.filter);
   const timeline = await Timeline.of(paths, arena);
-  const bucket = options.bucket === undefined ? null : bucketOf(timeline, options.bucket, arena);
-  const shared = bucket ?? timeline;
-  const passing = filter === null ? shared : new FilteredSource(shared, filter, arena);
+  const { bucket, cutAsIs = false } = options;
+  const input = { paths, passedOver, tables, arena, timeline };
+  if (bucket !== undefined) {
+    const source = new Share(timeline, { bucket, together, filter, cutAsIs, tables }, arena);
+    const { filtered, elsewhere } = source;
+    return { ...input, source, filtered, elsewhere };
+  }
+  const passing = filter === null ? timeline : new FilteredSource(timeline, filter, arena);
   const filtered = filter === null ? NOTHING : (passing as FilteredSource).filtered;
-  const source = options.cutAsIs === true ? passing : new RestoredSource(passing, arena);
-  return {
-    ...{ paths, passedOver, tables, arena, timeline, source },
-    filtered,
-    elsewhere: bucket?.filtered ?? NOTHING,
-  };
+  const source = cutAsIs ? passing : new RestoredSource(passing, arena);
+  return { ...input, source, filtered, elsewhere: NOTHING };
 }
 
 export function replayOptions(options: AnalyzeOptions, { tables, arena, source }: Input): ReplayOptions {
@@ -201,12 +226,34 @@ export function ruleNames({ stats }: Pipeline): RuleNames {
   };
 }
 
+function checkBucket(options: AnalyzeOptions): void {
+  const { bucket, flows, events, onRecord, outputs = [] } = options;
+  const cannot = (why: string): never => {
+    throw new Error(`an analysis can't be shared out in buckets ${why}`);
+  };
+  const { k, n } = bucket as Bucket;
+  if (!Number.isInteger(n) || n < 1 || !Number.isInteger(k) || k < 0 || k >= n)
+    throw new RangeError(`there is no bucket ${k} of ${n}: they count from 0`);
+  if (events !== undefined && events.length > 0) cannot('with events');
+  // It may have to begin anew.
+  if (onRecord !== undefined) cannot('if somebody else takes its records');
+  for (const { path, partition } of outputs) {
+    const stat = path === '-' ? null : fs.statSync(path, { throwIfNoEntry: false });
+    if (stat === null || (stat !== undefined && !stat.isFile() && partition === undefined))
+      cannot(`into ${path}, which is no regular file`);
+  }
+  if (flows === undefined || n === 1) return;
+  const why = whyTogether(tablesFor(options));
+  if (why !== null) cannot(`under a flow table that ${why}`);
+}
+
 function checkpointFile(options: AnalyzeOptions, paths: readonly string[]): CheckpointFile | null {
   const { resume, outputs = [] } = options;
   if (resume === undefined) return null;
   const cannot = (why: string): never => {
     throw new Error(`${resume}: an analysis can't go on from a checkpoint ${why}`);
   };
+  if (options.bucket !== undefined) cannot('of a bucket');
   if (options.flows !== undefined || options.events !== undefined) cannot('with a flow table or events');
   if (options.onRecord !== undefined) cannot('if somebody else takes its records');
   if (outputs.length === 0) cannot('without outputs');
@@ -215,10 +262,10 @@ function checkpointFile(options: AnalyzeOptions, paths: readonly string[]): Chec
     if (stat === null || (stat !== undefined && !stat.isFile()))
       cannot(`of ${path}, which is no regular file`);
   }
-  const { filter = null, bucket = null, maxConns = null, portMap } = options;
+  const { filter = null, maxConns = null, portMap } = options;
   const { ignoreChecksums = false, cutAsIs = false } = options;
   const ports = portMap === undefined ? null : (portMap.identity ?? 'unknown');
-  const further = { filter, bucket, cutAsIs, ignoreChecksums, maxConns, ports };
+  const further = { filter, cutAsIs, ignoreChecksums, maxConns, ports };
   return new CheckpointFile(resume, { paths, outputs, options: further }, options.checkpointEvery ?? null);
 }
 
@@ -238,12 +285,39 @@ async function pass(source: PacketSource, arena: SegmentArena, n: number): Promi
   }
 }
 
-function tablesOf(text: string): Tables {
-  const rules = parseFlows(text, '<flows>');
-  const ports = [1];
+/** All packets that the flow table dropped, by reason and rule; `byRecord` has the connections. */
+function dropsOf(
+  { dropsByStat }: ReplayResult,
+  byRecord: Summary['drops'],
+  ruleOf: RuleNames,
+): Summary['drops'][number][] {
+  const drops = new Map<string, Summary['drops'][number]>();
+  for (const [reason, byStat] of dropsByStat) {
+    if (NO_DROPS.has(reason)) continue;
+    for (const [stat, packets] of byStat) {
+      const rule = ruleOf(stat);
+      const key = `${reason} ${rule}`;
+      const connections = byRecord.find((d) => d.reason === reason && d.rule === rule)?.connections ?? 0;
+      drops.set(key, { reason, rule, connections, packets: (drops.get(key)?.packets ?? 0) + packets });
+    }
+  }
+  const text = ({ reason, rule }: Summary['drops'][number]): string => `${reason} ${rule}`;
+  return [...drops.values()].sort((a, b) => b.packets - a.packets || (text(a) < text(b) ? -1 : 1));
+}
+/** Reasons that say why there was no output, though the packet was not dropped. */
+const NO_DROPS: ReadonlySet<string> = new Set([
+  DROP_REASONS[DROP_CONTROLLER],
+  DROP_REASONS[DROP_FRAGMENT_HELD],
+]);
+
+function tablesFor({ flows = TRACK_ALL, ports: more = [] }: AnalyzeOptions): Tables {
+  if (typeof flows === 'object') return flows;
+  const rules = parseFlows(flows, '<flows>');
+  const ports = [...new Set([1, ...more])];
   return {
     pipeline: new Pipeline({ rules, ports }),
     ordering: orderingOf(rules.map((r) => r.actions)),
     ports,
+    builtIn: flows === TRACK_ALL,
   };
 }

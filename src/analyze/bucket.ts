@@ -1,11 +1,25 @@
 /** One share of a source: the packets between those addresses whose RSS hash falls into bucket `k` of `n`. Both
  *  directions of a connection, ICMP errors about it and fragments, in whatever order, are in one bucket; so the buckets of
- *  a capture together have the connections of the whole, with their states. */
+ *  a capture together have the connections of the whole, with the packet numbers of the whole.
+ *
+ *  Fragments alone need more: ct() holds at most 1,000 of all connections, and of datagrams that are too old the oldest goes
+ *  with each packet of anybody. So every share looks at the fragments of all: as long as none is refused, and none comes for a
+ *  datagram that may or may not have gone by then, no connection depends on another bucket's. As soon as one might, every share
+ *  finds out at the same packet, and gives up: the first one analyzes the whole then, and the others nothing. */
+import { FLOW, FRAG_ANY, KEY_WORDS } from '../classifier/flow-key.js';
+import { Arrival, Reassembly } from '../conntrack/ipf.js';
+import { nestedActions } from '../openflow/rules.js';
 import type { SegmentArena } from '../pcap/arena.js';
-import { FilteredSource } from '../pcap/filtered.js';
-import type { PacketSource } from '../pcap/merge.js';
+import type { PacketFilter } from '../pcap/filter.js';
+import type { MergedRecord, PacketSource, SourceClock } from '../pcap/merge.js';
+import { RestoredSource } from '../pcap/restored.js';
+import { type CaptureNotice, ReadResult } from '../pcap/types.js';
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
+import { extract } from '../wire/extract.js';
+import type { Tables } from './analyze.js';
+
+const { NW } = FLOW;
 
 export interface Bucket {
   /** From 0. */
@@ -13,12 +27,234 @@ export interface Bucket {
   n: number;
 }
 
-export function bucketOf(source: PacketSource, { k, n }: Bucket, arena: SegmentArena): FilteredSource {
-  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(n));
-  return new FilteredSource(
-    source,
-    (view, off, capLen) => steering.homeByAddresses(view, off, capLen) === k,
-    arena,
-    true,
-  );
+/** Packets that may be left out in a row before others have their turn. */
+const MOST_IN_A_ROW = 1 << 14;
+
+/** Why connections under a flow table depend on each other, so that buckets would not be the whole; null: they don't. */
+export function whyTogether({ pipeline, ordering }: Tables): string | null {
+  if (ordering.mode !== 'parallel') return ordering.reason ?? 'translates addresses';
+  for (const { actions, idleTimeout } of pipeline.rules()) {
+    if (idleTimeout !== 0) return 'has flows that end when they are idle';
+    for (const { kind } of nestedActions(actions)) {
+      if (kind === 'normal') return 'switches by the addresses that it has learned (normal)';
+      if (kind === 'group') return 'has groups';
+    }
+  }
+  return null;
+}
+
+/** How many ct() a flow table has. */
+function ctsOf({ pipeline }: Tables): number {
+  let n = 0;
+  for (const { actions } of pipeline.rules()) {
+    for (const { kind } of nestedActions(actions)) if (kind === 'ct') n++;
+  }
+  return n;
+}
+
+/** Connections of a bucket may depend on those of another. */
+export class NotApart extends Error {
+  override name = 'NotApart';
+}
+
+export interface ShareOptions {
+  bucket: Bucket;
+  /** After NotApart: the first bucket is the whole, and the others are empty. */
+  together: boolean;
+  /** Only packets that pass are there at all. */
+  filter: PacketFilter | null;
+  cutAsIs: boolean;
+  /** For `whyTogether` there is no reason. */
+  tables: Tables;
+}
+
+/** A bucket of `source`. */
+export class Share implements PacketSource {
+  /** Of other buckets, and of this one left out by the filter: packets, and bytes of their frames on the wire. */
+  readonly elsewhere = { packets: 0, bytes: 0 };
+  readonly filtered = { packets: 0, bytes: 0 };
+  private readonly picked: Picked;
+  /** What `picked` gives, cut packets restored. */
+  private readonly source: PacketSource;
+  private readonly arena: SegmentArena;
+  private readonly view: DataView;
+  private readonly watch: FragmentWatch | null;
+  private readonly owner: Owner;
+  private isWaiting = false;
+
+  constructor(source: PacketSource, options: ShareOptions, arena: SegmentArena) {
+    const { bucket, together, cutAsIs, tables } = options;
+    this.arena = arena;
+    this.view = new DataView(arena.sab);
+    this.owner = new Owner(bucket, together);
+    this.picked = new Picked(source, this.owner, options.filter, this, !together, arena);
+    this.source = cutAsIs ? this.picked : new RestoredSource(this.picked, arena);
+    this.watch = together ? null : new FragmentWatch(arena, ctsOf(tables));
+  }
+
+  next(packet: MergedRecord): ReadResult {
+    const { source, watch, owner, view, arena, elsewhere } = this;
+    for (let n = 0; n < MOST_IN_A_ROW; n++) {
+      const state = source.next(packet);
+      if (state !== ReadResult.PACKET) {
+        this.isWaiting = state === ReadResult.STARVED;
+        return state;
+      }
+      const { off, capLen } = packet;
+      if (watch === null || !owner.steering.mayBeFragment(view, off, capLen)) return state;
+      watch.see(off, capLen, this.clock);
+      if (owner.has(view, off, capLen)) return state;
+      elsewhere.packets++;
+      elsewhere.bytes += packet.wireLen;
+      arena.release(packet.segment);
+    }
+    this.isWaiting = false;
+    return ReadResult.STARVED;
+  }
+
+  async readable(): Promise<void> {
+    if (this.isWaiting) await this.source.readable();
+  }
+
+  get clock(): SourceClock {
+    return this.picked.clock;
+  }
+
+  get notices(): readonly CaptureNotice[] {
+    return this.source.notices;
+  }
+
+  close(): void {
+    this.source.close();
+  }
+}
+
+/** Whose a packet is. */
+class Owner {
+  readonly steering: Steering;
+  private readonly k: number;
+
+  constructor({ k, n }: Bucket, together: boolean) {
+    this.steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(together ? 1 : n));
+    this.k = k;
+  }
+
+  has(view: DataView, off: number, len: number): boolean {
+    return this.steering.homeByAddresses(view, off, len) === this.k;
+  }
+}
+
+/** The packets of a bucket, and if need be the fragments of all. */
+class Picked implements PacketSource {
+  /** Of all packets that pass the filter. */
+  readonly clock: SourceClock = { firstSec: 0, firstNsec: 0, sec: -Infinity, nsec: 0, packet: -1 };
+  private readonly source: PacketSource;
+  private readonly owner: Owner;
+  private readonly passes: PacketFilter | null;
+  private readonly left: Pick<Share, 'elsewhere' | 'filtered'>;
+  /** Whether to give out the fragments of all. */
+  private readonly fragments: boolean;
+  private readonly arena: SegmentArena;
+  private readonly view: DataView;
+  private isWaiting = false;
+
+  constructor(
+    source: PacketSource,
+    owner: Owner,
+    passes: PacketFilter | null,
+    left: Pick<Share, 'elsewhere' | 'filtered'>,
+    fragments: boolean,
+    arena: SegmentArena,
+  ) {
+    this.fragments = fragments;
+    this.source = source;
+    this.owner = owner;
+    this.passes = passes;
+    this.left = left;
+    this.arena = arena;
+    this.view = new DataView(arena.sab);
+  }
+
+  next(packet: MergedRecord): ReadResult {
+    const { source, owner, passes, left, fragments, arena, view, clock } = this;
+    for (let n = 0; n < MOST_IN_A_ROW; n++) {
+      const state = source.next(packet);
+      if (state !== ReadResult.PACKET) {
+        this.isWaiting = state === ReadResult.STARVED;
+        return state;
+      }
+      const { off, capLen, wireLen } = packet;
+      const passed = passes === null || passes(view, off, capLen, wireLen);
+      if (passed) tick(clock, packet.sec, packet.nsec);
+      const isOwn = owner.has(view, off, capLen);
+      if (passed && (isOwn || (fragments && owner.steering.mayBeFragment(view, off, capLen)))) return state;
+      const kind = isOwn ? left.filtered : left.elsewhere;
+      kind.packets++;
+      kind.bytes += wireLen;
+      arena.release(packet.segment);
+    }
+    this.isWaiting = false;
+    return ReadResult.STARVED;
+  }
+
+  async readable(): Promise<void> {
+    if (this.isWaiting) await this.source.readable();
+  }
+
+  get notices(): readonly CaptureNotice[] {
+    return this.source.notices;
+  }
+
+  close(): void {
+    this.source.close();
+  }
+}
+
+function tick(clock: SourceClock, sec: number, nsec: number): void {
+  if (++clock.packet === 0) {
+    clock.firstSec = sec;
+    clock.firstNsec = nsec;
+  } else if (sec < clock.sec || (sec === clock.sec && nsec <= clock.nsec)) {
+    return;
+  }
+  clock.sec = sec;
+  clock.nsec = nsec;
+}
+
+/** Looks at fragments as ct() of all packets would, and at nothing else. */
+class FragmentWatch {
+  private readonly view: DataView;
+  private readonly reassembly = new Reassembly();
+  private readonly steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(1));
+  private readonly arrival: Arrival;
+  private readonly key = new Int32Array(KEY_WORDS);
+  /** Fragments that are held in one pass; each ct() may hold them once more. */
+  private readonly most: number;
+
+  constructor(arena: SegmentArena, cts: number) {
+    this.view = new DataView(arena.sab);
+    this.arrival = new Arrival(arena.u8, this.view);
+    this.steering.reassembles = true;
+    this.most = Math.floor(this.reassembly.maxFragments / Math.max(1, cts));
+  }
+
+  /** Throws NotApart if what becomes of the fragment may depend on packets that are none. */
+  see(off: number, len: number, clock: SourceClock): void {
+    const { view, reassembly, steering, arrival, key } = this;
+    const now = (clock.sec - clock.firstSec) * 1000 + Math.floor((clock.nsec - clock.firstNsec) / 1e6);
+    // As the dispatcher does (Run.isSteered).
+    const doubt = steering.doubt(view, off, len);
+    if (doubt !== '') {
+      reassembly.purge(now);
+      steering.settle(doubt, reassembly.firstOf(doubt));
+    }
+    steering.locate(view, off, len);
+    extract(view, off, len, key, arrival.layout);
+    if (((key[NW] >>> 24) & FRAG_ANY) === 0 || arrival.layout.l4 < 0) return;
+    arrival.off = off;
+    arrival.len = len;
+    arrival.packet(key, 0, steering.hash);
+    reassembly.arrive(arrival, now);
+    if (reassembly.isLate || reassembly.held >= this.most) throw new NotApart();
+  }
 }

@@ -11,23 +11,21 @@ import { ENDING, type Format } from '../output/records/formats.js';
 import type { CaptureReport } from '../pcap/timeline.js';
 import { type AnalyzeOptions, analyze } from './analyze.js';
 import type { Bucket } from './bucket.js';
-import type { Reconciliation } from './reconcile.js';
-import type { Summary } from './summary.js';
+import type { Amount, Reconciliation } from './reconcile.js';
+import { Summarizer, type Summary, type SummaryShare } from './summary.js';
 
 /** The queue's name in Redis. */
 const QUEUE = 'shardtrack';
 /** A job whose worker says nothing for so long is given to another. */
 const LOCK_MS = 30_000;
 const ATTEMPTS = 3;
-/** Entries of a ranking that a job tells of. */
-const RANKED = 1000;
 
 /** What a job is to do: plain data. */
 export interface JobData {
   paths: string[];
   bucket: Bucket;
   outputs: { format: Format; path: string }[];
-  options: Pick<AnalyzeOptions, 'filter' | 'flows' | 'cutAsIs' | 'ignoreChecksums' | 'maxConns'>;
+  options: Pick<AnalyzeOptions, 'filter' | 'flows' | 'ports' | 'cutAsIs' | 'ignoreChecksums' | 'maxConns'>;
 }
 
 /** What it says when it is done. */
@@ -35,14 +33,7 @@ export interface JobResult {
   files: CaptureReport[];
   captured: { packets: number; bytes: number };
   reconciliation: Reconciliation;
-  summary: {
-    connections: number;
-    endings: Record<string, number>;
-    tcpStates: Record<string, number>;
-    protocols: Record<string, number>;
-    hosts: Summary['hosts'];
-    services: Summary['services'];
-  };
+  share: SummaryShare;
 }
 
 /** Where Redis is; jobs of different prefixes don't meet. */
@@ -119,19 +110,12 @@ export async function runJob(
       progress,
     });
     for (const { path: from, target } of mine) fs.renameSync(from, target);
-    const { summary, reconciliation } = a;
+    const { reconciliation, share } = a;
     return {
       files: [...a.files],
       captured: reconciliation.captured,
       reconciliation,
-      summary: {
-        connections: summary.connections,
-        endings: Object.fromEntries(summary.endings),
-        tcpStates: Object.fromEntries(summary.tcpStates),
-        protocols: Object.fromEntries(summary.protocols),
-        hosts: summary.hosts.slice(0, RANKED),
-        services: summary.services.slice(0, RANKED),
-      },
+      share: share as SummaryShare,
     };
   } catch (error) {
     for (const { path: p } of mine) {
@@ -161,7 +145,7 @@ export async function startWorker(
         told = now;
         job.updateProgress({ packets }).catch(() => {});
       });
-      say(`${job.id}: done, ${result.summary.connections} connections`);
+      say(`${job.id}: done, ${result.share.counted.connections} connections`);
       return result;
     },
     {
@@ -280,52 +264,36 @@ export function tidy(jobs: readonly JobData[]): void {
   }
 }
 
-/** All jobs together: numbers add up; of rankings, what the jobs have told. */
-export function together(results: readonly JobResult[]): Omit<JobResult, 'files'> {
-  const amount = (list: readonly { packets: number; bytes: number }[]) => ({
+/** All jobs together. */
+export function together(results: readonly JobResult[]): {
+  captured: Amount;
+  reconciliation: Reconciliation;
+  summary: Summary;
+} {
+  const amount = (list: readonly Amount[]): Amount => ({
     packets: list.reduce((n, a) => n + a.packets, 0),
     bytes: list.reduce((n, a) => n + a.bytes, 0),
   });
-  const tally = (get: (r: JobResult) => Record<string, number>): Record<string, number> => {
-    const sum: Record<string, number> = {};
-    for (const r of results) for (const [k, n] of Object.entries(get(r))) sum[k] = (sum[k] ?? 0) + n;
-    return sum;
-  };
-  const ranked = (get: (r: JobResult) => Summary['hosts']): Summary['hosts'] => {
-    const sum = new Map<string, Summary['hosts'][number]>();
-    for (const r of results) {
-      for (const e of get(r)) {
-        const s = sum.get(e.name) ?? { name: e.name, connections: 0, packets: 0, bytes: 0 };
-        s.connections += e.connections;
-        s.packets += e.packets;
-        s.bytes += e.bytes;
-        sum.set(e.name, s);
-      }
-    }
-    return [...sum.values()].sort((a, b) => b.bytes - a.bytes || (a.name < b.name ? -1 : 1));
-  };
   const names = new Set(results.flatMap((r) => r.reconciliation.rows.map((row) => row.name)));
   const rows = [...names].map((name) => ({
     name,
     ...amount(results.flatMap((r) => r.reconciliation.rows.filter((row) => row.name === name))),
   }));
   const captured = amount(results.map((r) => r.captured));
-  const connections = results.reduce((n, r) => n + r.summary.connections, 0);
+  const sums = new Summarizer(() => null);
+  for (const { share } of results) sums.join(share);
+  const summary = sums.summary();
   return {
     captured,
     reconciliation: {
       captured,
       rows,
-      records: { connections, ...amount(results.map((r) => r.reconciliation.records)) },
+      records: {
+        connections: summary.connections,
+        ...amount(results.map((r) => r.reconciliation.records)),
+      },
       repeated: amount(results.map((r) => r.reconciliation.repeated)),
     },
-    summary: {
-      connections,
-      endings: tally((r) => r.summary.endings),
-      tcpStates: tally((r) => r.summary.tcpStates),
-      protocols: tally((r) => r.summary.protocols),
-      hosts: ranked((r) => r.summary.hosts),
-      services: ranked((r) => r.summary.services),
-    },
+    summary,
   };
 }

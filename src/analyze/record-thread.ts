@@ -68,7 +68,7 @@ export function writeRecords(init: WriterInit, port: MessagePort): void {
           break;
         case 'finish':
           for (const sink of sinks) sink.finish();
-          answer({ kind: 'done', summed: { counted: summarizer.counted, summary: summarizer.summary() } });
+          answer({ kind: 'done', summed: summarizer.summed(message.share) });
           return;
         case 'abort':
           for (const sink of sinks) sink.abort();

@@ -6,10 +6,14 @@ import { type ConnectionRecord, connState } from '../coordinator/record.js';
 import { DROP_REASONS } from '../datapath/program.js';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 import type { Amount } from './reconcile.js';
+import type { Summed } from './writer.js';
 
 const RANKED = 1 << 15;
 /** Targets of a source that are told apart. */
 const TARGETS = 256;
+/** Entries of each ranking that a share tells of, and targets of all its sources together. */
+const SHARED = 4096;
+const SHARED_TARGETS = 1 << 16;
 
 export interface Ranked extends Amount {
   name: string;
@@ -48,8 +52,8 @@ export interface Summary {
   endings: ReadonlyMap<string, number>;
   protocols: ReadonlyMap<string, number>;
   failed: readonly FailedSource[];
-  /** Connections with dropped packets, by why the first was and by which rule. */
-  drops: readonly { reason: string; rule: string | null; connections: number; packets: number }[];
+  /** Those with the most packets first; of a flow table of one's own. */
+  drops: readonly Drop[];
   retransmissions: number;
   outOfOrder: number;
 }
@@ -66,10 +70,9 @@ export class Summarizer {
   private readonly tcpStates = new Map<string, number>();
   private readonly endings = new Map<string, number>();
   private readonly protocols = new Map<string, number>();
-  private readonly drops = new Map<
-    string,
-    { reason: string; rule: string | null; connections: number; packets: number }
-  >();
+  private readonly drops = new Map<string, Drop>();
+  /** Whether all that was joined was. */
+  private isWhole = true;
   private retransmissions = 0;
   private outOfOrder = 0;
 
@@ -139,7 +142,7 @@ export class Summarizer {
       connections: this.counted.connections,
       hosts: hosts.largest(),
       services: services.largest(),
-      exact: hosts.exact && services.exact && sources.exact,
+      exact: hosts.exact && services.exact && sources.exact && this.isWhole,
       tcpStates: this.tcpStates,
       endings: this.endings,
       protocols: this.protocols,
@@ -161,22 +164,83 @@ export class Summarizer {
     };
   }
 
+  /** What the writing thread answers with. */
+  summed(share: boolean): Summed {
+    return { counted: this.counted, summary: this.summary(), share: share ? this.share() : null };
+  }
+
+  /** What `join` of another needs. */
+  share(): SummaryShare {
+    const { hosts, services, sources, counted, retransmissions, outOfOrder } = this;
+    const told = sources.largest().slice(0, SHARED);
+    let [many, targets] = [0, 0];
+    for (const { refused, silent } of told) {
+      targets += sizeOf(refused) + sizeOf(silent);
+      if (targets > SHARED_TARGETS) break;
+      many++;
+    }
+    return {
+      counted,
+      exact:
+        hosts.exact &&
+        services.exact &&
+        sources.exact &&
+        hosts.size <= SHARED &&
+        services.size <= SHARED &&
+        sources.size === many,
+      hosts: hosts.largest().slice(0, SHARED),
+      services: services.largest().slice(0, SHARED),
+      sources: told
+        .slice(0, many)
+        .map((s) => ({ ...s, refused: listed(s.refused), silent: listed(s.silent) })),
+      ...{ tcpStates: [...this.tcpStates], endings: [...this.endings], protocols: [...this.protocols] },
+      drops: [...this.drops.values()],
+      retransmissions,
+      outOfOrder,
+    };
+  }
+
+  /** Takes in what another has counted, of other connections. */
+  join(share: SummaryShare): void {
+    const { counted } = this;
+    counted.connections += share.counted.connections;
+    counted.packets += share.counted.packets;
+    counted.bytes += share.counted.bytes;
+    if (!share.exact) this.isWhole = false;
+    for (const [ranking, list] of [
+      [this.hosts, share.hosts],
+      [this.services, share.services],
+    ] as const) {
+      for (const { name, connections, packets, bytes } of list)
+        credit(ranking, name, packets, bytes, connections);
+    }
+    for (const s of share.sources) {
+      const source = this.source(s.src);
+      source.failed += s.failed;
+      source.connections += s.connections;
+      source.unanswered += s.unanswered;
+      source.refused = united(source.refused, s.refused);
+      source.silent = united(source.silent, s.silent);
+    }
+    for (const name of ['tcpStates', 'endings', 'protocols'] as const) {
+      for (const [key, n] of share[name]) increment(this[name], key, n);
+    }
+    for (const { reason, rule, connections, packets } of share.drops) {
+      const entry = this.drop(reason, rule);
+      entry.connections += connections;
+      entry.packets += packets;
+    }
+    this.retransmissions += share.retransmissions;
+    this.outOfOrder += share.outOfOrder;
+  }
+
   private handshake(src: string, dst: string, dport: number, state: string): void {
     increment(this.tcpStates, state);
     this.contact(src, dst, dport, FAILED.has(state), true);
   }
 
   private contact(src: string, dst: string, dport: number, failed: boolean, tcp: boolean): void {
-    const source =
-      this.sources.find(src) ??
-      this.sources.add(src, {
-        src,
-        failed: 0,
-        connections: 0,
-        unanswered: 0,
-        refused: null,
-        silent: null,
-      });
+    const source = this.source(src);
     if (tcp) source.connections++;
     if (!failed) return;
     let targets = tcp ? source.refused : source.silent;
@@ -193,18 +257,81 @@ export class Summarizer {
     if (ports.size < TARGETS) ports.add(dport);
   }
 
+  private source(src: string): Source {
+    return (
+      this.sources.find(src) ??
+      this.sources.add(src, {
+        src,
+        failed: 0,
+        connections: 0,
+        unanswered: 0,
+        refused: null,
+        silent: null,
+      })
+    );
+  }
+
   private dropped(r: ConnectionRecord): void {
-    const reason = DROP_REASONS[r.dropReason] ?? '';
-    const rule = this.ruleOf(r.dropStat);
+    const entry = this.drop(DROP_REASONS[r.dropReason] ?? '', this.ruleOf(r.dropStat));
+    entry.connections++;
+    entry.packets += r.drops;
+  }
+
+  private drop(reason: string, rule: string | null): Drop {
     const key = `${reason} ${rule}`;
     let entry = this.drops.get(key);
     if (entry === undefined) {
       entry = { reason, rule, connections: 0, packets: 0 };
       this.drops.set(key, entry);
     }
-    entry.connections++;
-    entry.packets += r.drops;
+    return entry;
   }
+}
+
+/** What one of several has counted of its connections: plain data, as JSON takes it. Rankings have their SHARED largest
+ *  entries; `exact` says whether that was all. */
+export interface SummaryShare {
+  counted: Summarizer['counted'];
+  exact: boolean;
+  hosts: Ranked[];
+  services: Ranked[];
+  sources: (Omit<Source, 'refused' | 'silent'> & { refused: Listed | null; silent: Listed | null })[];
+  tcpStates: [string, number][];
+  endings: [string, number][];
+  protocols: [string, number][];
+  drops: Drop[];
+  retransmissions: number;
+  outOfOrder: number;
+}
+
+/** Packets that were dropped for one reason by one rule, null if there was none, and the connections whose first
+ *  dropped packet was among them. */
+export interface Drop {
+  reason: string;
+  rule: string | null;
+  connections: number;
+  packets: number;
+}
+
+interface Listed {
+  hosts: string[];
+  ports: number[];
+}
+
+function listed(targets: Targets | null): Listed | null {
+  return targets === null ? null : { hosts: [...targets.hosts], ports: [...targets.ports] };
+}
+
+function sizeOf(targets: Targets | null): number {
+  return targets === null ? 0 : targets.hosts.size + targets.ports.size;
+}
+
+function united(targets: Targets | null, more: Listed | null): Targets | null {
+  if (more === null) return targets;
+  targets ??= { hosts: new Set(), ports: new Set() };
+  for (const host of more.hosts) if (targets.hosts.size < TARGETS) targets.hosts.add(host);
+  for (const port of more.ports) if (targets.ports.size < TARGETS) targets.ports.add(port);
+  return targets;
 }
 
 /** Plain data, as `structuredClone` takes it. */
@@ -214,7 +341,7 @@ export interface SummarizerState {
   tcpStates: Map<string, number>;
   endings: Map<string, number>;
   protocols: Map<string, number>;
-  drops: Map<string, { reason: string; rule: string | null; connections: number; packets: number }>;
+  drops: Map<string, Drop>;
   retransmissions: number;
   outOfOrder: number;
 }
@@ -258,14 +385,18 @@ function union<T>(a: ReadonlySet<T> = new Set(), b: ReadonlySet<T> = new Set()):
 class Ranking<T> {
   exact = true;
   private entries = new Map<string, T>();
-  private readonly size: (entry: T) => number;
+  private readonly weight: (entry: T) => number;
 
-  constructor(size: (entry: T) => number) {
-    this.size = size;
+  constructor(weight: (entry: T) => number) {
+    this.weight = weight;
   }
 
   find(name: string): T | undefined {
     return this.entries.get(name);
+  }
+
+  get size(): number {
+    return this.entries.size;
   }
 
   add(name: string, entry: T): T {
@@ -293,17 +424,23 @@ class Ranking<T> {
   }
 
   private sorted(): [string, T][] {
-    return [...this.entries].sort(([a, x], [b, y]) => this.size(y) - this.size(x) || (a < b ? -1 : 1));
+    return [...this.entries].sort(([a, x], [b, y]) => this.weight(y) - this.weight(x) || (a < b ? -1 : 1));
   }
 }
 
-function credit(ranking: Ranking<Ranked>, name: string, packets: number, bytes: number): void {
+function credit(
+  ranking: Ranking<Ranked>,
+  name: string,
+  packets: number,
+  bytes: number,
+  connections = 1,
+): void {
   const entry = ranking.find(name) ?? ranking.add(name, { name, connections: 0, packets: 0, bytes: 0 });
-  entry.connections++;
+  entry.connections += connections;
   entry.packets += packets;
   entry.bytes += bytes;
 }
 
-function increment(map: Map<string, number>, key: string): void {
-  map.set(key, (map.get(key) ?? 0) + 1);
+function increment(map: Map<string, number>, key: string, n = 1): void {
+  map.set(key, (map.get(key) ?? 0) + n);
 }

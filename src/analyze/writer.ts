@@ -10,7 +10,7 @@ import { type ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/reco
 import type { RuleNames } from '../output/records/columns.js';
 import type { RecordOutput } from '../output/records/formats.js';
 import { ClosedPipeError } from '../pcap/output-file.js';
-import type { SummarizerState, Summary } from './summary.js';
+import type { SummarizerState, Summary, SummaryShare } from './summary.js';
 
 /** Rows of a chunk. */
 export const CHUNK_ROWS = 1024;
@@ -41,13 +41,15 @@ export type Message =
   | { kind: 'rows'; chunk: number; n: number }
   | { kind: 'rule'; stat: number; name: string | null }
   | { kind: 'save'; to: MessagePort }
-  | { kind: 'finish' }
+  | { kind: 'finish'; share: boolean }
   | { kind: 'abort' };
 
 /** Totals over all records, and what they say together. */
 export interface Summed {
   counted: { connections: number; packets: number; bytes: number };
   summary: Summary;
+  /** If asked for. */
+  share: SummaryShare | null;
 }
 
 export type Answer =
@@ -134,9 +136,9 @@ export class RecordWriter {
   }
 
   /** Makes all outputs whole; resolves to what all records say together. */
-  async finish(): Promise<Summed> {
+  async finish(share: boolean): Promise<Summed> {
     this.hand();
-    const summed = await this.ask({ kind: 'finish' });
+    const summed = await this.ask({ kind: 'finish', share });
     await this.ended;
     return summed as Summed;
   }

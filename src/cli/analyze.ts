@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import cliProgress from 'cli-progress';
 import { InvalidArgumentError } from 'commander';
 import { type Analysis, type AnalyzeOptions, analyze, TRACK_ALL } from '../analyze/analyze.js';
+import { whyTogether } from '../analyze/bucket.js';
 import { findCaptures } from '../analyze/inputs.js';
 import { jobsOf, runQueued, startWorker, tidy, together } from '../analyze/queue.js';
 import { loadDuckDb, queryRecords, type SqlResult, temporaryParquet } from '../analyze/sql.js';
@@ -112,7 +113,9 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
     const analysis = await analyze({
       paths: args.paths,
       filter: args.filter,
-      ...(args.resume === undefined ? { flows: tables, events: tables.events } : {}),
+      ...(args.resume === undefined
+        ? { flows: { ...tables, builtIn: isBuiltIn(args) }, events: tables.events }
+        : {}),
       portMap: portMap({ captures: paths, in: [], inside: args.inside }),
       workers: workersOf(args),
       maxConns: args.maxConns,
@@ -189,6 +192,11 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
   }
 }
 
+/** Whether the flow table is TRACK_ALL, and stays that. */
+function isBuiltIn({ flows, groups, meters, events }: AnalyzeArguments): boolean {
+  return [flows, groups, meters, events].every((arg) => arg === undefined);
+}
+
 /** `--queue`: every path is a timeline of its own, in so many buckets; a job each. */
 async function analyzeQueued(args: AnalyzeArguments, url: string, version: string): Promise<number> {
   const given = (
@@ -201,16 +209,30 @@ async function analyzeQueued(args: AnalyzeArguments, url: string, version: strin
   if (args.paths.includes('-') || args.out.some((o) => o.path === '-')) {
     throw new UsageError('--queue needs captures and folders that workers can reach, not -');
   }
-  const sets = await Promise.all(args.paths.map(async (p) => (await findCaptures([p])).paths)).catch(
-    (error: Error) => {
-      throw new UsageError(error.message);
-    },
-  );
+  const sets = await Promise.all(args.paths.map((p) => findCaptures([p]))).catch((error: Error) => {
+    throw new UsageError(error.message);
+  });
   const flows = args.flows === undefined ? undefined : readText(args.flows);
   // Mistakes in it are found here, not by every worker.
-  if (flows !== undefined) loadPipeline({ ...args, captures: [], in: [], out: [], builtIn: TRACK_ALL });
-  const { filter, ignoreChecksums, cutAsIs, maxConns } = args;
-  const jobs = jobsOf(sets, args.buckets, args.out, { filter, flows, ignoreChecksums, cutAsIs, maxConns });
+  if (flows !== undefined) {
+    const tables = loadPipeline({ ...args, captures: [], in: [], out: [], builtIn: TRACK_ALL });
+    const why = args.buckets > 1 ? whyTogether(tables) : null;
+    if (why !== null) {
+      throw new UsageError(
+        `--buckets needs a flow table under which connections don't depend on each other, and ${args.flows} ${why}; leave --buckets out, then each path is one job`,
+      );
+    }
+  }
+  const { filter, ports, ignoreChecksums, cutAsIs, maxConns } = args;
+  const paths = sets.map((set) => set.paths);
+  const jobs = jobsOf(paths, args.buckets, args.out, {
+    filter,
+    flows,
+    ports,
+    ignoreChecksums,
+    cutAsIs,
+    maxConns,
+  });
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals): void => abort.abort(new InterruptedError(signal));
   process.on('SIGINT', onSignal);
@@ -235,36 +257,22 @@ async function analyzeQueued(args: AnalyzeArguments, url: string, version: strin
     // Every bucket has read all of its set.
     const files = results.filter((_, i) => jobs[i].bucket.k === 0).flatMap((r) => r.files);
     const seconds = (performance.now() - began) / 1000;
+    const all: Analyzed = { files, reconciliation, summary, result: { seconds } };
     if (args.report !== undefined) {
       const report = new OutputFile(args.report);
-      report.writeText(`${JSON.stringify({ files, reconciliation, summary, seconds }, null, 2)}\n`);
+      report.writeText(`${JSON.stringify(reportOf(all), null, 2)}\n`);
       report.finish();
     }
-    const warnings = warningsOf({ files, passedOver: [] }, args.cutAsIs);
+    const warnings = warningsOf({ files, passedOver: sets.flatMap((set) => set.passedOver) }, args.cutAsIs);
     warn(warnings);
-    const all: Analyzed = {
-      files,
-      reconciliation,
-      result: { seconds },
-      summary: {
-        ...summary,
-        exact: true,
-        endings: new Map(Object.entries(summary.endings)),
-        tcpStates: new Map(Object.entries(summary.tcpStates)),
-        protocols: new Map(Object.entries(summary.protocols)),
-        failed: [],
-        scans: [],
-        drops: [],
-      },
-    };
     if (args.html !== undefined) {
       const html = new OutputFile(args.html);
+      const notes = summary.exact ? warnings : [...warnings, INEXACT];
       const report = analysisReport(all, {
         top: args.top,
         facts: [...factsOf(args, version), ['Queue', `${jobs.length} jobs`]],
-        notes: [...warnings, 'Failed handshakes, scans and drops are in the records only.'],
+        notes,
         flows: args.flows !== undefined,
-        whole: false,
       });
       html.writeText(await renderReport(report));
       html.finish();
@@ -383,7 +391,7 @@ function factsOf(args: AnalyzeArguments, version: string): [string, string][] {
 }
 
 /** The summary for programs. */
-function reportOf(a: Analysis): unknown {
+function reportOf(a: Analyzed): unknown {
   const { summary, reconciliation, files, result } = a;
   return {
     files,

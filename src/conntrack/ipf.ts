@@ -145,6 +145,9 @@ export class Reassembly {
   held = 0;
   /** When the oldest incomplete datagram expires. */
   oldest = Infinity;
+  /** Whether the last fragment came for a datagram that is there only because nothing else has come through ct() since
+   *  its timeout. */
+  isLate = false;
   /** The fragments of the datagram that the last `arrive` completed, in order. */
   completed: readonly Fragment[] = [];
   /** Incomplete datagrams, the oldest first. */
@@ -153,6 +156,7 @@ export class Reassembly {
   /** What ct() does with a fragment. `now` is the clock in ms. */
   arrive(a: Arrival, now: number): number {
     this.completed = [];
+    this.isLate = false;
     this.purge(now);
     const own = a.ipv6 ? this.v6 : this.v4;
     const frag = a.ipv6 ? this.parse6(a) : this.parse4(a);
@@ -161,6 +165,7 @@ export class Reassembly {
 
     const most = a.ipv6 ? MAX_LIST_6 : mostPieces(this.v4.minSize);
     let list = this.lists.get(this.id);
+    this.isLate = list !== undefined && now > list.expires;
     if (list === undefined) {
       list = {
         pieces: [],

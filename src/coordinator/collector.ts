@@ -84,6 +84,8 @@ export class Collector implements Completions {
   /** Packets without a drop reason, and those with one. */
   passed = 0;
   readonly drops = new Map<string, number>();
+  /** The latter by reason and stat point of their last pass, -1 if they went by none. */
+  readonly dropsByStat = new Map<string, Map<number, number>>();
   readonly outByPort = new Map<number, Tally>();
   /** Packets sent to controllers. */
   controller = 0;
@@ -355,7 +357,7 @@ export class Collector implements Completions {
       for (const port of out) this.tally(port, packets, bytes);
       this.controller += packets * template.controller.length;
       if (reason === null) this.passed += packets;
-      else this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
+      else this.drop(reason, path.length > 0 ? path[path.length - 2] : -1, packets);
       this.bytes += bytes;
       for (let i = 0; i < path.length; i += 2) {
         this.stats.credit(path[i], packets, bytes + path[i + 1] * packets, last);
@@ -363,6 +365,16 @@ export class Collector implements Completions {
       template.packets = template.bytes = 0;
     }
     this.dirty = [];
+  }
+
+  private drop(reason: string, stat: number, packets: number): void {
+    this.drops.set(reason, (this.drops.get(reason) ?? 0) + packets);
+    let byStat = this.dropsByStat.get(reason);
+    if (byStat === undefined) {
+      byStat = new Map();
+      this.dropsByStat.set(reason, byStat);
+    }
+    byStat.set(stat, (byStat.get(stat) ?? 0) + packets);
   }
 
   private releaseFrames(worker: number, slot: number): void {

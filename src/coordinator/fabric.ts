@@ -121,6 +121,8 @@ export interface FabricOptions {
   dpflows?: boolean;
   /** Keep records of connections. */
   records?: boolean;
+  /** The input is a share of a source, whose numbers its packets keep. */
+  share?: boolean;
   /** Key of the tables' hashes. */
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
@@ -293,7 +295,7 @@ export class Fabric {
     this.slow = o.slow ?? 0;
     this.arena = { u8: new Uint8Array(o.arena), view: new DataView(o.arena) };
     this.arrival = new Arrival(this.arena.u8, this.arena.view);
-    this.packets = new PacketColumns(o.slots);
+    this.packets = new PacketColumns(o.slots, undefined, o.share ?? false);
     this.ahead = o.ignoreChecksums ? null : new Ahead(this.packets, o.arena);
     this.behindAt = Math.min(BEHIND, o.slots >> 2);
     this.popped = new Int32Array(o.slots);

@@ -213,6 +213,12 @@ export class ConnectionRecord {
     return this.f64[(this.base + ROW_COLD + COLD.at.CREATED) >> 1];
   }
 
+  /** `created` in numbers of the source that the input is a share of. */
+  get place(): number {
+    const { created } = this;
+    return this.firstPacket - 1 + (created - Math.floor(created));
+  }
+
   /** Of the capture's time; unsigned, so until 2106. */
   get startSec(): number {
     return this.words[this.base + R.START_SEC] >>> 0;

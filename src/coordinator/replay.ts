@@ -158,6 +158,8 @@ export interface ReplayResult {
   /** Packets that went out at a port or to a controller; the others, by reason. */
   passed: number;
   drops: Map<string, number>;
+  /** By reason and stat point of their last pass, -1 if there is none. */
+  dropsByStat: Map<string, Map<number, number>>;
   outByPort: Map<number, Tally>;
   /** Packets sent to controllers. */
   controller: number;
@@ -220,6 +222,8 @@ class Run {
   private readonly segments: Int32Array;
   private readonly view: DataView;
   private readonly record = newMergedRecord();
+  /** Its packets keep the numbers of the whole. */
+  private readonly isShare: boolean;
   private readonly events: readonly ControlEvent[];
   private nextEvent = 0;
   /** A packet has been read that an event or the end of a flow must come before. */
@@ -245,6 +249,7 @@ class Run {
     const inOrder = mode !== 'parallel' && !this.steered;
     const workers = inOrder ? 0 : options.workers;
     this.inline = options.workers === 0;
+    this.isShare = (options.source.clock ?? null) !== null;
     const slots = options.window ?? DEFAULT_WINDOW;
     this.most = Math.min(slots, FIRST_IN_FLIGHT);
     const { arena } = options;
@@ -263,6 +268,7 @@ class Run {
       ignoreChecksums: options.ignoreChecksums ?? false,
       dpflows: options.dpflows ?? false,
       records: options.onRecord !== undefined,
+      share: this.isShare,
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
       ...(options.fault === undefined ? {} : { fault: options.fault }),
@@ -415,6 +421,8 @@ class Run {
         const result = this.read(source);
         if (result === ReadResult.END) {
           this.ended = true;
+          // Packets of the whole may come after the last one of the share.
+          if (this.isShare && collector.dispatched > 0) this.tick();
           break;
         }
         if (result !== ReadResult.PACKET) {
@@ -611,6 +619,7 @@ class Run {
     packets.sec[slot] = record.sec;
     packets.nsec[slot] = record.nsec;
     packets.seq[slot] = collector.dispatched;
+    if (this.isShare) packets.number[slot] = options.source.clock!.packet;
     packets.clock[slot] = this.clock;
     packets.inPort[slot] = options.portMap.portOf(
       record.source,
@@ -663,6 +672,7 @@ class Run {
       captureSeconds: this.clock / 1000,
       passed: collector.passed,
       drops: collector.drops,
+      dropsByStat: collector.dropsByStat,
       outByPort: collector.outByPort,
       controller: collector.controller,
       counters: fabric.counters(),

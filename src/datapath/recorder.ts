@@ -255,7 +255,7 @@ export class Recorder implements TrackObserver {
     if (words[r + PKTS_0] === 0 && words[r + PKTS_0 + 1] === 0) {
       words[r + START_SEC] = words[r + END_SEC] = sec;
       words[r + START_NSEC] = words[r + END_NSEC] = nsec;
-      f64[(r >> 1) + FIRST_PACKET] = packets.seq[slot];
+      f64[(r >> 1) + FIRST_PACKET] = packets.number[slot];
       words[r + VLAN] = vlanOf(this.arena, packets.off[slot], packets.capLen[slot]);
       words[r + IN_PORT] = packets.inPort[slot];
     } else {
@@ -266,7 +266,7 @@ export class Recorder implements TrackObserver {
       }
     }
     words[r + PKTS_0 + reply]++;
-    f64[(r >> 1) + LAST_PACKET] = packets.seq[slot];
+    f64[(r >> 1) + LAST_PACKET] = packets.number[slot];
     f64[d + FRAME_BYTES_0] += packets.wireLen[slot];
     f64[d + IP_BYTES_0] += l3Size;
     const proto = (this.partition.hot[((conn >> 1) << HOT_SHIFT) + ZONE_PROTO] >>> 8) & 0xff;

@@ -1,7 +1,7 @@
 /** A source without the packets that a filter leaves out, which are counted. */
 import type { SegmentArena } from './arena.js';
 import type { PacketFilter } from './filter.js';
-import type { MergedRecord, PacketSource, SourceClock } from './merge.js';
+import type { MergedRecord, PacketSource } from './merge.js';
 import { type CaptureNotice, ReadResult } from './types.js';
 
 /** Packets that may be left out in a row before others have their turn. */
@@ -15,11 +15,8 @@ export class FilteredSource implements PacketSource {
   private readonly arena: SegmentArena;
   private readonly view: DataView;
   private isWaiting = false;
-  private readonly own: SourceClock | null;
 
-  /** A `share` keeps the clock of the whole. */
-  constructor(source: PacketSource, passes: PacketFilter, arena: SegmentArena, share = false) {
-    this.own = share ? { firstSec: 0, firstNsec: 0, sec: -Infinity, nsec: 0 } : null;
+  constructor(source: PacketSource, passes: PacketFilter, arena: SegmentArena) {
     this.source = source;
     this.passes = passes;
     this.arena = arena;
@@ -27,14 +24,13 @@ export class FilteredSource implements PacketSource {
   }
 
   next(packet: MergedRecord): ReadResult {
-    const { source, arena, view, filtered, own } = this;
+    const { source, arena, view, filtered } = this;
     for (let n = 0; n < MOST_IN_A_ROW; n++) {
       const state = source.next(packet);
       if (state !== ReadResult.PACKET) {
         this.isWaiting = state === ReadResult.STARVED;
         return state;
       }
-      if (own !== null) tick(own, packet.sec, packet.nsec);
       if (this.passes(view, packet.off, packet.capLen, packet.wireLen)) return state;
       filtered.packets++;
       filtered.bytes += packet.wireLen;
@@ -48,10 +44,6 @@ export class FilteredSource implements PacketSource {
     if (this.isWaiting) await this.source.readable();
   }
 
-  get clock(): SourceClock | null {
-    return this.own ?? this.source.clock ?? null;
-  }
-
   get notices(): readonly CaptureNotice[] {
     return this.source.notices;
   }
@@ -59,15 +51,4 @@ export class FilteredSource implements PacketSource {
   close(): void {
     this.source.close();
   }
-}
-
-function tick(clock: SourceClock, sec: number, nsec: number): void {
-  if (clock.sec === -Infinity) {
-    clock.firstSec = sec;
-    clock.firstNsec = nsec;
-  } else if (sec < clock.sec || (sec === clock.sec && nsec <= clock.nsec)) {
-    return;
-  }
-  clock.sec = sec;
-  clock.nsec = nsec;
 }

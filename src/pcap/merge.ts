@@ -44,13 +44,14 @@ export interface PacketSource {
   /** Resolves when a STARVED source may have more. */
   readable(): Promise<void>;
   readonly notices: readonly CaptureNotice[];
-  /** Of a share of a source: the clock of the whole, which goes on with packets that are not given out. */
+  /** Of a share of a source: the clock and numbers of the whole, which go on with packets that are not given out. */
   readonly clock?: SourceClock | null;
   close(): void;
 }
 
-/** Times of the first packet, and the latest of any so far. */
+/** Times of the first packet, and the latest of any so far; the number of the one given out last, from 0. */
 export interface SourceClock {
+  packet: number;
   firstSec: number;
   firstNsec: number;
   sec: number;

@@ -7,9 +7,8 @@ import { numberText } from './format.js';
 import type { Bars, Cell, Part, Report, Section, Table } from './model.js';
 
 /** An analysis, or several of a queue together. */
-export interface Analyzed extends Pick<Analysis, 'files' | 'reconciliation'> {
+export interface Analyzed extends Pick<Analysis, 'files' | 'reconciliation' | 'summary'> {
   result: Pick<Analysis['result'], 'seconds'>;
-  summary: Omit<Analysis['summary'], 'retransmissions' | 'outOfOrder'>;
 }
 
 export interface AnalysisReportOptions {
@@ -21,8 +20,6 @@ export interface AnalysisReportOptions {
   flows: boolean;
   /** Under another flow table, and its name. */
   other?: { changes: WhatIf; name: string };
-  /** False if an analysis on many machines has not told of failures and drops. */
-  whole?: boolean;
 }
 
 /** Rows of a table for each bar of a chart. */
@@ -49,7 +46,7 @@ const STATES: Record<string, string> = {
 
 export function analysisReport(a: Analyzed, options: AnalysisReportOptions): Report {
   const { summary: s, reconciliation: r, files, result } = a;
-  const { other, whole = true } = options;
+  const { other } = options;
   return {
     title: 'Shardtrack analysis',
     lead:
@@ -62,7 +59,8 @@ export function analysisReport(a: Analyzed, options: AnalysisReportOptions): Rep
       ranked('Top talkers', 'Hosts', s.hosts, options.top, 'What hosts sent and got, in connections.'),
       ranked('Services', 'Services', s.services, options.top, 'By protocol and port of the responder.'),
       states(a, options.top),
-      ...(whole ? [failed(a, options.top), drops(a, options)] : []),
+      failed(a, options.top),
+      drops(a, options),
       ...(other === undefined ? [] : [changes(other, options.top)]),
       captures(a),
     ],
@@ -193,7 +191,7 @@ function drops({ summary: { drops: list } }: Analyzed, { flows, top }: AnalysisR
       parts: [
         none(
           flows
-            ? 'The flow table dropped no packet of a connection.'
+            ? 'The flow table dropped nothing.'
             : 'No flow table was given: every connection is tracked, and nothing is dropped.',
         ),
       ],
@@ -204,7 +202,7 @@ function drops({ summary: { drops: list } }: Analyzed, { flows, top }: AnalysisR
   const rows = [...reasons].map(([name, n]) => ({ name, packets: n })).sort((x, y) => y.packets - x.packets);
   return {
     title,
-    text: 'Packets of connections; the reason and rule are those of the first packet that was dropped of each.',
+    text: 'All packets that the flow table dropped, by the last rule that they went by. Connections are those whose first dropped packet is among them.',
     parts: [
       bars(
         'Dropped packets by reason',

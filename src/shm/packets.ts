@@ -37,10 +37,18 @@ export class PacketColumns {
   readonly clock: Float64Array;
   /** Packet number, from 0, over the whole input. */
   readonly seq: Float64Array;
+  /** What records call it: SEQ, or its number in the source that this input is a share of. */
+  readonly number: Float64Array;
   /** SUM_*. */
   readonly sums: Uint8Array;
 
-  constructor(slots: number, sab = new SharedArrayBuffer(PacketColumns.bytes(slots))) {
+  /** `sab` is that of other columns. Those of a `share` have NUMBER behind the rest. */
+  constructor(
+    slots: number,
+    sab?: SharedArrayBuffer,
+    share = sab !== undefined && sab.byteLength > PacketColumns.bytes(slots),
+  ) {
+    sab ??= new SharedArrayBuffer(PacketColumns.bytes(slots) + (share ? 8 * slots + 8 : 0));
     this.sab = sab;
     this.slots = slots;
     let at = 0;
@@ -67,6 +75,7 @@ export class PacketColumns {
     this.frameChunk = i32();
     this.frameOff = i32();
     this.sums = new Uint8Array(sab, at, slots);
+    this.number = share ? new Float64Array(sab, (at + slots + 7) & ~7, slots) : this.seq;
   }
 
   /** Writes a packet's verdict down: template, and its first changed frame, in chunk -1 if there is none; `one`: there

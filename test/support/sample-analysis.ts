@@ -73,6 +73,8 @@ export function sampleAnalysis(): Analyzed {
         },
         { reason: 'no-match', rule: null, connections: 1, packets: 2 },
       ],
+      retransmissions: 3,
+      outOfOrder: 1,
     },
   };
 }

@@ -88,7 +88,7 @@ const isIcmp = (r: ConnectionRecord): boolean => r.proto === (r.ipv6 ? IPPROTO_I
 /** flowStart and flowEnd to the nanosecond, and in milliseconds for collectors that know no other; packets, bytes from
  *  the IP header on, of layer 2, and of payload. */
 const COMMON: readonly Field[] = [
-  u64(148, (r) => Math.round(r.created * CREATED_STEP)), // flowId
+  u64(148, (r) => Math.round(r.place * CREATED_STEP)), // flowId
   u64(152, (r) => millis(r.startSec, r.startNsec)), // flowStartMilliseconds
   u64(153, (r) => millis(r.endSec, r.endNsec)),
   ntp(

@@ -180,7 +180,7 @@ function streamSpan(r: ConnectionRecord): [number, number] {
 
 /** Zeek draws them at random; these come from the connection's place in the input. */
 function zeekUid(r: ConnectionRecord): string {
-  return `C${r.connection.created.toString(36).replace('.', 'x')}`;
+  return `C${r.place.toString(36).replace('.', 'x')}`;
 }
 
 /** As `conntrack -L`, with times over: of connections that have ended, 0. */

@@ -169,7 +169,7 @@ test('resume: a checkpoint of a run with other options is refused, and says whic
     [{ maxConns: 20_000 }, /other limits \(--max-conns\) \(10000, now 20000\)/],
     [{ ignoreChecksums: true }, /other checks \(--ignore-checksums\)/],
     [{ outputs: outputsOf('e') }, /other outputs/],
-    [{ bucket: { k: 0, n: 2 } }, /other bucket/],
+    [{ bucket: { k: 0, n: 2 } }, /from a checkpoint of a bucket/],
     [{ paths: [file('c.pcap')] }, /of other captures/],
   ] as const) {
     await assert.rejects(analyze({ ...{ ...options, portMap: whole }, ...other }), expected);
