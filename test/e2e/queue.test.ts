@@ -213,7 +213,10 @@ test('queue: buckets under a flow table are the whole, with the drops of each ru
     assert.ok(
       summary.drops.some((d) => d.connections === 0 && /table=1.*tcp actions=drop/.test(d.rule ?? '')),
     );
-    assert.ok(summary.drops.some((d) => /table=1.*actions=(output:)?7/.test(d.rule ?? '')), JSON.stringify(summary.drops));
+    assert.ok(
+      summary.drops.some((d) => /table=1.*actions=(output:)?7/.test(d.rule ?? '')),
+      JSON.stringify(summary.drops),
+    );
   }
 });
 
