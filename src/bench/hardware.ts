@@ -29,13 +29,18 @@ function isCounting(): boolean {
   return counts;
 }
 
-/** What `perf stat -x,` says: value, unit, event and more in each line. */
+/** An event of a kind of core, where a machine has several: `cpu_core/cycles:u/`, or `cpu_core/cycles/u`. */
+const ON_CORES = /^\w+\/([\w-]+)(?::u\/|\/u)$/;
+
+/** What `perf stat -x,` says: value, unit, event and more in each line (perf-stat(1), "CSV FORMAT"). The value is a number, or
+ *  `<not supported>`, or `<not counted>`. */
 export function parseCounts(text: string): Hardware {
   const hardware: Hardware = { instructions: null, cycles: null, cacheMisses: null, branchMisses: null };
   for (const line of text.split('\n')) {
-    const [value, , event] = line.split(',');
-    const found = EVENTS.find(([, name]) => name === event);
-    if (found !== undefined && /^\d+$/.test(value)) hardware[found[0]] = Number(value);
+    const [value, , event = ''] = line.split(',');
+    const name = event.replace(ON_CORES, '$1:u');
+    const [key] = EVENTS.find((known) => known[1] === name) ?? [];
+    if (key !== undefined && /^\d+$/.test(value)) hardware[key] = (hardware[key] ?? 0) + Number(value);
   }
   return hardware;
 }

@@ -15,6 +15,8 @@ export interface Loaded {
   /** Since the first packet, never going back. */
   clockMs: Float64Array;
   n: number;
+  /** What was found in the captures, such as one that is cut off. */
+  notices: string[];
 }
 
 const ALIGN = 16;
@@ -77,7 +79,7 @@ class Loader {
     this.bytes = (end + ALIGN - 1) & -ALIGN;
   }
 
-  done(): Loaded {
+  done(notices: string[] = []): Loaded {
     const arena = new SharedArrayBuffer(this.bytes + SLACK);
     new Uint8Array(arena).set(this.frames.subarray(0, this.bytes));
     return {
@@ -87,6 +89,7 @@ class Loader {
       port: Int32Array.from(this.port.all),
       clockMs: this.clockMs.all,
       n: this.off.n,
+      notices,
     };
   }
 }
@@ -127,5 +130,5 @@ export async function loadCaptures(paths: readonly string[], { portOf }: PortMap
     source.close();
   }
   if (first === null) throw new Error(`${paths.join(', ')}: there are no packets to replay`);
-  return loader.done();
+  return loader.done(source.notices.map((n) => `${n.file}: byte ${n.offset}: ${n.message}`));
 }

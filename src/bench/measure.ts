@@ -1,13 +1,18 @@
 /** One process of `shardtrack bench`: warms up until the speed is stable, measures, and says what it has found. */
 import { randomUUID } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
-import { BroadcastChannel } from 'node:worker_threads';
 import { quantile } from 'simple-statistics';
 import { census } from '../coordinator/census.js';
 import { STAT } from '../datapath/stats.js';
 import { type Hardware, HardwareCounter } from './hardware.js';
 import { type Latency, latencyOf } from './latency.js';
-import { CollectionCounter, type Collections, type Measure, type ShardReport } from './measured-shard.js';
+import {
+  CollectionCounter,
+  type Collections,
+  channelOf,
+  type Measure,
+  type ShardReport,
+} from './measured-shard.js';
 import { type Counts, MAIN_STAGES, Resident } from './resident.js';
 import { type BenchSpec, prepare } from './spec.js';
 
@@ -44,7 +49,19 @@ export interface WorkerLoad {
   busy: number | null;
 }
 
+/** Milliseconds from one to the next: start of the process, the program is loaded, packets and tables are there, threads
+ *  run and the first packets are done. */
+export interface Start {
+  programMs: number;
+  inputMs: number;
+  packetsMs: number;
+}
+
 export interface ProcessResult {
+  /** Not in results of before it was measured. */
+  start?: Start;
+  /** What was found in the captures, such as one that is cut off; not if there was nothing. */
+  notices?: string[];
   warmup: { seconds: number; stable: boolean };
   seconds: number;
   packets: number;
@@ -85,23 +102,33 @@ const CENSUSES = 20;
 const FIRST = 2048;
 
 export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<ProcessResult> {
+  const loadedAt = performance.now();
   const prepared = await prepare(spec);
+  const preparedAt = performance.now();
   const phase = new SharedArrayBuffer(4);
-  const channel = `shardtrack-bench-${randomUUID()}`;
+  const told: Measure = { phase, channel: `shardtrack-bench-${randomUUID()}` };
   const reports: ShardReport[] = [];
-  const ear = new BroadcastChannel(channel);
-  ear.onmessage = (event) => reports.push((event as { data: ShardReport }).data);
+  const ears = Array.from({ length: spec.workers }, (_, id) => channelOf(told, id));
+  for (const ear of ears) ear.onmessage = (event) => reports.push((event as { data: ShardReport }).data);
   const resident = new Resident(prepared, {
     workers: spec.workers,
     vector: spec.vector,
     worker: {
       file: fileURLToPath(new URL('../../workers/measured-shard.js', import.meta.url)),
-      data: { phase, channel } satisfies Measure,
+      data: told,
     },
   });
   resident.start();
   try {
     const clock = new Slices(resident);
+    await clock.slice();
+    // The origin of performance.now() is the start of the process.
+    const start: Start = {
+      programMs: loadedAt,
+      inputMs: preparedAt - loadedAt,
+      packetsMs: performance.now() - preparedAt,
+    };
+    const { notices } = prepared.loaded;
     const warmup = await warmUp(clock, o.warmupSeconds);
     Atomics.store(new Int32Array(phase), 0, 1);
     const collections = new CollectionCounter();
@@ -126,6 +153,8 @@ export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<Proce
     await heard(reports, resident.workers);
     stages.vectors = perPacket(reports.reduce((ms, r) => ms + r.busyMs, 0));
     return {
+      start,
+      ...(notices.length === 0 ? {} : { notices }),
       warmup,
       seconds,
       packets,
@@ -157,7 +186,7 @@ export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<Proce
     };
   } finally {
     await resident.stop();
-    ear.close();
+    for (const ear of ears) ear.close();
   }
 }
 

@@ -155,6 +155,13 @@ const ROWS: Row[] = [
   ['cycles/packet', each((p) => p.hardware?.cycles ?? null)],
   ['GC: count / ms', (w) => `${each((p) => p.collections.count)(w)} / ${each((p) => p.collections.ms)(w)}`],
   ['workers', (w) => `${w.processes[0].workers} (${w.processes[0].ordering})`],
+  [
+    'start, ms: program / input / packets',
+    (w) =>
+      (['programMs', 'inputMs', 'packetsMs'] as const)
+        .map((part) => each((p) => p.start?.[part] ?? null)(w))
+        .join(' / '),
+  ],
   ['stable after, s', each((p) => p.warmup.seconds)],
 ];
 
@@ -162,7 +169,9 @@ function heading({ environment: e, options: o }: BenchResults): string {
   const commit = e.commit === null ? '' : ` (${e.commit.slice(0, 10)})`;
   return (
     `Shardtrack ${e.shardtrack}${commit}, Node ${e.node}, ${e.cpu}, ${e.cores} cores, load ${e.load.toFixed(1)}; ` +
-    `means of ${o.processes} processes with ${CONFIDENCE * 100} % intervals`
+    (o.processes === 1
+      ? 'one process'
+      : `means of ${o.processes} processes with ${CONFIDENCE * 100} % intervals`)
   );
 }
 
@@ -170,6 +179,7 @@ function heading({ environment: e, options: o }: BenchResults): string {
 export function remarks(results: BenchResults): string[] {
   const remarks: string[] = [];
   for (const w of results.workloads) {
+    remarks.push(...(w.processes[0].notices ?? []));
     const restless = w.processes.filter((p) => !p.warmup.stable).length;
     if (restless > 0) {
       remarks.push(
