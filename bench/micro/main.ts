@@ -22,8 +22,9 @@ import {
   resultsText,
   summariseMicro,
 } from '../../src/bench/results.js';
-import { writeTo } from '../../src/cli/bench.js';
-import { wholeNumber } from '../../src/cli/options.js';
+import { openHistory } from '../../src/cli/bench.js';
+import { checkOutputs, wholeNumber } from '../../src/cli/options.js';
+import { Reports } from '../../src/cli/reports.js';
 import { benchReport } from '../../src/report/bench.js';
 import { renderReport } from '../../src/report/html.js';
 import { VARIANTS } from './all.js';
@@ -93,6 +94,10 @@ async function main(o: Options): Promise<void> {
   if (chosen.length === 0) {
     throw new Error(`nothing is named so; there are ${VARIANTS.map((v) => v.name).join(', ')}`);
   }
+  const { json, markdown, html, history } = o;
+  checkOutputs([json, markdown, html, history]);
+  if (history !== undefined) openHistory(history);
+  const reports = new Reports({ json, markdown, html });
   const { version } = JSON.parse(fs.readFileSync(PACKAGE, 'utf8')) as { version: string };
   const start = environment(version);
   const timings: Timing[][] = chosen.map(() => []);
@@ -115,14 +120,13 @@ async function main(o: Options): Promise<void> {
     workloads: [],
     micro: chosen.map((variant, i) => resultOf(variant, timings[i])),
   };
-  writeTo(o.json, `${JSON.stringify(results, null, 2)}\n`);
-  writeTo(o.markdown, resultsMarkdown(results));
-  if (o.history !== undefined) fs.appendFileSync(o.history, historyLine(results));
-  if (o.html !== undefined) {
-    const history = o.history === undefined ? [] : readHistory(o.history);
-    writeTo(o.html, renderReport(benchReport(results, history)));
-  }
-  process.stdout.write(resultsText(results));
+  await reports.write('json', () => `${JSON.stringify(results, null, 2)}\n`);
+  await reports.write('markdown', () => resultsMarkdown(results));
+  if (history !== undefined) fs.appendFileSync(history, historyLine(results));
+  await reports.write('html', () =>
+    renderReport(benchReport(results, history === undefined ? [] : readHistory(history))),
+  );
+  if (!reports.taken) process.stdout.write(resultsText(results));
 }
 
 function resultOf({ name, what, unit }: Variant, timings: readonly Timing[]): MicroResult {

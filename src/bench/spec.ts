@@ -27,6 +27,8 @@ export interface BenchSpec {
   name: string;
   made: MadeSpec | null;
   replayed: CaptureSpec | null;
+  /** Further ports of the switch, for made traffic. */
+  ports?: number[];
   /** Instead of the table of the workload. */
   flows?: string;
   groups?: string;
@@ -67,16 +69,13 @@ export async function prepare(spec: BenchSpec): Promise<Prepared> {
     return { loaded: await loadCaptures(paths, portMap(args)), pipeline, ports, ordering };
   }
   if (made === null) throw new Error(`${spec.name}: neither a workload nor captures`);
+  const ports = [...new Set([1, SERVER_PORT, ...(spec.ports ?? [])])];
   const options = { ...made.traffic, sizes: parseSizes(made.traffic.sizes) };
   const loaded = loadFrames(traffic(options), made.rate);
   if (flows !== undefined) {
-    return {
-      loaded,
-      ...loadPipeline({ flows, groups, meters, captures: [], in: [], out: [], ports: [1, SERVER_PORT] }),
-    };
+    return { loaded, ...loadPipeline({ flows, groups, meters, captures: [], in: [], out: [], ports }) };
   }
   const rules = parseFlows(tablesFor(options, made.table), `<${spec.name}>`);
-  const ports = [1, SERVER_PORT];
   return {
     loaded,
     pipeline: new Pipeline({ rules, ports }),

@@ -17,7 +17,7 @@ import { renderReport } from '../report/lazy.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { count, INEXACT, summaryText, whatIfText } from './analyze-text.js';
 import { readText } from './flows.js';
-import { InterruptedError, UsageError } from './options.js';
+import { checkOutputs, InterruptedError, UsageError } from './options.js';
 import { loadPipeline, portMap, workersOf } from './replay.js';
 
 export interface AnalyzeArguments {
@@ -73,7 +73,7 @@ export function collectRecordOutput(value: string, before: RecordOutput[]): Reco
 
 /** Runs the command; resolves to the exit code. Throws as `replayCommand` does. */
 export async function analyzeCommand(args: AnalyzeArguments, version: string): Promise<number> {
-  checkOutputs(args);
+  checkArguments(args);
   // Before anything is opened.
   if (args.filter !== undefined) compileFilter(args.filter);
   if (args.queue !== undefined) return analyzeQueued(args, args.queue, version);
@@ -308,19 +308,8 @@ export async function workerCommand(args: {
   await worker.stop();
 }
 
-function checkOutputs(args: AnalyzeArguments): void {
-  const seen = new Set<string>();
-  for (const path of [...args.out.map((o) => o.path), args.report, args.html]) {
-    if (path === undefined || path === '/dev/null') continue;
-    if (seen.has(path)) {
-      throw new UsageError(
-        path === '-'
-          ? 'standard output (-) can be only one of the outputs'
-          : `${path} is the file of two outputs`,
-      );
-    }
-    seen.add(path);
-  }
+function checkArguments(args: AnalyzeArguments): void {
+  checkOutputs([...args.out.map((o) => o.path), args.report, args.html]);
   if (args.partition !== undefined && args.out.some((o) => o.path === '-')) {
     throw new UsageError('--partition makes folders: standard output (-) is none');
   }

@@ -6,11 +6,12 @@ import { resultsMarkdown, resultsText } from '../bench/results.js';
 import { type Named, runBenchmarks } from '../bench/run.js';
 import { type BenchSpec, madeSpec } from '../bench/spec.js';
 import { WORKLOADS } from '../generate/workloads.js';
-import { OutputFile } from '../pcap/output-file.js';
+import { systemReason } from '../pcap/feed.js';
 import { benchReport } from '../report/bench.js';
 import { renderReport } from '../report/lazy.js';
-import { changedWorkload, type WorkloadChanges, workloadOptions } from './generate.js';
+import { changedWorkload, changeGiven, type WorkloadChanges, workloadOptions } from './generate.js';
 import {
+  checkOutputs,
   collectIn,
   InterruptedError,
   type PortFile,
@@ -22,6 +23,7 @@ import {
   wholeNumber,
 } from './options.js';
 import { loadPipeline, workersOf } from './replay.js';
+import { Reports } from './reports.js';
 
 export interface BenchArguments extends WorkloadChanges {
   capture: string[];
@@ -51,20 +53,43 @@ export function specsOf(names: readonly string[], args: BenchArguments): Named[]
   const { flows, groups, meters, vector } = args;
   const workers = workersOf(args);
   const common = { flows, groups, meters, workers, vector };
-  const paths = [...args.capture, ...args.in.map((i) => i.path)];
+  checkInput(args, names.length > 0, flows !== undefined);
+  const paths = capturesOf(args);
   if (paths.length > 0) {
-    if (names.length > 0) throw new UsageError('expected names of workloads or captures, not both');
-    for (const path of paths) {
-      if (!fs.existsSync(path)) throw new UsageError(`${path}: there is no such file`);
-    }
     const replayed = { captures: args.capture, in: args.in, inside: args.inside, ports: args.ports };
     const spec: BenchSpec = { name: 'capture', made: null, replayed, ...common };
     return [{ spec, what: paths.join(', ') }];
   }
-  return (names.length > 0 ? names : DEFAULT_WORKLOADS).map((name) => {
+  const ports = args.ports.length === 0 ? undefined : args.ports;
+  return [...new Set(names.length > 0 ? names : DEFAULT_WORKLOADS)].map((name) => {
     const workload = changedWorkload(name, args);
-    return { spec: { name, made: madeSpec(workload), replayed: null, ...common }, what: workload.what };
+    return {
+      spec: { name, made: madeSpec(workload), replayed: null, ports, ...common },
+      what: workload.what,
+    };
   });
+}
+
+export const capturesOf = (args: BenchArguments) => [...args.capture, ...args.in.map((i) => i.path)];
+
+/** Throws UsageError for what is not there, and for options that would do nothing. `named`: workloads were; `tables`: there
+ *  is a flow table besides theirs. */
+export function checkInput(args: BenchArguments, named: boolean, tables: boolean, ownCaptures = false): void {
+  const paths = capturesOf(args);
+  if (paths.length > 0 || ownCaptures) {
+    if (named) throw new UsageError('expected names of workloads or captures, not both');
+    const gone = paths.find((path) => !fs.existsSync(path));
+    if (gone !== undefined) throw new UsageError(`${gone}: there is no such file`);
+    const change = changeGiven(args);
+    if (change !== null)
+      throw new UsageError(`${change} changes workloads, and captures are replayed; leave it out`);
+    return;
+  }
+  if (args.inside !== undefined) throw new UsageError('--inside is for captures; workloads know their ports');
+  const table = (['groups', 'meters'] as const).find((name) => args[name] !== undefined);
+  if (table !== undefined && !tables) {
+    throw new UsageError(`--${table} needs --flows: the tables of workloads use none`);
+  }
 }
 
 /** Runs the command. Throws UsageError and FlowSyntaxError for exit code 2, anything else for 1. */
@@ -74,16 +99,15 @@ export async function benchCommand(
   version: string,
 ): Promise<void> {
   const workloads = specsOf(names, args);
-  // Mistakes in an old history too.
-  if (args.history !== undefined && fs.existsSync(args.history)) {
-    const { history } = args;
-    usage(() => readHistory(history));
-  }
   // Mistakes in the tables are told before anything runs, as replay does.
-  if (args.flows !== undefined) {
-    const { flows, groups, meters, ports } = args;
+  const { flows, groups, meters, ports } = args;
+  if ([flows, groups, meters].some((table) => table !== undefined)) {
     loadPipeline({ flows, groups, meters, ports, captures: [], in: args.in, out: [] });
   }
+  const { json, markdown, html, history } = args;
+  checkOutputs([json, markdown, html, history]);
+  if (history !== undefined) openHistory(history);
+  const reports = new Reports({ json, markdown, html });
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
   process.on('SIGINT', onSignal);
@@ -102,28 +126,30 @@ export async function benchCommand(
       },
       version,
     );
-    writeTo(args.json, `${JSON.stringify(results, null, 2)}\n`);
-    writeTo(args.markdown, resultsMarkdown(results));
-    if (args.history !== undefined) fs.appendFileSync(args.history, historyLine(results));
-    if (args.html !== undefined) {
-      const history = args.history === undefined ? [] : readHistory(args.history);
-      writeTo(args.html, await renderReport(benchReport(results, history)));
-    }
-    const taken = [args.json, args.markdown, args.html].includes('-');
-    if (!args.quiet && !taken) process.stdout.write(resultsText(results));
+    await reports.write('json', () => `${JSON.stringify(results, null, 2)}\n`);
+    await reports.write('markdown', () => resultsMarkdown(results));
+    if (history !== undefined) fs.appendFileSync(history, historyLine(results));
+    await reports.write('html', () =>
+      renderReport(benchReport(results, history === undefined ? [] : readHistory(history))),
+    );
+    if (!args.quiet && !reports.taken) process.stdout.write(resultsText(results));
   } catch (error) {
     throw abort.signal.aborted ? abort.signal.reason : error;
   } finally {
+    reports.discard();
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
 }
 
-export function writeTo(path: string | undefined, text: string): void {
-  if (path === undefined) return;
-  const out = new OutputFile(path);
-  out.writeText(text);
-  out.finish();
+/** Finds out whether results can be appended to a history. Throws UsageError for mistakes in it. */
+export function openHistory(path: string): void {
+  try {
+    fs.closeSync(fs.openSync(path, 'a'));
+  } catch (error) {
+    throw new Error(`${path}: cannot append to the history: ${systemReason(error)}`);
+  }
+  usage(() => readHistory(path));
 }
 
 /** Checks what stays text, because it goes to another process. */

@@ -6,6 +6,7 @@ import { parseGroups } from '../openflow/groups.js';
 import { parseFlows, readFlowMod } from '../openflow/parser.js';
 import { Problems, trim } from '../openflow/tokens.js';
 import { type FlowRule, FlowSyntaxError, type Group, type Meter } from '../openflow/types.js';
+import { systemReason } from '../pcap/feed.js';
 import { UsageError } from './options.js';
 
 /** A file and its text. */
@@ -19,7 +20,7 @@ export function readText(path: string): string {
   try {
     return fs.readFileSync(path === '-' ? 0 : path, 'utf8');
   } catch (error) {
-    throw new UsageError(`${path}: ${(error as Error).message}`);
+    throw new UsageError(`${path}: cannot read the file: ${systemReason(error)}`);
   }
 }
 

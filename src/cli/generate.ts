@@ -19,7 +19,7 @@ import {
 import { WORKLOADS, type Workload, workloadNamed } from '../generate/workloads.js';
 import { writeCapture } from '../generate/write.js';
 import { OutputFile } from '../pcap/output-file.js';
-import { UsageError, wholeNumber } from './options.js';
+import { checkOutputs, UsageError, wholeNumber } from './options.js';
 
 /** Changes to a named workload; what is undefined stays. */
 export interface WorkloadChanges {
@@ -114,6 +114,29 @@ export function workloadOptions(command: Command): Command {
     .option('--seed <N>', 'another number gives other packets', wholeNumber(0, 0x7fffffff));
 }
 
+/** The first of these options that was given, as it is written; null if none was. */
+export function changeGiven(changes: WorkloadChanges): string | null {
+  const { checksums, complete, ...others } = changes;
+  if (!checksums) return '--no-checksums';
+  if (complete !== undefined) return complete ? '--complete' : '--no-complete';
+  const names = [
+    ...([
+      'packets',
+      'connections',
+      'life',
+      'newRate',
+      'protocols',
+      'ipv6',
+      'replies',
+      'flood',
+      'sizes',
+    ] as const),
+    ...(['servers', 'zones', 'nat', 'natTargets', 'seed', 'rate', 'rules', 'lists'] as const),
+  ];
+  const name = names.find((n) => others[n] !== undefined);
+  return name === undefined ? null : `--${name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+}
+
 /** A named workload with changes. Throws UsageError. */
 export function changedWorkload(name: string, c: WorkloadChanges): Workload {
   let base: Workload;
@@ -200,9 +223,7 @@ export async function generateCommand(
   if (name === undefined || path === undefined) {
     throw new UsageError('expected the name of a workload and a file to write; --list shows the names');
   }
-  if (args.flows === '-' && path === '-') {
-    throw new UsageError('standard output (-) can be only one of the outputs');
-  }
+  checkOutputs([args.flows, path]);
   const workload = changedWorkload(name, args);
   const format = args.format ?? (/\.(pcapng|ntar)$/i.test(path) ? 'pcapng' : 'pcap');
   if (args.flows !== undefined) {

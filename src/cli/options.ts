@@ -18,6 +18,22 @@ export function usage<T>(run: () => T): T {
   }
 }
 
+/** Throws UsageError if two outputs have one file, or standard output. */
+export function checkOutputs(paths: readonly (string | undefined)[]): void {
+  const seen = new Set<string>();
+  for (const path of paths) {
+    if (path === undefined || path === '/dev/null') continue;
+    if (seen.has(path)) {
+      throw new UsageError(
+        path === '-'
+          ? 'standard output (-) can be only one of the outputs'
+          : `${path} is the file of two outputs`,
+      );
+    }
+    seen.add(path);
+  }
+}
+
 /** SIGINT or SIGTERM. */
 export class InterruptedError extends Error {
   override name = 'InterruptedError';

@@ -6,9 +6,9 @@ import { checkResults } from '../bench/results.js';
 import { benchReport } from '../report/bench.js';
 import { percentText } from '../report/format.js';
 import { renderReport } from '../report/lazy.js';
-import { writeTo } from './bench.js';
 import { readText } from './flows.js';
 import { UsageError, usage } from './options.js';
+import { Reports } from './reports.js';
 
 interface ReportArguments {
   history?: string;
@@ -29,7 +29,7 @@ export async function reportCommand(file: string | undefined, o: ReportArguments
   const results =
     file === undefined ? history[history.length - 1] : usage(() => checkResults(readText(file), file));
   if (results === undefined) throw new UsageError(`${o.history}: there are no runs in it`);
-  if (o.html !== undefined) writeTo(o.html, await renderReport(benchReport(results, history)));
+  await new Reports({ html: o.html }).write('html', () => renderReport(benchReport(results, history)));
   let slower = false;
   for (const { name, runs, changes, lastChange } of trendsOf(history, 'cpuNsPerPacket')) {
     const at = changes[changes.length - 1];

@@ -174,6 +174,14 @@ export class OutputFile {
     }
   }
 
+  /** Closes the file and leaves nothing of it; a device or pipe stays. Never throws; does nothing after `finish`. */
+  discard(): void {
+    if (this.state !== 'open') return;
+    this.used = 0;
+    this.abort();
+    if (this.partial !== '') fs.rmSync(this.partial, { force: true });
+  }
+
   /** Where to write; null: where the system is. */
   private get position(): number | null {
     return this.partial === '' ? null : this.written;

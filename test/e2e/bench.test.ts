@@ -78,6 +78,34 @@ test('bench: captures, without workers', () => {
   assert.equal(p.workers, 0);
   assert.equal(p.vector, null);
   assert.ok(p.packets > 0);
+  const start = p.start!;
+  assert.ok(start.programMs > 0 && start.inputMs > 0 && start.packetsMs > 0);
+  assert.equal(p.notices, undefined);
+});
+
+test('bench: one packet is enough, and what is wrong with a capture is told', () => {
+  const whole = fs.readFileSync(path.join(root, 'fixtures/captures/icmp-nbns.pcap'));
+  const [single, cut] = ['single.pcap', 'cut.pcap'].map((name) => path.join(folder, name));
+  const [head, record] = [24, 16];
+  const length = whole.readUInt32LE(head + 8);
+  fs.writeFileSync(single, whole.subarray(0, head + record + length));
+  fs.writeFileSync(cut, whole.subarray(0, head + record + length + 9));
+  for (const [capture, workers] of [
+    [single, '2'],
+    [cut, '0'],
+  ]) {
+    const { status, out, err } = cli('--capture', capture, '--workers', workers, ...short, '--json', '-');
+    assert.equal(status, 0, err);
+    const results = JSON.parse(out) as BenchResults;
+    assert.ok(validate(results), JSON.stringify(validate.errors));
+    const [{ notices }] = results.workloads[0].processes;
+    if (capture === single) assert.equal(notices, undefined);
+    else assert.match(`${notices}`, /cut\.pcap: byte \d+: the capture is cut off in mid-record/);
+  }
+  fs.writeFileSync(cut, whole.subarray(0, head));
+  const { status, err } = cli('--capture', cut, ...short);
+  assert.equal(status, 1);
+  assert.match(err, /cut\.pcap: there are no packets to replay/);
 });
 
 test('bench:micro: results fit the same schema', () => {
@@ -143,7 +171,46 @@ test('bench: mistakes end with 2 and say what would be right', () => {
   assert.match(wrong('udp', '--capture', 'x.pcap'), /not both/);
   assert.match(wrong('--capture', path.join(folder, 'none.pcap')), /none.pcap: there is no such file/);
   assert.match(wrong('udp', '--inside', 'x'), /x/);
+  assert.match(wrong('udp', '--inside', '10.0.0.0/8'), /--inside is for captures/);
+  const capture = path.join(root, 'fixtures/captures/web-client.pcap');
+  assert.match(wrong('--capture', capture, '--new-rate', '5'), /--new-rate changes workloads/);
+  assert.match(wrong('--capture', capture, '--no-checksums'), /--no-checksums changes workloads/);
+  assert.match(wrong('udp', '--meters', capture), /--meters needs --flows/);
+  assert.match(wrong('udp', '--json', 'x', '--history', 'x'), /x is the file of two outputs/);
   const flows = path.join(folder, 'bad.txt');
   fs.writeFileSync(flows, 'tabel=0,actions=drop\n');
   assert.match(wrong('udp', '--flows', flows), /bad.txt/);
+  assert.match(
+    wrong('udp', '--flows', path.join(folder, 'none.txt')),
+    /none.txt: cannot read the file: ENOENT/,
+  );
+  const notes = path.join(folder, 'notes.txt');
+  fs.writeFileSync(notes, 'not a line of results\n');
+  assert.match(wrong('udp', '--history', notes), /notes.txt:1: /);
+});
+
+test('bench: what can not be written is told before anything is measured', () => {
+  const nowhere = path.join(folder, 'nowhere', 'x');
+  for (const option of ['--json', '--html', '--history']) {
+    const began = performance.now();
+    const { status, err } = cli(
+      'udp',
+      '--seconds',
+      '60',
+      option,
+      nowhere,
+      '--markdown',
+      path.join(folder, 'kept.md'),
+    );
+    assert.equal(status, 1);
+    assert.match(
+      err,
+      /nowhere\/x: cannot (open the output|append to the history): ENOENT: no such file or directory\n$/,
+    );
+    assert.ok(performance.now() - began < 30_000);
+  }
+  assert.deepEqual(
+    fs.readdirSync(folder).filter((name) => /kept|partial/.test(name)),
+    [],
+  );
 });
