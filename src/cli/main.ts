@@ -157,6 +157,10 @@ async function addReplay(): Promise<void> {
       '--conntrack <FILE>',
       'the connection table at the end: as dpctl/dump-conntrack -m, or in FILE.ndjson or .json as a line of JSON each',
     )
+    .option(
+      '--connections <FILE>',
+      'a record of every connection, ended or not, as NDJSON (columns: docs/analyze.md)',
+    )
     .option('--dump-flows <FILE>', 'the flow tables at the end, as ovs-ofctl dump-flows')
     .option('--dump-groups <FILE>', 'the groups at the end, as dump-groups and dump-group-stats')
     .option(
@@ -314,6 +318,7 @@ async function addTrace(): Promise<void> {
     .option('--ports <LIST>', 'further ports of the switch', parsePortList, [])
     .option('--flows <FILE>', 'flow table as for ovs-ofctl add-flows')
     .option('--groups <FILE>', 'group table as for ovs-ofctl add-groups')
+    .option('--meters <FILE>', 'meters as for ovs-ofctl add-meter, one a line')
     .option('--events <FILE>', 'NDJSON of control events by capture time (docs/events.md)')
     .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
     .option('--strict', 'as for replay')

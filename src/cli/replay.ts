@@ -17,7 +17,7 @@ import { renderReport } from '../report/lazy.js';
 import { replayReport, Timeline } from '../report/replay.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { parseTables, readText } from './flows.js';
-import { InterruptedError, type PortFile, UsageError } from './options.js';
+import { checkOutputs, InterruptedError, type PortFile, UsageError } from './options.js';
 import { statsOf, summaryText } from './summary.js';
 
 export interface ReplayArguments {
@@ -35,6 +35,7 @@ export interface ReplayArguments {
   frameHashes?: boolean;
   controller?: string;
   conntrack?: string;
+  connections?: string;
   dumpFlows?: string;
   dumpGroups?: string;
   dpflows?: string;
@@ -80,6 +81,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
   try {
     openSinks(args, ports, sinks);
     const conntrack = open(args.conntrack, files);
+    const onRecord = await recordsTo(open(args.connections, files), pipeline);
     const flowsDump = open(args.dumpFlows, files);
     const groupsDump = open(args.dumpGroups, files);
     const statsFile = open(args.stats, files);
@@ -102,6 +104,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
         if (outcome.error !== null) refusals.push(refusalText(outcome));
       },
       onFlowRemoved: (line) => log?.writeText(`${line}\n`),
+      onRecord,
       strict: args.strict,
       dpflows: args.dpflows !== undefined,
       sinks: timeline === null ? sinks : [...sinks, timeline],
@@ -159,6 +162,20 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
+}
+
+/** What writes records of connections; loaded when it is needed. */
+async function recordsTo(
+  file: OutputFile | null,
+  pipeline: Pipeline,
+): Promise<ReplayOptions['onRecord'] | undefined> {
+  if (file === null) return undefined;
+  const [{ ruleNames }, { recordJson }] = await Promise.all([
+    import('../analyze/analyze.js'),
+    import('../output/records/sinks.js'),
+  ]);
+  const ruleOf = ruleNames(pipeline);
+  return (record) => file.writeText(`${recordJson(record, ruleOf)}\n`);
 }
 
 /** What a report says about the input. */
@@ -289,6 +306,7 @@ function outputs(args: ReplayArguments): string[] {
     args.verdicts,
     args.controller,
     args.conntrack,
+    args.connections,
     args.stats,
     args.html,
     args.eventsLog,
@@ -307,17 +325,7 @@ function checkStandardStreams(args: ReplayArguments): void {
   if (inputs.filter((p) => p === '-').length > 1) {
     throw new UsageError('standard input (-) can be only one of the captures');
   }
-  const seen = new Set<string>();
-  for (const path of outputs(args)) {
-    if (seen.has(path) && path !== '/dev/null') {
-      throw new UsageError(
-        path === '-'
-          ? 'standard output (-) can be only one of the outputs'
-          : `${path} is the file of two outputs`,
-      );
-    }
-    seen.add(path);
-  }
+  checkOutputs(outputs(args));
 }
 
 /** The summary makes way for an output on standard output. */

@@ -10,7 +10,17 @@ import { loadPipeline, openSource, pathsOf, portMap, type ReplayArguments, worke
 export interface TraceArguments
   extends Pick<
     ReplayArguments,
-    'captures' | 'in' | 'inside' | 'ports' | 'flows' | 'groups' | 'events' | 'maxConns' | 'strict' | 'workers'
+    | 'captures'
+    | 'in'
+    | 'inside'
+    | 'ports'
+    | 'flows'
+    | 'groups'
+    | 'meters'
+    | 'events'
+    | 'maxConns'
+    | 'strict'
+    | 'workers'
   > {
   /** From 1. */
   packet?: number;

@@ -309,6 +309,18 @@ describe('command line', { concurrency: 2 }, () => {
     });
   });
 
+  test('--connections: the records of analyze, with any number of workers', async () => {
+    const common = [capture, '--inside', '10.0.0.1', '--flows', flows, '--quiet'];
+    const analyzed = await cli(['analyze', ...common, '--cut-as-is', '-o', 'ndjson=-']);
+    assert.equal(analyzed.code, 0, analyzed.err);
+    for (const workers of ['0', '1', '4']) {
+      const { code, out } = await cli(['replay', ...common, '--workers', workers, '--connections', '-']);
+      assert.equal(code, 0);
+      assert.ok(out.length > 0);
+      assert.equal(`${out}`, `${analyzed.out}`);
+    }
+  });
+
   test('replay: verdicts, connection table, statistics and a summary, with and without workers alike', async () => {
     const outputs = [];
     for (const workers of ['0', '2']) {
