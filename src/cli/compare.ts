@@ -5,8 +5,8 @@ import path from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type BenchSpec, madeSpec } from '../bench/spec.js';
 import { type Comparison, comparisonMarkdown, comparisonText } from '../compare/report.js';
-import { compareResults } from '../compare/results.js';
-import { openSide, parseSide, type Side } from '../compare/sides.js';
+import { compareResults, replayArguments } from '../compare/results.js';
+import { openSide, parseSide, type Side, TABLES, type Tables } from '../compare/sides.js';
 import { compareStored, readResults } from '../compare/stored.js';
 import { compareTimes, type Scene, type TimingOptions, type TimingVerdict } from '../compare/timing.js';
 import { tablesFor } from '../generate/tables.js';
@@ -14,13 +14,15 @@ import { SERVER_PORT, traffic } from '../generate/traffic.js';
 import { writeCapture } from '../generate/write.js';
 import { comparisonReport } from '../report/compare.js';
 import { renderReport } from '../report/lazy.js';
-import { type BenchArguments, benchOptions, writeTo } from './bench.js';
+import { type BenchArguments, benchOptions, capturesOf, checkInput } from './bench.js';
 import { changedWorkload } from './generate.js';
 import { InterruptedError, UsageError, usage, wholeNumber } from './options.js';
-import { workersOf } from './replay.js';
+import { loadPipeline, workersOf } from './replay.js';
+import { Reports } from './reports.js';
 
 export interface CompareArguments extends BenchArguments {
-  workload: string[];
+  workload?: string[];
+  events?: string;
   only?: 'results' | 'time';
   tolerance: number;
   notice: number;
@@ -53,12 +55,11 @@ const START_BYTES = 4 << 20;
 interface Input {
   /** For times. */
   specs: BenchSpec[];
-  /** For results, and runs from the start. */
+  /** For results, and runs from the start; a side may have one of its own, and tables. */
   captures: string[];
+  tables: Tables;
   /** Arguments of `replay` and `trace`. */
   args: string[];
-  flows?: string;
-  untraceable: boolean;
   what: string;
 }
 
@@ -83,15 +84,17 @@ export async function compareCommand(
     timing: null,
     stored: null,
   };
-  if (names.every((name) => name.kind === 'result')) {
-    const [base, candidate] = names.map((name) => usage(() => readResults(name.value)));
-    comparison.stored = compareStored(base, candidate, limits);
-    return finish(comparison, comparison.stored.verdict, o);
+  if (names.every(([name]) => name.kind === 'result')) {
+    const [base, candidate] = names.map(([name]) => usage(() => readResults(name.value)));
+    comparison.stored = usage(() => compareStored(base, candidate, limits));
+    return finish(comparison, comparison.stored.verdict, o, reportsOf(o));
   }
   const say = (text: string) => {
     if (!o.quiet) process.stderr.write(`${text}\n`);
   };
   const [base, candidate] = names.map((name) => usage(() => openSide(name, say)));
+  checkSides(o, [base, candidate]);
+  const reports = reportsOf(o);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-compare-'));
   const abort = new AbortController();
   const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
@@ -102,16 +105,10 @@ export async function compareCommand(
     const input = await inputOf(o, folder, [base, candidate]);
     comparison.what = input.what;
     if (o.only !== 'time') {
-      const { captures, args, flows, untraceable } = input;
-      comparison.results = await compareResults({
-        base,
-        candidate,
-        captures,
-        args,
-        flows,
-        untraceable,
-        explain: o.explain,
-      });
+      const { captures, args, tables } = input;
+      const { explain } = o;
+      const { signal } = abort;
+      comparison.results = await compareResults({ base, candidate, captures, args, tables, explain, signal });
     }
     if (o.only !== 'results') {
       comparison.timing = await compareTimes({
@@ -140,14 +137,45 @@ export async function compareCommand(
       });
       verdict = comparison.timing.verdict;
     }
-    return await finish(comparison, verdict, o);
+    return await finish(comparison, verdict, o, reports);
   } catch (error) {
     throw abort.signal.aborted ? abort.signal.reason : error;
   } finally {
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
+    reports.discard();
     fs.rmSync(folder, { recursive: true, force: true });
   }
+}
+
+const reportsOf = ({ json, markdown, html }: CompareArguments) => new Reports({ json, markdown, html });
+
+/** Throws UsageError for what is not there, does not go together, or would do nothing; FlowSyntaxError and EventError for
+ *  mistakes in tables. */
+function checkSides(o: CompareArguments, sides: readonly Side[]): void {
+  const withCapture = sides.filter((side) => side.capture !== undefined).length;
+  if (withCapture === 1 && capturesOf(o).length === 0) {
+    throw new UsageError('one side is a capture; expected another one, or --capture FILE for it');
+  }
+  const tablesOfSides = sides.map((side) => ({ ...pick(o), ...side.tables }));
+  checkInput(
+    o,
+    o.workload !== undefined,
+    tablesOfSides.every((t) => t.flows !== undefined),
+    withCapture === 2,
+  );
+  if (tablesOfSides.some((t) => t.events !== undefined) && o.only !== 'results') {
+    throw new UsageError('events are done once, so times can not be compared with them; add --only results');
+  }
+  const { ports, capture: captures, in: ins } = o;
+  const common = { ports: [...ports, 1, SERVER_PORT], captures, in: ins, out: [] };
+  for (const tables of tablesOfSides) {
+    if (Object.keys(tables).length > 0) loadPipeline({ ...common, ...tables });
+  }
+}
+
+function pick(o: CompareArguments): Tables {
+  return Object.fromEntries(TABLES.flatMap((name) => (o[name] === undefined ? [] : [[name, o[name]]])));
 }
 
 const limitsOf = (o: CompareArguments) => ({ tolerance: o.tolerance / 100, notice: o.notice / 100 });
@@ -155,21 +183,22 @@ const limitsOf = (o: CompareArguments) => ({ tolerance: o.tolerance / 100, notic
 async function inputOf(o: CompareArguments, folder: string, sides: readonly Side[]): Promise<Input> {
   const workers = workersOf(o);
   const { flows, groups, meters, vector } = o;
-  const paths = [...o.capture, ...o.in.map((i) => i.path)];
+  const paths = capturesOf(o);
   const ports = [...new Set([...o.ports, SERVER_PORT])];
   const args = ['--workers', `${workers}`, '--ports', ports.join(',')];
   for (const { port, path: file } of o.in) args.push('--in', `${port}=${file}`);
   if (o.inside !== undefined) args.push('--inside', o.inside);
-  if (groups !== undefined) args.push('--groups', groups);
-  if (meters !== undefined) args.push('--meters', meters);
-  const untraceable = meters !== undefined;
+  const tables = pick(o);
   const common = { flows, groups, meters, workers, vector };
   if (paths.length > 0 || sides.every((side) => side.capture !== undefined)) {
     const replayed = { captures: o.capture, in: o.in, inside: o.inside, ports };
     const specs = [{ ...common, name: 'capture', made: null, replayed }];
-    return { specs, captures: o.capture, args, flows, untraceable, what: paths.join(', ') };
+    const own = sides.map((side) => side.capture).filter((file) => file !== undefined);
+    const what = [...(own.length === 2 ? [] : paths), ...own].join(', ');
+    return { specs, captures: o.capture, args, tables, what };
   }
-  const workloads = o.workload.map((name, i) =>
+  const names = workloadsOf(o);
+  const workloads = names.map((name, i) =>
     changedWorkload(name, {
       ...o,
       packets: o.packets ?? (i === 0 ? PACKETS : MORE_PACKETS),
@@ -188,26 +217,27 @@ async function inputOf(o: CompareArguments, folder: string, sides: readonly Side
     fs.writeFileSync(table, tablesFor(workload.traffic, workload.table));
   }
   return {
-    specs: workloads.map((w) => ({ ...common, name: w.name, made: madeSpec(w), replayed: null })),
+    specs: workloads.map((w) => ({ ...common, name: w.name, made: madeSpec(w), replayed: null, ports })),
     captures: [capture],
     args,
-    flows: flows ?? table,
-    untraceable,
-    what: `workload${o.workload.length === 1 ? '' : 's'} ${o.workload.join(', ')}`,
+    tables: { ...tables, flows: flows ?? table },
+    what: `workload${names.length === 1 ? '' : 's'} ${names.join(', ')}`,
   };
 }
+
+const workloadsOf = (o: CompareArguments) => o.workload ?? SCENES;
 
 /** What is run from the start: a short capture of the first workload, or the user's if it is small. */
 async function startOf(
   o: CompareArguments,
   folder: string,
   sides: readonly Side[],
-  { specs, args, captures, flows }: Input,
+  { specs, args, captures, tables }: Input,
 ): Promise<TimingOptions['start']> {
   let from = captures;
   const [{ made, replayed }] = specs;
   if (made !== null) {
-    const workload = changedWorkload(o.workload[0], {
+    const workload = changedWorkload(workloadsOf(o)[0], {
       ...o,
       packets: Math.min(o.packets ?? PACKETS, START_PACKETS),
     });
@@ -228,32 +258,33 @@ async function startOf(
     ];
     if (paths.some((file) => fs.statSync(file).size > START_BYTES)) return null;
   }
-  const [base, candidate] = sides.map((side) => {
-    const table = side.flows ?? flows;
-    return [
-      ...args,
-      ...(side.capture === undefined ? from : [side.capture]),
-      ...(table === undefined ? [] : ['--flows', table]),
-      '--quiet',
-    ];
-  });
+  const [base, candidate] = sides.map((side) => [
+    ...replayArguments(side, { args, captures: from, tables }),
+    '--quiet',
+  ]);
   return { base, candidate };
 }
 
 /** What is replayed, with what the side has of its own. */
 function specOf(side: Side, spec: BenchSpec): BenchSpec {
-  const own = { ...spec, flows: side.flows ?? spec.flows };
+  const { events, ...tables } = side.tables;
+  const own = { ...spec, ...tables };
   if (side.capture === undefined) return own;
   const before = spec.replayed ?? { in: [], ports: [] };
   return { ...own, made: null, replayed: { ...before, in: [], captures: [side.capture] } };
 }
 
 /** Writes the report; returns the exit code. */
-async function finish(c: Comparison, verdict: TimingVerdict | null, o: CompareArguments): Promise<number> {
-  writeTo(o.json, `${JSON.stringify(c, null, 2)}\n`);
-  writeTo(o.markdown, comparisonMarkdown(c));
-  if (o.html !== undefined) writeTo(o.html, await renderReport(comparisonReport(c, limitsOf(o))));
-  if (!o.quiet && ![o.json, o.markdown, o.html].includes('-')) process.stdout.write(comparisonText(c));
+async function finish(
+  c: Comparison,
+  verdict: TimingVerdict | null,
+  o: CompareArguments,
+  reports: Reports<'json' | 'markdown' | 'html'>,
+): Promise<number> {
+  await reports.write('json', () => `${JSON.stringify(c, null, 2)}\n`);
+  await reports.write('markdown', () => comparisonMarkdown(c));
+  await reports.write('html', () => renderReport(comparisonReport(c, limitsOf(o))));
+  if (!o.quiet && !reports.taken) process.stdout.write(comparisonText(c));
   if (verdict === 'slower') return o.exitSlower;
   const { results } = c;
   if (results !== null && results.packets.different + results.connections.different > 0)
@@ -276,11 +307,19 @@ export function addCompare(program: Command): void {
     .description(
       'compare what two installations, commits, Node binaries, flow tables or captures do, and how fast',
     )
-    .argument('<base>', 'a folder, commit, Node binary, flow table, capture or stored result; or KIND:VALUE')
+    .argument(
+      '<base>',
+      'a folder, commit, Node binary, flow table, capture or stored result; or KIND:VALUE, several with commas between',
+    )
     .argument('<candidate>', 'what is compared with it')
-    .option('--workload <LIST>', 'what both replay, without captures', parseNames, SCENES);
+    .option(
+      '--workload <LIST>',
+      `what both replay, without captures (default: ${SCENES.join(',')})`,
+      parseNames,
+    );
   const code = wholeNumber(0, 125);
   benchOptions(command)
+    .option('--events <FILE>', 'NDJSON of control events (docs/events.md), with --only results')
     .addOption(new Option('--only <PART>', 'what to compare').choices(['results', 'time']))
     .option('--tolerance <PERCENT>', 'a slow-down by more is one', percentage, 1)
     .option('--notice <PERCENT>', 'a slow-down by less does not matter', percentage, 5)
@@ -300,7 +339,7 @@ export function addCompare(program: Command): void {
       wholeNumber(0, 60_000),
       WARMUP_MS,
     )
-    .option('--explain <N>', 'groups of packets whose first is explained', wholeNumber(0, 1000), 10)
+    .option('--explain <N>', 'groups of packets whose first is explained', wholeNumber(0, 1000), 20)
     .option('--exit-slower <CODE>', 'exit code', code, 1)
     .option('--exit-unknown <CODE>', "exit code of can't tell", code, 2)
     .option('--exit-different <CODE>', 'exit code of other results, unless slower', code, 3)

@@ -1,7 +1,8 @@
 /** A comparison as people read it, in a terminal or as Markdown. */
 import Table from 'cli-table3';
 import { markdownTable } from 'markdown-table';
-import type { ResultsComparison } from './results.js';
+import { connectionText } from './connections.js';
+import type { Cause, ResultsComparison } from './results.js';
 import type { StoredComparison } from './stored.js';
 import { INTERVAL, isSlower, type Ratio, type TimingComparison } from './timing.js';
 
@@ -32,6 +33,8 @@ interface Writer {
   heading(text: string): string;
   table(head: string[], rows: string[][]): string;
   line(text: string): string;
+  /** What a program says, as it says it. */
+  code(text: string): string;
 }
 
 const terminal: Writer = {
@@ -42,12 +45,14 @@ const terminal: Writer = {
     return `${table.toString()}\n`;
   },
   line: (text) => `${text}\n`,
+  code: (text) => text,
 };
 
 const markdown: Writer = {
   heading: (text) => `\n### ${text}\n\n`,
   table: (head, rows) => `${markdownTable([head, ...rows.map((row) => row.map(escaped))])}\n\n`,
   line: (text) => `${text}\n\n`,
+  code: (text) => `\`${text}\``,
 };
 
 const escaped = (text: string) => text.replaceAll('|', '\\|').replaceAll('<', '&lt;');
@@ -84,11 +89,7 @@ function resultsReport({ packets, causes, connections }: ResultsComparison, w: W
       ),
     );
     for (const [i, cause] of causes.slice(0, SHOWN).entries()) {
-      const why =
-        cause.base === null
-          ? 'not explained'
-          : `${cause.consequence ? 'a consequence of earlier packets; ' : ''}base: ${cause.base} — candidate: ${cause.candidate}`;
-      parts.push(w.line(`${i + 1}. ${count(cause.packets)} packets; ${why}`));
+      parts.push(w.line(`${i + 1}. ${causeText(cause, w.code)}`));
       const rows = cause.groups
         .slice(0, SHOWN)
         .map((g) => [
@@ -101,7 +102,7 @@ function resultsReport({ packets, causes, connections }: ResultsComparison, w: W
     }
     if (causes.length > SHOWN) parts.push(w.line(`and ${causes.length - SHOWN} more causes; --json has all`));
   }
-  parts.push(w.heading('Connections at the end'));
+  parts.push(w.heading(connectionsTitle(connections.all)));
   if (connections.different === 0) {
     parts.push(w.line(`all ${count(connections.base)} are the same`));
     return parts.join('');
@@ -123,15 +124,16 @@ function resultsReport({ packets, causes, connections }: ResultsComparison, w: W
   return parts.join('');
 }
 
-/** A connection as `--conntrack FILE.ndjson` has it, for people. */
-export function connectionText(line: string): string {
-  const { protocol, zone, orig } = JSON.parse(line) as {
-    protocol: string;
-    zone: number;
-    orig: Record<string, unknown>;
-  };
-  const ports = orig.sport === undefined ? `id ${orig.id}` : `${orig.sport} → ${orig.dport}`;
-  return `${protocol}, zone ${zone}, ${orig.src} → ${orig.dst}, ${ports}`;
+export const connectionsTitle = (all: boolean) => (all ? 'Connections' : 'Connections at the end');
+
+/** A cause in a line: how many packets from which on, and where the explanations part. */
+export function causeText(
+  { base, candidate, consequence, packets, first }: Cause,
+  code = terminal.code,
+): string {
+  const many = `${count(packets)} packet${packets === 1 ? '' : 's'}, ${packets === 1 ? '' : 'the first is '}number ${first.packet}`;
+  if (base === null || candidate === null) return `${many}; not explained`;
+  return `${many}; ${consequence ? 'a consequence of earlier packets; ' : ''}base: ${code(base)} — candidate: ${code(candidate)}`;
 }
 
 function timingReport(t: TimingComparison, w: Writer): string {

@@ -1,15 +1,16 @@
-/** Compares what two sides do with the same packets: every verdict, every byte sent, every connection at the end.
+/** Compares what two sides do with the same packets: every verdict, every byte sent, every connection.
  *
  *  Both replay at the same time and write their verdicts to pipes; lines are compared as they come, so that it takes
  *  no more memory for a longer capture. Differences are grouped by what became what; the first packet of a group is
  *  explained by both sides, and groups that part at the same place of the explanation have one cause. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import readline from 'node:readline';
-import { cliOf, type Side } from './sides.js';
+import { ConnectionComparison, type ConnectionsCompared } from './connections.js';
+import { cliOf, type Side, TABLES, type Tables } from './sides.js';
 
 /** A line of `--verdicts --frame-hashes`. */
 interface Line {
@@ -37,37 +38,31 @@ export interface Cause {
   /** The first line of both explanations that differs; null: not explained. */
   base: string | null;
   candidate: string | null;
-  /** They part at the state of a connection: something before has led to that. */
+  /** They part at what is known of a connection, and packets before were treated in another way. */
   consequence: boolean;
   packets: number;
+  /** The earliest of all. */
+  first: Group['first'];
+  /** Those with the most packets first. */
   groups: Group[];
-}
-
-export interface ConnectionGroup {
-  /** `only in base`, `only in candidate`, or which fields differ. */
-  difference: string;
-  connections: number;
-  /** Of the first: as `--conntrack FILE.ndjson` has it, and the number of the packet that made it. */
-  first: { packet: number; base: string | null; candidate: string | null };
 }
 
 export interface ResultsComparison {
   packets: { base: number; candidate: number; different: number };
   causes: Cause[];
-  connections: { base: number; candidate: number; different: number; groups: ConnectionGroup[] };
+  connections: ConnectionsCompared;
 }
 
 export interface CompareResultsOptions {
   base: Side;
   candidate: Side;
-  /** Arguments of `replay` that both have: ports, tables, captures unless a side has its own. */
+  /** Arguments of `replay` that both have, and captures and tables for a side without its own. */
   args: readonly string[];
   captures: readonly string[];
-  flows?: string;
-  /** Arguments that `trace` does not know, so that nothing can be explained. */
-  untraceable: boolean;
+  tables: Tables;
   /** Groups that are explained. */
   explain: number;
+  signal?: AbortSignal;
 }
 
 /** Throws Error with what a side said if one fails. */
@@ -78,19 +73,23 @@ export async function compareResults(o: CompareResultsOptions): Promise<ResultsC
       base: path.join(folder, 'base.ndjson'),
       candidate: path.join(folder, 'candidate.ndjson'),
     };
-    const base = new Replay(o.base, o, files.base);
-    const candidate = new Replay(o.candidate, o, files.candidate);
+    // Installations from before there were records have the table at the end.
+    const all = [o.base, o.candidate].every(hasRecords);
+    const base = new Replay(o.base, o, all, files.base);
+    const candidate = new Replay(o.candidate, o, all, files.candidate);
     const groups = new Map<string, Group>();
     let different = 0;
     try {
       for (;;) {
         const [a, b] = await Promise.all([base.next(), candidate.next()]);
+        // One that has failed need not be compared any further.
+        if (a === null) await base.ended();
+        if (b === null) await candidate.ended();
         if (a === null && b === null) break;
         if (a === b) continue;
         different++;
         note(groups, a, b);
       }
-      await Promise.all([base.ended(), candidate.ended()]);
     } finally {
       base.stop();
       candidate.stop();
@@ -98,7 +97,7 @@ export async function compareResults(o: CompareResultsOptions): Promise<ResultsC
     return {
       packets: { base: base.lines, candidate: candidate.lines, different },
       causes: await causesOf([...groups.values()], o),
-      connections: compareConnections(readLines(files.base), readLines(files.candidate)),
+      connections: await compareConnections(files.base, files.candidate, all),
     };
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
@@ -106,10 +105,22 @@ export async function compareResults(o: CompareResultsOptions): Promise<ResultsC
 }
 
 /** The arguments of a side that `replay` and `trace` share. */
-function inputs(side: Side, o: CompareResultsOptions): string[] {
-  const flows = side.flows ?? o.flows;
-  const captures = side.capture === undefined ? o.captures : [side.capture];
-  return [...captures, ...o.args, ...(flows === undefined ? [] : ['--flows', flows])];
+export function replayArguments(
+  side: Side,
+  o: Pick<CompareResultsOptions, 'args' | 'captures' | 'tables'>,
+): string[] {
+  const tables: Tables = { ...o.tables, ...side.tables };
+  return [
+    ...(side.capture === undefined ? o.captures : [side.capture]),
+    ...o.args,
+    ...TABLES.flatMap((name) => (tables[name] === undefined ? [] : [`--${name}`, tables[name]])),
+  ];
+}
+
+/** Whether replay knows `--connections`. */
+function hasRecords(side: Side): boolean {
+  const { stdout } = spawnSync(side.node, [cliOf(side), 'replay', '--help'], { encoding: 'utf8' });
+  return stdout.includes('--connections');
 }
 
 /** A replay whose verdicts come line by line. */
@@ -121,13 +132,14 @@ class Replay {
   private readonly closed: Promise<unknown[]>;
   private stderr = '';
 
-  constructor(side: Side, o: CompareResultsOptions, conntrack: string) {
+  /** `connections` takes all of them, or those at the end. */
+  constructor(side: Side, o: CompareResultsOptions, all: boolean, connections: string) {
     this.side = side;
     const args = [
-      ...[cliOf(side), 'replay', ...inputs(side, o)],
-      ...['--verdicts', '-', '--frame-hashes', '--conntrack', conntrack, '--quiet'],
+      ...[cliOf(side), 'replay', ...replayArguments(side, o)],
+      ...['--verdicts', '-', '--frame-hashes', all ? '--connections' : '--conntrack', connections, '--quiet'],
     ];
-    this.child = spawn(side.node, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(side.node, args, { stdio: ['ignore', 'pipe', 'pipe'], signal: o.signal });
     this.closed = once(this.child, 'close');
     // Reported by `ended`.
     this.closed.catch(() => {});
@@ -188,26 +200,28 @@ function describe(line: Line | null, other: Line | null): string {
 /** Explains the largest groups and joins those that part at the same place. */
 async function causesOf(groups: Group[], o: CompareResultsOptions): Promise<Cause[]> {
   groups.sort((a, b) => b.packets - a.packets);
+  const earliest = Math.min(...groups.map((g) => g.first.packet));
   const causes = new Map<string, Cause>();
   for (const [i, group] of groups.entries()) {
-    const explained = i < o.explain && !o.untraceable ? await part(group.first.packet, o) : null;
-    const key =
-      explained === null
-        ? `${group.base}\n${group.candidate}`
-        : `\n${explained.base}\n${explained.candidate}`;
+    const parting = i < o.explain ? await part(group.first.packet, o) : null;
+    const key = parting === null ? `${group.base}\n${group.candidate}` : `\n${parting.key}`;
     const cause = causes.get(key);
     if (cause === undefined) {
       causes.set(key, {
-        base: explained?.base ?? null,
-        candidate: explained?.candidate ?? null,
-        consequence:
-          explained !== null && [explained.base, explained.candidate].every((line) => CT_STATE.test(line)),
+        base: parting?.base ?? null,
+        candidate: parting?.candidate ?? null,
+        consequence: parting?.byConnection === true && group.first.packet > earliest,
         packets: group.packets,
+        first: group.first,
         groups: [group],
       });
-    } else {
-      cause.packets += group.packets;
-      cause.groups.push(group);
+      continue;
+    }
+    cause.packets += group.packets;
+    cause.groups.push(group);
+    if (group.first.packet < cause.first.packet) {
+      cause.first = group.first;
+      cause.consequence &&= group.first.packet > earliest;
     }
   }
   return [...causes.values()].sort(
@@ -215,30 +229,69 @@ async function causesOf(groups: Group[], o: CompareResultsOptions): Promise<Caus
   );
 }
 
-/** A line of an explanation that says what a ct() has found. */
-const CT_STATE = /^ct\(zone=\d+\): ct_state=/;
+/** Where two explanations part. */
+export interface Parting {
+  base: string;
+  candidate: string;
+  /** The same for packets that part for the same reason. */
+  key: string;
+  /** At what is known of the packet's connection. */
+  byConnection: boolean;
+}
 
-/** Where the explanations of a packet part. Null if a side has none, such as a packet that is in one capture only. */
-async function part(
-  packet: number,
-  o: CompareResultsOptions,
-): Promise<{ base: string; candidate: string } | null> {
+/** Null if a side has no explanation, as for a packet that is in one capture only, or both have the same. */
+async function part(packet: number, o: CompareResultsOptions): Promise<Parting | null> {
   const [base, candidate] = await Promise.all([o.base, o.candidate].map((side) => trace(side, packet, o)));
-  if (base === null || candidate === null) return null;
+  return base === null || candidate === null ? null : partingOf(base, candidate);
+}
+
+/** A line of an explanation that says what a ct() has found: the packet's state, or a connection. */
+const CT_STATE = /^ct\(zone=\d+\): ct_state=/;
+const CT_FOUND = /^-> (?:connection, \w+ direction: |no connection )/;
+/** How a connection is put down there: `protocol,name=value,...`, and tuples in parentheses. */
+const CONNECTION = /^-> .*?: (\w+,.*)$/;
+
+/** The first lines of two explanations that differ. */
+export function partingOf(base: readonly string[], candidate: readonly string[]): Parting | null {
   const n = Math.max(base.length, candidate.length);
   for (let i = 0; i < n; i++) {
     if (base[i] === candidate[i]) continue;
-    return { base: base[i] ?? 'nothing more', candidate: candidate[i] ?? 'nothing more' };
+    const lines = [base[i] ?? 'nothing more', candidate[i] ?? 'nothing more'];
+    const byConnection =
+      lines.every((line) => CT_STATE.test(line)) || lines.every((line) => CT_FOUND.test(line));
+    const [left, right] = lines.map((line) => CONNECTION.exec(line)?.[1]);
+    if (left === undefined || right === undefined) {
+      // Lines on connections name them.
+      const key = lines.map((line) => line.replace(CONNECTION, '')).join('\n');
+      return { base: lines[0], candidate: lines[1], key, byConnection };
+    }
+    // Of connections only what differs, and not what it is in this one.
+    const [x, y] = [left, right].map(fieldsOf);
+    const names = [...new Set([...x.keys(), ...y.keys()])].filter((name) => x.get(name) !== y.get(name));
+    const said = (of: ReadonlyMap<string, string>) =>
+      `${x.get('')} ${x.get('orig')}: ${names.map((name) => `${name}=${of.get(name) ?? 'none'}`).join(', ')}`;
+    return { base: said(x), candidate: said(y), key: `connection: ${names.join()}`, byConnection };
   }
   return null;
+}
+
+/** Fields of a connection by name; its protocol is ''. */
+function fieldsOf(text: string): Map<string, string> {
+  const parts = text.split(/,(?![^(]*\))/);
+  return new Map(
+    parts.map((part): [string, string] => {
+      const at = part.indexOf('=');
+      return at < 0 ? ['', part] : [part.slice(0, at), part.slice(at + 1)];
+    }),
+  );
 }
 
 /** The lines of a packet's explanation that say what was done: without headings, flows, and what differs by its mere
  *  number. */
 async function trace(side: Side, packet: number, o: CompareResultsOptions): Promise<string[] | null> {
-  const child = spawn(side.node, [cliOf(side), 'trace', ...inputs(side, o), '--packet', `${packet}`], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
+  const { signal } = o;
+  const args = [cliOf(side), 'trace', ...replayArguments(side, o), '--packet', `${packet}`];
+  const child = spawn(side.node, args, { stdio: ['ignore', 'pipe', 'ignore'], signal });
   let text = '';
   child.stdout.on('data', (chunk) => {
     text += chunk;
@@ -253,73 +306,19 @@ async function trace(side: Side, packet: number, o: CompareResultsOptions): Prom
     );
 }
 
-function readLines(file: string): string[] {
-  return fs
-    .readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '');
-}
-
-interface ConnectionLine {
-  protocol: string;
-  zone: number;
-  orig: Record<string, unknown>;
-  packet: number;
-}
-
-/** By protocol, zone and original tuple, of which there may be several: with the same one at different times, or on
- *  both ends of translations. */
-function connectionKey(c: ConnectionLine): string {
-  const { packets, bytes, ...tuple } = c.orig;
-  return JSON.stringify([c.protocol, c.zone, tuple]);
-}
-
-export function compareConnections(
-  base: readonly string[],
-  candidate: readonly string[],
-): ResultsComparison['connections'] {
-  const left = new Map<string, string[]>();
-  for (const line of base) {
-    const key = connectionKey(JSON.parse(line));
-    left.set(key, [...(left.get(key) ?? []), line]);
-  }
-  const groups = new Map<string, ConnectionGroup>();
-  let different = 0;
-  const add = (difference: string, a: string | null, b: string | null) => {
-    different++;
-    const { packet } = JSON.parse((a ?? b) as string) as ConnectionLine;
-    const group = groups.get(difference);
-    if (group === undefined) {
-      groups.set(difference, { difference, connections: 1, first: { packet, base: a, candidate: b } });
-      return;
-    }
-    group.connections++;
-    if (packet < group.first.packet) group.first = { packet, base: a, candidate: b };
-  };
-  for (const line of candidate) {
-    const before = left.get(connectionKey(JSON.parse(line)))?.shift();
-    if (before === undefined) add('only in candidate', null, line);
-    else if (before !== line) add(`other ${fieldsThatDiffer(before, line).join(', ')}`, before, line);
-  }
-  for (const lines of left.values()) for (const line of lines) add('only in base', line, null);
-  return {
-    base: base.length,
-    candidate: candidate.length,
-    different,
-    groups: [...groups.values()].sort((a, b) => b.connections - a.connections),
-  };
-}
-
-/** Names of members, one level deep. */
-function fieldsThatDiffer(a: string, b: string): string[] {
-  const [x, y] = [a, b].map((line) => new Map(flat(JSON.parse(line))));
-  return [...new Set([...x.keys(), ...y.keys()])].filter((name) => x.get(name) !== y.get(name));
-}
-
-function flat(object: Record<string, unknown>): [string, string][] {
-  return Object.entries(object).flatMap(([name, value]) =>
-    value !== null && typeof value === 'object' && !Array.isArray(value)
-      ? Object.entries(value).map(([inner, v]): [string, string] => [`${name}.${inner}`, JSON.stringify(v)])
-      : [[name, JSON.stringify(value)] as [string, string]],
+/** Both files a line at a time, so that what is the same is never in memory. */
+async function compareConnections(
+  base: string,
+  candidate: string,
+  all: boolean,
+): Promise<ConnectionsCompared> {
+  const comparison = new ConnectionComparison(all);
+  const [left, right] = [base, candidate].map((file) =>
+    readline.createInterface({ input: fs.createReadStream(file) })[Symbol.asyncIterator](),
   );
+  for (;;) {
+    const [a, b] = await Promise.all([left.next(), right.next()]);
+    if (a.done && b.done) return comparison.finish();
+    comparison.add(a.done ? null : a.value, b.done ? null : b.value);
+  }
 }

@@ -1,14 +1,19 @@
-/** What is compared: two installations, commits, Node binaries, flow tables or captures. */
+/** What is compared: two installations, commits, Node binaries, flow tables or captures, or several of these together. */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export const KINDS = ['install', 'git', 'node', 'flows', 'capture', 'result'] as const;
+export const KINDS = [
+  ...(['install', 'git', 'node', 'flows', 'groups', 'meters', 'events', 'capture', 'result'] as const),
+];
 export type Kind = (typeof KINDS)[number];
+/** What a flow table needs besides itself, each in a file. */
+export const TABLES = ['flows', 'groups', 'meters', 'events'] as const;
+export type Tables = { [name in (typeof TABLES)[number]]?: string };
 
-/** What one side is asked to be; all else is the same for both. */
+/** A thing that one side is asked to be; all else is the same for both. */
 export interface SideName {
   kind: Kind;
   /** Folder, commit, or file. */
@@ -23,8 +28,8 @@ export interface Side {
   root: string;
   /** Node binary. */
   node: string;
-  /** Instead of the common flow table or capture. */
-  flows?: string;
+  /** Instead of the common ones. */
+  tables: Tables;
   capture?: string;
 }
 
@@ -36,14 +41,28 @@ const BUILDS = path.join(os.tmpdir(), `shardtrack-builds-${os.userInfo().usernam
 export const cliOf = (side: Side) => path.join(side.root, 'dist/src/cli/main.js');
 export const childOf = (side: Side) => path.join(side.root, 'dist/src/bench/child.js');
 
-/** `KIND:VALUE`, or a value that tells its kind: a folder, a capture, a stored result, a Node binary, a flow table, or
- *  else a commit of this checkout. Throws Error saying what was expected. */
-export function parseSide(text: string): SideName {
-  const [, named, rest] = new RegExp(`^(${KINDS.join('|')}):(.+)$`, 's').exec(text) ?? [];
-  if (named !== undefined) {
-    if (named !== 'git' && !fs.existsSync(rest)) throw new Error(`${rest}: there is no such file or folder`);
-    return { kind: named as Kind, value: rest };
+/** `KIND:VALUE,KIND:VALUE...`, or a value that tells its kind: a folder, a capture, a stored result, a Node binary, a
+ *  flow table, or else a commit of this checkout. Throws Error saying what was expected. */
+export function parseSide(text: string): SideName[] {
+  const kinds = KINDS.join('|');
+  if (!new RegExp(`^(${kinds}):.`, 's').test(text)) return [guessSide(text)];
+  const names = text.split(new RegExp(`,(?=(?:${kinds}):)`)).map((part) => {
+    const at = part.indexOf(':');
+    return { kind: part.slice(0, at) as Kind, value: part.slice(at + 1) };
+  });
+  for (const [i, { kind, value }] of names.entries()) {
+    if (kind !== 'git' && !fs.existsSync(value)) throw new Error(`${value}: there is no such file or folder`);
+    if (names.findIndex((n) => n.kind === kind) !== i) throw new Error(`${text}: ${kind}: is there twice`);
+    if (kind === 'result' && names.length > 1)
+      throw new Error(`${text}: a stored result goes with nothing else`);
   }
+  if (names.some((n) => n.kind === 'git') && names.some((n) => n.kind === 'install')) {
+    throw new Error(`${text}: git: and install: are both installations; leave one out`);
+  }
+  return names;
+}
+
+function guessSide(text: string): SideName {
   const stat = fs.statSync(text, { throwIfNoEntry: false });
   if (stat?.isDirectory()) return { kind: 'install', value: text };
   if (stat !== undefined) {
@@ -52,7 +71,7 @@ export function parseSide(text: string): SideName {
     if (/^node(js)?[\w.-]*$/.test(path.basename(text)) && (stat.mode & 0o111) !== 0) {
       return { kind: 'node', value: text };
     }
-    return { kind: 'flows', value: text };
+    return { kind: /\.ndjson$/i.test(text) ? 'events' : 'flows', value: text };
   }
   if (commitOf(text) !== null) return { kind: 'git', value: text };
   throw new Error(
@@ -76,26 +95,28 @@ function commitOf(ref: string): string | null {
 }
 
 /** Makes a side ready: builds commits, looks for entry points. Throws Error. */
-export function openSide({ kind, value }: SideName, say: (text: string) => void): Side {
-  const side: Side = { label: value, root: ownRoot, node: process.execPath };
-  switch (kind) {
-    case 'install':
-      side.root = path.resolve(value);
-      break;
-    case 'git':
-      side.root = build(value, say);
-      break;
-    case 'node':
-      side.node = path.resolve(value);
-      break;
-    case 'flows':
-      side.flows = path.resolve(value);
-      break;
-    case 'capture':
-      side.capture = path.resolve(value);
-      break;
-    case 'result':
-      throw new Error(`${value}: a stored result can be compared with a stored result only`);
+export function openSide(names: readonly SideName[], say: (text: string) => void): Side {
+  const label = names.map((n) => n.value).join(', ');
+  const side: Side = { label, root: ownRoot, node: process.execPath, tables: {} };
+  for (const { kind, value } of names) {
+    switch (kind) {
+      case 'install':
+        side.root = path.resolve(value);
+        break;
+      case 'git':
+        side.root = build(value, say);
+        break;
+      case 'node':
+        side.node = path.resolve(value);
+        break;
+      case 'capture':
+        side.capture = path.resolve(value);
+        break;
+      case 'result':
+        throw new Error(`${value}: a stored result can be compared with a stored result only`);
+      default:
+        side.tables[kind] = path.resolve(value);
+    }
   }
   if (!fs.existsSync(cliOf(side))) {
     throw new Error(

@@ -1,7 +1,9 @@
 /** The report on a comparison of `shardtrack compare`. */
+import { connectionText } from '../compare/connections.js';
 import {
   type Comparison,
-  connectionText,
+  causeText,
+  connectionsTitle,
   costText,
   isNotable,
   MUCH,
@@ -167,13 +169,9 @@ function resultsSection({ packets, causes, connections }: ResultsComparison): Se
     parts.push({ kind: 'text', text: `The same became of all ${numberText(packets.base)} packets.` });
   }
   for (const [i, cause] of causes.entries()) {
-    const why =
-      cause.base === null
-        ? 'not explained'
-        : `${cause.consequence ? 'a consequence of earlier packets; ' : ''}base: ${cause.base} — candidate: ${cause.candidate}`;
     parts.push({
       kind: 'table',
-      caption: `Cause ${i + 1}: ${numberText(cause.packets)} packets; ${why}`,
+      caption: `Cause ${i + 1}: ${causeText(cause)}`,
       head: ['base', 'candidate', 'packets', 'first packet', 'time', 'port'],
       rows: cause.groups.map((g) => [
         g.base,
@@ -188,12 +186,12 @@ function resultsSection({ packets, causes, connections }: ResultsComparison): Se
   if (connections.different === 0) {
     parts.push({
       kind: 'text',
-      text: `All ${numberText(connections.base)} connections at the end are the same.`,
+      text: `All ${numberText(connections.base)} connections${connections.all ? '' : ' at the end'} are the same.`,
     });
   } else {
     parts.push({
       kind: 'table',
-      caption: `Connections at the end: ${numberText(connections.base)} and ${numberText(connections.candidate)}; ${numberText(connections.different)} differ`,
+      caption: `${connectionsTitle(connections.all)}: ${numberText(connections.base)} and ${numberText(connections.candidate)}; ${numberText(connections.different)} differ`,
       head: ['difference', 'connections', 'first made by packet', 'which'],
       rows: connections.groups.map((g) => [
         g.difference,

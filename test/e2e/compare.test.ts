@@ -58,12 +58,13 @@ test('compare: a flow table that lets less through is reviewed by its effect', (
   assert.equal(first.candidate, '1. priority 0');
   assert.ok(!first.consequence && first.groups[0].first.packet === 1);
   assert.ok(results.causes.slice(1).every((c) => c.consequence || c.base === null));
+  assert.deepEqual(first.first, first.groups.find((g) => g.first.packet === 1)?.first);
   const [gone] = results.connections.groups;
   assert.equal(gone.difference, 'only in base');
   assert.equal(results.connections.base - results.connections.candidate, gone.connections);
   assert.match(out, /of 3,138 packets differ/);
   const html = fs.readFileSync(path.join(folder, 'review.html'), 'utf8');
-  assert.match(html, /Cause 1: .* packets; base: .*in_port=1, priority 100/);
+  assert.match(html, /Cause 1: .* packets, the first is number 1; base: .*in_port=1, priority 100/);
   assert.match(html, /only in base/);
 });
 
@@ -81,6 +82,44 @@ test('compare: bytes that differ are found, though the verdict is the same', () 
   assert.equal(status, 3);
   const { results } = JSON.parse(fs.readFileSync(json, 'utf8')) as Comparison;
   assert.match(results!.causes[0].groups[0].base, /1 frame with other bytes/);
+});
+
+test('compare: groups and events can be of a side, and connections that have ended count', () => {
+  const json = path.join(folder, 'sides.json');
+  const results = () => (JSON.parse(fs.readFileSync(json, 'utf8')) as Comparison).results!;
+  const flows = file(
+    'balance.txt',
+    'in_port=1,ip,actions=ct(commit),group:1\nin_port=2,ip,actions=ct(commit),1\n',
+  );
+  const group = (weight: number) =>
+    file(
+      `group-${weight}.txt`,
+      `group_id=1,type=select,bucket=weight:1,actions=2\ngroup_id=2,type=all,bucket=actions=drop\n`.replace(
+        'actions=2',
+        `actions=2,bucket=weight:${weight},actions=3`,
+      ),
+    );
+  const weighed = cli(
+    ...[`groups:${group(1)}`, `groups:${group(9)}`, '--flows', flows, ...office, '--ports', '3'],
+    ...['--json', json, '--explain', '4'],
+  );
+  assert.equal(weighed.status, 3, weighed.err);
+  assert.match(`${results().causes[0].base}`, /^group 1: bucket/);
+  assert.equal(results().connections.different, 0);
+
+  const timeouts = (seconds: number) =>
+    file(
+      `timeouts-${seconds}.ndjson`,
+      `{"t":0,"vsctl":["add-zone-tp","netdev","zone=0","udp_first=${seconds}","udp_single=${seconds}"]}\n`,
+    );
+  const timed = cli(
+    ...[`flows:${flows},events:${timeouts(60)}`, `flows:${flows},events:${timeouts(1)}`],
+    ...['--groups', group(1), ...office, '--json', json],
+  );
+  assert.equal(timed.status, 3, timed.err);
+  const { connections } = results();
+  assert.ok(connections.all && connections.groups.some((g) => g.difference.startsWith('other end')));
+  assert.match(timed.out, /\nConnections\n/);
 });
 
 test('compare: two pairs of processes say nothing yet about time, but all about counters', () => {
@@ -123,4 +162,18 @@ test('compare: what can not be compared ends with 2 and says what would be right
   assert.match(wrong(firewall, firewall, '--tolerance', '5', '--notice', '5'), /must be more/);
   assert.match(wrong(firewall, file('r.json', '{}')), /with a stored result only/);
   assert.match(wrong(file('a.json', '{}'), file('b.json', '{}')), /no results of shardtrack bench/);
+  assert.match(wrong(`flows:${firewall},flows:${firewall}`, firewall), /flows: is there twice/);
+  assert.match(wrong(`git:HEAD,install:${root}`, firewall), /leave one out/);
+  assert.match(wrong(capture, firewall), /one side is a capture/);
+  assert.match(wrong(firewall, firewall, '--capture', 'nowhere.pcap'), /nowhere.pcap: there is no such file/);
+  assert.match(
+    wrong(firewall, firewall, '--capture', capture, '--packets', '5'),
+    /--packets changes workloads/,
+  );
+  assert.match(wrong(firewall, firewall, '--capture', capture, '--workload', 'tcp'), /not both/);
+  assert.match(wrong(root, root, '--groups', firewall), /--groups needs --flows/);
+  const events = file('none.ndjson', '');
+  assert.match(wrong(firewall, firewall, '--events', events), /add --only results/);
+  assert.match(wrong(firewall, file('mistake.txt', 'tabel=0,actions=drop\n'), ...office), /mistake.txt:1/);
+  assert.match(wrong(firewall, firewall, ...office, '--json', 'x', '--html', 'x'), /the file of two outputs/);
 });

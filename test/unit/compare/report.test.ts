@@ -23,12 +23,14 @@ const comparison: Comparison = {
         candidate: 'c',
         consequence: true,
         packets: 3,
+        first: { packet: 9, ts: '1.5', inPort: 2 },
         groups: [
           { base: 'to port 1', candidate: 'dropped', packets: 3, first: { packet: 9, ts: '1.5', inPort: 2 } },
         ],
       },
     ],
     connections: {
+      all: true,
       base: 2,
       candidate: 1,
       different: 1,
@@ -58,7 +60,10 @@ const comparison: Comparison = {
 test('report: says what differs, since when, how much, and how sure that is', () => {
   const text = comparisonText(comparison);
   assert.match(text, /3 of 1,000 packets differ, for 1 cause\n/);
-  assert.match(text, /a consequence of earlier packets; base: a\|b — candidate: c/);
+  assert.match(
+    text,
+    /1\. 3 packets, the first is number 9; a consequence of earlier packets; base: a\|b — candidate: c/,
+  );
   assert.match(text, /9 \(1\.5, port 2\)/);
   assert.match(text, /tcp, zone 5, 10\.0\.0\.1 → 10\.0\.0\.2, 1 → 2/);
   assert.match(text, /\+5\.00 % +│ \+2\.00 % to \+8\.10 %/);
@@ -82,6 +87,7 @@ test('report: Markdown escapes what would break its tables', () => {
     },
   });
   assert.match(text, /^## Shardtrack: old → new/);
+  assert.match(text, /base: `a\|b` — candidate: `c`/);
   assert.match(text, /a\\\|b &lt;c>/);
 });
 
@@ -92,7 +98,7 @@ test('report: sides that do the same have short reports', () => {
     results: {
       packets: { base: 5, candidate: 5, different: 0 },
       causes: [],
-      connections: { base: 2, candidate: 2, different: 0, groups: [] },
+      connections: { all: true, base: 2, candidate: 2, different: 0, groups: [] },
     },
   };
   const text = comparisonText(same);
