@@ -16,7 +16,7 @@ export interface Loaded {
   clockMs: Float64Array;
   n: number;
   /** What was found in the captures, such as one that is cut off. */
-  notices: string[];
+  notices?: string[];
 }
 
 const ALIGN = 16;

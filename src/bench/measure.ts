@@ -128,7 +128,7 @@ export async function measure(spec: BenchSpec, o: MeasureOptions): Promise<Proce
       inputMs: preparedAt - loadedAt,
       packetsMs: performance.now() - preparedAt,
     };
-    const { notices } = prepared.loaded;
+    const { notices = [] } = prepared.loaded;
     const warmup = await warmUp(clock, o.warmupSeconds);
     Atomics.store(new Int32Array(phase), 0, 1);
     const collections = new CollectionCounter();
