@@ -139,6 +139,16 @@ export class Coordinator {
     return this.connections + coming >= this.maxConns || this.limits.room(zone) <= coming;
   }
 
+  /** Whether a commit to `zone` now has to make room, or is refused. */
+  isFull(zone: number): boolean {
+    return this.connections >= this.maxConns || (!this.limits.none && this.limits.room(zone) <= 0);
+  }
+
+  /** No packet leaves a connection with less, in ms, except one that ends it on the spot. */
+  get shortestTimeout(): number {
+    return Math.min(SHORTEST_TIMEOUT_MS, this.policies.shortest());
+  }
+
   /** Whether no commit of the `inFlight` packets that there are can be refused, whatever their order. */
   commitsFreely(inFlight: number): boolean {
     const coming = Math.max(8, this.translator.nCommits) * inFlight;
@@ -416,7 +426,7 @@ export class Coordinator {
     const known = this.policies.has(zone);
     if (attributes === null) this.policies.remove(zone);
     else if (!this.policies.set(zone, attributes)) return;
-    const shortest = Math.min(SHORTEST_TIMEOUT_MS, this.policies.shortest());
+    const shortest = this.shortestTimeout;
     for (const p of this.partitions) {
       p.setShortest(shortest, clock);
       if (!known) continue;

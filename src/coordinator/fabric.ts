@@ -156,6 +156,8 @@ export interface Bridge {
 export interface Completions {
   /** Switches those that workers have left to be switched in their turn. Set by `Fabric.start`. */
   bridge: Bridge | null;
+  /** Packets collected. */
+  readonly head: number;
   /** Clock in ms of the oldest packet that is not collected. */
   readonly clock: number;
   /** Sequence number of the packet whose turn it is to be answered in order: all before it are complete or
@@ -660,7 +662,8 @@ export class Fabric {
     const completions = this.completions!;
     if (this.homes !== null) {
       // In steered mode all of it depends on order.
-      if (!inTurn && (seq !== completions.turn() || this.homes.isCalledBack(slot))) {
+      const early = !inTurn && (seq !== completions.turn() || this.homes.isCalledBack(slot));
+      if (early || (!inTurn && this.mustWait(words, m, slot))) {
         this.ordered.put(slot, worker, words, m, words[m]);
         return;
       }
@@ -673,6 +676,9 @@ export class Fabric {
         this.ordered.put(slot, worker, words, m, words[m]);
         return;
       }
+    } else if (!inTurn && this.mustWait(words, m, slot)) {
+      this.ordered.put(slot, worker, words, m, words[m]);
+      return;
     }
     if (type === MSG_COMMIT) {
       const at = payload + ORDERED_HEADER;
@@ -699,6 +705,23 @@ export class Fabric {
     }
     const last = words[payload + 1];
     if (last > 0) completions.answered(slot, last - 1);
+  }
+
+  /** Whether the message at `m` is a commit at a limit that has its turn, but has to wait until all packets before it are
+   *  collected. To make room for it, connections go that have ended by its own clock. One of a packet before it could be
+   *  among them which has had the answer to its last request, but may not have seen it yet. That is made at its own time, or
+   *  put off then, and so lives for the shortest timeout; but what the verdict is goes into records of those that it has
+   *  ended, too. */
+  private mustWait(words: Int32Array, m: number, slot: number): boolean {
+    if (words[m + 1] !== MSG_COMMIT) return false;
+    const { coordinator, packets } = this;
+    const completions = this.completions!;
+    if (completions.head >= packets.seq[slot]) return false;
+    const record = m + MESSAGE_HEADER + ORDERED_HEADER + COMMIT_CONN;
+    if (!coordinator.isFull(words[record + CONN.at.ZONE_PROTO] >>> 16)) return false;
+    return (
+      coordinator.keeper !== null || packets.clock[slot] - completions.clock >= coordinator.shortestTimeout
+    );
   }
 
   /** Answers MSG_COMMIT; `rows` come to the packet that asked. */
@@ -765,7 +788,7 @@ export class Fabric {
         if (this.homes?.keeping && this.letGo(slot)) any = true;
         break;
       }
-      if (this.homes?.isCalledBack(slot)) break;
+      if (this.homes?.isCalledBack(slot) || this.mustWait(ordered.words, ordered.at(slot), slot)) break;
       any = true;
       const worker = ordered.worker(slot);
       this.answer(worker, ordered.words, ordered.take(slot), true);

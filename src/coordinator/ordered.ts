@@ -49,6 +49,11 @@ export class OrderedRequests {
     return this.workerOf[row];
   }
 
+  /** Where in `words` the request of the packet in `row` is, which has one. */
+  at(row: number): number {
+    return (this.recordOf[row] - 1) * this.stride;
+  }
+
   /** Forgets the request of the packet in `row`, which has one; returns where in `words` it is until the next `put`. */
   take(row: number): number {
     const record = this.recordOf[row] - 1;

@@ -1,6 +1,6 @@
 /** Whole replays: traffic of the protocol fuzzers, made traffic and shipped captures, its frames mutated, through tables
  *  of all kinds. Every packet gets one verdict; nothing writes to captured frames or depends on what lies around them;
- *  the books balance; the partition is sound; and now and then workers must agree with none. */
+ *  the books balance; the partition is sound; and workers must agree with none. */
 import type { SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource } from '../../src/pcap/merge.js';
 import type { PacketArena } from '../../src/pcap/types.js';
@@ -13,11 +13,12 @@ import { type Packet, Random, unhex } from '../support/packets.js';
 import { GROUPS, randomTable } from '../support/random-tables.js';
 import { randomTraffic } from '../support/random-traffic.js';
 import { difference, MemoryReader, type RunOptions, type RunResult, runSource } from '../support/run.js';
+import { DrawnTurns } from '../support/turns.js';
 import { mutateBytes } from './mutate.js';
 import { check, type MakeTarget, seedOf } from './target.js';
 
-/** One case in so many is run with workers, too: starting them takes longer than the rest. */
-const WITH_WORKERS = 40;
+/** In one case of so many workers are threads, which take longer to start than all the rest; in the others they take turns. */
+const WITH_THREADS = 40;
 
 interface Case {
   packets: Packet[];
@@ -152,13 +153,11 @@ export const replayTarget: MakeTarget = (bug) => ({
     };
     const want = await runOver(packets, o, 0);
     balanced(want, packets.length);
-    const schedule = {
-      window: 2 + r.int(64),
-      vector: 1 + r.int(9),
-      jitter: r.once(2) ? 0 : 1 + r.int(1 << 20),
-    };
-    const workers = seed % WITH_WORKERS === 0 ? 1 + r.int(3) : 0;
-    const got = await runOver(packets, { ...o, ...(workers > 0 ? { workers, ...schedule } : {}) }, 0xff);
+    const workers = 1 + r.int(3);
+    const schedule: RunOptions = { ...o, workers, window: 2 + r.int(64), vector: 1 + r.int(9) };
+    if (seed % WITH_THREADS === 0) schedule.jitter = r.once(2) ? 0 : 1 + r.int(1 << 20);
+    else schedule.turns = new DrawnTurns(r);
+    const got = await runOver(packets, schedule, 0xff);
     // A deliberate mistake that shows where a packet of a connection is a fragment.
     if (bug) got.verdicts = got.verdicts.map((v) => (v.includes('+inv') ? v.replace('+inv', '+new') : v));
     const diff = difference(want, got);

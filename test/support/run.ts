@@ -5,7 +5,7 @@ import { statsOf } from '../../src/cli/summary.js';
 import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
 import type { ConnectionRecord } from '../../src/coordinator/record.js';
-import { type ReplayResult, replay, type TraceRequest } from '../../src/coordinator/replay.js';
+import { type ReplayResult, replay, type TraceRequest, type Turns } from '../../src/coordinator/replay.js';
 import { parseMeters } from '../../src/openflow/flowmod.js';
 import { parseGroups } from '../../src/openflow/groups.js';
 import { orderingOf } from '../../src/openflow/order.js';
@@ -28,6 +28,8 @@ export interface RunOptions {
   window?: number;
   vector?: number;
   jitter?: number;
+  /** Instead of threads. */
+  turns?: Turns;
   maxConns?: number;
   rssKey?: Uint8Array;
   /** Lines of an events file. */
@@ -203,6 +205,7 @@ export async function runSource(
     ...(o.window === undefined ? {} : { window: o.window }),
     ...(o.vector === undefined ? {} : { vector: o.vector }),
     ...(o.jitter === undefined ? {} : { jitter: o.jitter }),
+    ...(o.turns === undefined ? {} : { turns: o.turns }),
   });
   assert.equal(arena.nFreeSegments, arena.nSegments, 'a packet was never released');
   const { traffic, run } = statsOf(result, { version: 'test', workers, ordering });
