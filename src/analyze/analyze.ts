@@ -22,11 +22,11 @@ import { ReadResult } from '../pcap/types.js';
 import { type Bucket, NotApart, Share, whyTogether } from './bucket.js';
 import { CheckpointFile } from './checkpoint.js';
 import { findCaptures } from './inputs.js';
-import { type Amount, type Reconciliation, reconcile } from './reconcile.js';
+import { type Amount, type Reconciliation, reconcile, sum } from './reconcile.js';
 import { Summarizer, type Summary, type SummaryShare } from './summary.js';
 import { RecordWriter } from './writer.js';
 
-/** Tracks everything and drops nothing. */
+/** Tracks everything, behind two VLAN tags at most, and drops nothing. */
 export const TRACK_ALL = 'ip,actions=ct(commit),in_port\nipv6,actions=ct(commit),in_port\n';
 
 /** Segments of the packet arena besides those that readers need to go on. */
@@ -134,7 +134,9 @@ async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Anal
     const asked = options.bucket !== undefined;
     const { counted, summary, share } =
       writer === null ? summarizer.summed(asked) : await writer.finish(asked);
-    const reconciliation = reconcile(files, result, counted, input);
+    // Every bucket reads all of them: they are the first one's.
+    const unreadable = options.bucket?.k ? NOTHING : sum(files.map((f) => f.unreadable));
+    const reconciliation = reconcile(files, result, counted, { ...input, unreadable });
     const drops = tables.builtIn ? [] : dropsOf(result, summary.drops, ruleOf);
     if (options.stop?.aborted !== true) checkpoint?.remove();
     return {
@@ -205,6 +207,7 @@ export function replayOptions(options: AnalyzeOptions, { tables, arena, source }
     watchdog: options.watchdog,
     fault: options.fault,
     ignoreChecksums: options.ignoreChecksums,
+    ...(tables.builtIn ? { vlanLimit: 2 } : {}),
     progress: options.progress,
     signal: options.signal,
     stop: options.stop,

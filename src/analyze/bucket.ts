@@ -89,7 +89,7 @@ export class Share implements PacketSource {
     this.owner = new Owner(bucket, together);
     this.picked = new Picked(source, this.owner, options.filter, this, !together, arena);
     this.source = cutAsIs ? this.picked : new RestoredSource(this.picked, arena);
-    this.watch = together ? null : new FragmentWatch(arena, ctsOf(tables));
+    this.watch = together ? null : new FragmentWatch(arena, ctsOf(tables), tables.builtIn ? 2 : 1);
   }
 
   next(packet: MergedRecord): ReadResult {
@@ -231,10 +231,11 @@ class FragmentWatch {
   /** Fragments that are held in one pass; each ct() may hold them once more. */
   private readonly most: number;
 
-  constructor(arena: SegmentArena, cts: number) {
+  constructor(arena: SegmentArena, cts: number, vlanLimit: number) {
     this.view = new DataView(arena.sab);
     this.arrival = new Arrival(arena.u8, this.view);
     this.steering.reassembles = true;
+    this.arrival.layout.vlanLimit = vlanLimit;
     this.most = Math.floor(this.reassembly.maxFragments / Math.max(1, cts));
   }
 

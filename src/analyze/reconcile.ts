@@ -37,7 +37,7 @@ export function reconcile(
   files: readonly CaptureReport[],
   result: ReplayResult,
   records: Amount & { connections: number },
-  { filtered, elsewhere }: { filtered: Amount; elsewhere: Amount },
+  { filtered, elsewhere, unreadable }: { filtered: Amount; elsewhere: Amount; unreadable: Amount },
 ): Reconciliation {
   const { tallies: t } = result;
   const all = [
@@ -47,9 +47,13 @@ export function reconcile(
   const rows = [
     ...all.map(([category, name]) => ({ name, packets: t.packets[category], bytes: t.bytes[category] })),
     { name: 'left out by the filter', ...filtered },
+    { name: 'of interfaces whose link type is not supported', ...unreadable },
   ].filter((row) => row.packets > 0);
   const read = sum(files);
-  const captured = { packets: read.packets - elsewhere.packets, bytes: read.bytes - elsewhere.bytes };
+  const captured = {
+    packets: read.packets + unreadable.packets - elsewhere.packets,
+    bytes: read.bytes + unreadable.bytes - elsewhere.bytes,
+  };
   const repeated = { packets: t.repeatedPackets, bytes: t.repeatedBytes };
   const counted = sum(rows);
   const inRecords = {
@@ -63,7 +67,7 @@ export function reconcile(
   return { captured, rows, records, repeated };
 }
 
-function sum(amounts: readonly Amount[]): Amount {
+export function sum(amounts: readonly Amount[]): Amount {
   return {
     packets: amounts.reduce((n, a) => n + a.packets, 0),
     bytes: amounts.reduce((n, a) => n + a.bytes, 0),

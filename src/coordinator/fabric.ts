@@ -64,6 +64,7 @@ import {
   ctlWords,
 } from '../shm/layouts.js';
 import { PacketColumns, SUM_UNKNOWN } from '../shm/packets.js';
+import { VLAN_LIMIT } from '../wire/extract.js';
 import { Ahead, BEHIND } from './ahead.js';
 import { CommonEpoch } from './common-epoch.js';
 import { Coordinator } from './coordinator.js';
@@ -117,6 +118,8 @@ export interface FabricOptions {
   strict?: boolean;
   /** ct() takes checksums for right. */
   ignoreChecksums?: boolean;
+  /** VLAN tags that are looked behind: 1 or 2. */
+  vlanLimit?: number;
   /** Keep what dumpDpFlows needs. */
   dpflows?: boolean;
   /** Keep records of connections. */
@@ -272,6 +275,7 @@ export class Fabric {
       vector: DEFAULT_VECTOR,
       strict: false,
       ignoreChecksums: false,
+      vlanLimit: VLAN_LIMIT,
       dpflows: false,
       records: false,
       vectors: false,
@@ -357,6 +361,7 @@ export class Fabric {
         vector: o.vector,
         strict: o.strict,
         ignoreChecksums: o.ignoreChecksums,
+        vlanLimit: o.vlanLimit,
         steered: o.steered,
         dpflows: o.dpflows,
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
@@ -369,10 +374,10 @@ export class Fabric {
     const { coordinator, packets, pipeline } = this;
     this.direct = new Direct(coordinator, pipeline, packets, this.reassembly, o.arena);
     if (o.workers === 0) {
-      const { vectors, arena, vector, strict, ignoreChecksums, dpflows, jitter } = o;
-      const options = { arena, vector, strict, ignoreChecksums, dpflows, jitter, packets, pipeline };
+      const { vectors, arena, vector, strict, ignoreChecksums, vlanLimit, dpflows, jitter } = o;
+      const shared = { arena, vector, strict, ignoreChecksums, vlanLimit, dpflows, jitter };
       const memory = { partition: this.partitions[0], stats: stats[0], tallies: tallies[0] ?? null };
-      const local = { ...options, ...memory, control: this.direct };
+      const local = { ...shared, ...memory, packets, pipeline, control: this.direct };
       this.local = vectors ? new Lane(local) : new Reference(local);
     }
     if (!o.steered) {

@@ -35,6 +35,7 @@ export class Reference implements LocalDatapath, ControlPlane {
     const { tracker } = this.engine;
     tracker.strict = o.strict;
     tracker.ignoreChecksums = o.ignoreChecksums;
+    this.engine.vlanLimit = o.vlanLimit;
     if (o.tallies !== null) this.recorder = new Recorder(partition, packets, arena, tracker, o.tallies);
     this.ctx = this.engine.newContext();
   }

@@ -111,6 +111,8 @@ export interface ReplayOptions {
   onEvent?: (outcome: EventOutcome) => void;
   /** ct() takes checksums for right. */
   ignoreChecksums?: boolean;
+  /** VLAN tags that flows and ct() look behind: 1 (other_config:vlan-limit of Open vSwitch, unless changed) or 2. */
+  vlanLimit?: 1 | 2;
   /** Packets whose commit is refused are dropped. */
   strict?: boolean;
   /** Takes a record of each connection that has ended, and of the others when the input has: in an order that
@@ -266,6 +268,7 @@ class Run {
       capacity: Math.max(0, ...(options.events ?? []).map((e) => e.capacity)),
       strict: options.strict ?? false,
       ignoreChecksums: options.ignoreChecksums ?? false,
+      ...(options.vlanLimit === undefined ? {} : { vlanLimit: options.vlanLimit }),
       dpflows: options.dpflows ?? false,
       records: options.onRecord !== undefined,
       share: this.isShare,

@@ -9,7 +9,7 @@ import * as megaflows from '../classifier/megaflow.js';
 import type { Partition } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
 import * as headers from '../wire/extract.js';
-import { extract, extractInto } from '../wire/extract.js';
+import { extract, extractInto, VLAN_LIMIT } from '../wire/extract.js';
 import * as waits from './context.js';
 import { PacketContext } from './context.js';
 import type { ControlPlane } from './control.js';
@@ -77,6 +77,8 @@ export class Engine {
   private readonly arenaView: DataView;
   private readonly packets: PacketColumns;
   private readonly selector: Selector;
+  /** VLAN tags that contexts look behind. */
+  vlanLimit = VLAN_LIMIT;
 
   constructor(
     partition: Partition,
@@ -102,7 +104,9 @@ export class Engine {
   }
 
   newContext(): PacketContext {
-    return new PacketContext(this.arenaView, this.arenaU8);
+    const ctx = new PacketContext(this.arenaView, this.arenaU8);
+    ctx.layout.vlanLimit = this.vlanLimit;
+    return ctx;
   }
 
   /** Takes up the packet in window slot `slot`. */

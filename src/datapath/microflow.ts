@@ -504,6 +504,10 @@ export class MicroflowCache {
   }
 
   /** ct() takes checksums for right. */
+  set vlanLimit(n: number) {
+    this.staging.vlanLimit = n;
+  }
+
   set ignoreChecksums(on: boolean) {
     this.staging.ignoreChecksums = on;
   }

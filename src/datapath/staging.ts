@@ -60,6 +60,8 @@ export class Staging {
   readonly view: DataView;
   /** Whether checksums are taken for right. */
   ignoreChecksums = false;
+  /** VLAN tags that are looked behind; the engine does it for a second one. */
+  vlanLimit = 1;
   /** Keeps the loads of `touch` alive. */
   sink = 0;
   private readonly packets: PacketColumns;
@@ -327,6 +329,7 @@ export class Staging {
   private parseOther(i: number, slot: number, l3: number, type: number, vlan: number): void {
     const { view, packets, keys, seed } = this;
     const o = packets.off[slot];
+    if (vlan !== 0 && this.vlanLimit > 1 && (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ)) return;
     if (type < 0x0600) {
       // 802.2; behind LLC/SNAP there may be anything.
       if (view.getInt32(l3) === (0xaaaa0300 | 0)) return;

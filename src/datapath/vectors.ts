@@ -37,6 +37,8 @@ export interface VectorOptions {
   strict: boolean;
   /** ct() takes checksums for right. */
   ignoreChecksums: boolean;
+  /** VLAN tags that are looked behind. */
+  vlanLimit: number;
   /** Megaflows count the packets of microflow entries too: they are asked for at the end. */
   dpflows: boolean;
 }
@@ -74,6 +76,7 @@ export abstract class VectorLoop implements ControlPlane {
     const partition = new Partition(o.partition);
     this.microflows = new MicroflowCache(partition, packets, frames, o.arena, o.vector, this.stats);
     this.microflows.ignoreChecksums = o.ignoreChecksums;
+    this.microflows.vlanLimit = o.vlanLimit;
     this.engine = new Engine(
       partition,
       new MegaflowCache(coveredBy),
@@ -92,6 +95,7 @@ export abstract class VectorLoop implements ControlPlane {
     }
     this.openings = new Openings(partition, packets, this.microflows.staging, this, o.vector);
     this.completed = new Int32Array(most);
+    this.engine.vlanLimit = o.vlanLimit;
     this.ctx = this.engine.newContext();
   }
 

@@ -11,7 +11,7 @@
 import { FEED_END, FEED_STARVED } from './feed.js';
 import { LinkKind, linkKind, toEthernet, unsupportedLinkType } from './link-types.js';
 import { MAX_SECONDS, TickClock } from './timestamp.js';
-import { MAX_PACKET_BYTES, type PacketRecord, ReadResult } from './types.js';
+import { type CaptureReader, MAX_PACKET_BYTES, type PacketRecord, ReadResult } from './types.js';
 import { boundedWireLen, damageRemedy, WindowReader } from './window.js';
 
 /** Longer blocks are taken for damage (Wireshark's MAX_BLOCK_SIZE). */
@@ -21,6 +21,8 @@ export const MAX_BLOCK_BYTES = 16 << 20;
 const MAX_INTERFACES = 1 << 20;
 
 const { END, PACKET, STARVED } = ReadResult;
+/** The packet was passed over. */
+const PASSED = -1;
 const { ETHERNET } = LinkKind;
 const MAX_CAP_LEN = MAX_PACKET_BYTES;
 
@@ -48,6 +50,8 @@ interface Interface {
   kind: LinkKind | undefined;
   snapLen: number;
   clock: TickClock;
+  /** That it can't be read has been said. */
+  isNoted: boolean;
 }
 
 /** True when `bytes` start as a pcapng file. */
@@ -57,6 +61,7 @@ export function isPcapngMagic(bytes: Uint8Array): boolean {
 
 /** Packets of a pcapng file; the feed stands at its first byte (`startOffset` 0). */
 export class PcapngReader extends WindowReader {
+  unreadable: CaptureReader['unreadable'] = null;
   private little = true;
   private interfaces: Interface[] = [];
   /** Interfaces of the sections before. */
@@ -101,10 +106,16 @@ export class PcapngReader extends WindowReader {
       let state: ReadResult;
       switch (type) {
         case ENHANCED_PACKET:
-        case OBSOLETE_PACKET:
-          return this.packetBlock(packet, type, blockLen);
-        case SIMPLE_PACKET:
-          return this.simplePacket(packet, blockLen);
+        case OBSOLETE_PACKET: {
+          const got = this.packetBlock(packet, type, blockLen);
+          if (got !== PASSED) return got;
+          break;
+        }
+        case SIMPLE_PACKET: {
+          const got = this.simplePacket(packet, blockLen);
+          if (got !== PASSED) return got;
+          break;
+        }
         case INTERFACE_DESCRIPTION:
           state = this.describeInterface(blockLen);
           if (state !== PACKET) return state;
@@ -116,7 +127,7 @@ export class PcapngReader extends WindowReader {
   }
 
   /** Enhanced: interface 4 | ticks 8 | captured 4 | original 4 | data; obsolete: interface 2 | drops 2 | the same. */
-  private packetBlock(packet: PacketRecord, type: number, blockLen: number): ReadResult {
+  private packetBlock(packet: PacketRecord, type: number, blockLen: number): ReadResult | typeof PASSED {
     if (blockLen < 32) this.badBlockLength(blockLen, 32);
     if (this.end - this.pos < 28) {
       const state = this.fill(28);
@@ -149,12 +160,11 @@ export class PcapngReader extends WindowReader {
     const wireLen = view.getUint32(pos + 24, little);
     if (whole) this.pos = pos + blockLen;
     else this.leaveBlock(needed, blockLen);
-    this.deliver(packet, itf, pos + 28, capLen, wireLen);
-    return PACKET;
+    return this.deliver(packet, itf, pos + 28, capLen, wireLen);
   }
 
   /** Original length 4 | data, as much of it as the first interface's snapshot length and the block allow. */
-  private simplePacket(packet: PacketRecord, blockLen: number): ReadResult {
+  private simplePacket(packet: PacketRecord, blockLen: number): ReadResult | typeof PASSED {
     if (blockLen < 16) this.badBlockLength(blockLen, 16);
     const wireLen = this.view.getUint32(this.pos + 8, this.little);
     const itf = this.interfaceOf(0);
@@ -178,17 +188,29 @@ export class PcapngReader extends WindowReader {
     packet.sec = 0;
     packet.nsec = 0;
     packet.iface = this.firstInterface;
-    this.deliver(packet, itf, pos + 12, capLen, wireLen);
-    return PACKET;
+    return this.deliver(packet, itf, pos + 12, capLen, wireLen);
   }
 
-  private deliver(packet: PacketRecord, itf: Interface, off: number, capLen: number, wireLen: number): void {
+  private deliver(
+    packet: PacketRecord,
+    itf: Interface,
+    off: number,
+    capLen: number,
+    wireLen: number,
+  ): ReadResult | typeof PASSED {
+    if (itf.kind === undefined) {
+      const unreadable = this.unreadable as { packets: number; bytes: number };
+      unreadable.packets++;
+      unreadable.bytes += boundedWireLen(capLen, wireLen);
+      return PASSED;
+    }
     packet.off = off;
     packet.capLen = capLen;
     packet.wireLen = boundedWireLen(capLen, wireLen);
     packet.segment = this.segment;
     this.arena.hold(this.segment);
-    if (itf.kind !== ETHERNET) toEthernet(itf.kind as LinkKind, this.u8, packet);
+    if (itf.kind !== ETHERNET) toEthernet(itf.kind, this.u8, packet);
+    return PACKET;
   }
 
   /** The interface that a packet names; it must have been described and be of a link type we can read. */
@@ -201,8 +223,13 @@ export class PcapngReader extends WindowReader {
         `the packet block there names interface ${id}, and its section has described ${this.interfaces.length}; ${damageRemedy(offset)}`,
       );
     }
-    if (itf.kind === undefined)
-      this.fail(this.offset, `interface ${id}: ${unsupportedLinkType(itf.linkType)}`);
+    if (itf.kind === undefined && !itf.isNoted) {
+      const why = `interface ${id}: ${unsupportedLinkType(itf.linkType)}`;
+      if (this.unreadable === null) this.fail(this.offset, why);
+      const message = `${why}; its packets are passed over`;
+      this.notices.push({ file: this.name, offset: this.offset, message });
+      itf.isNoted = true;
+    }
     return itf;
   }
 
@@ -249,7 +276,13 @@ export class PcapngReader extends WindowReader {
     }
     const linkType = this.view.getUint16(this.pos + 8, this.little);
     const snapLen = this.view.getUint32(this.pos + 12, this.little);
-    this.interfaces.push({ linkType, kind: linkKind(linkType), snapLen, clock: DEFAULT_CLOCK });
+    this.interfaces.push({
+      linkType,
+      kind: linkKind(linkType),
+      snapLen,
+      clock: DEFAULT_CLOCK,
+      isNoted: false,
+    });
     this.tsresol = 6;
     this.tsoffset = 0;
     this.leaveBlock(16, blockLen);

@@ -36,6 +36,8 @@ export interface CaptureReport {
   cut: number;
   /** Packets with a time before 1970 or after 2106 (pcapng can say so): records have the nearest that they can say. */
   misdated: number;
+  /** Not among them: packets of interfaces whose link type can't be read. */
+  unreadable: { packets: number; bytes: number };
   /** Why it could not be read, or not to its end. */
   damage: string | null;
   notices: readonly CaptureNotice[];
@@ -80,6 +82,7 @@ export class Timeline implements PacketSource {
       bytes: 0,
       cut: 0,
       misdated: 0,
+      unreadable: { packets: 0, bytes: 0 },
       damage: null,
       notices: [],
     }));
@@ -142,6 +145,7 @@ export class Timeline implements PacketSource {
         );
       }
       const reader = await openCapture(report.path, this.arena);
+      reader.unreadable = report.unreadable;
       this.open.push({ source: start.source, reader, head: newPacketRecord(), filled: false });
     } catch (error) {
       report.damage = (error as Error).message;
@@ -197,6 +201,7 @@ async function firstPacket(report: CaptureReport): Promise<PacketRecord | null> 
   let reader: CaptureReader | null = null;
   try {
     reader = await openCapture(report.path, arena);
+    reader.unreadable = { packets: 0, bytes: 0 };
     const packet = newPacketRecord();
     let state = reader.next(packet);
     while (state === STARVED) {
@@ -205,6 +210,7 @@ async function firstPacket(report: CaptureReport): Promise<PacketRecord | null> 
     }
     if (state === PACKET) return packet;
     report.notices = reader.notices;
+    report.unreadable = reader.unreadable;
     return null;
   } catch (error) {
     if (!(error instanceof CaptureError)) throw error;

@@ -63,6 +63,9 @@ export interface CaptureReader {
   readable(): Promise<void>;
   /** Such as a capture cut off in mid-record. */
   readonly notices: readonly CaptureNotice[];
+  /** Packets, and bytes on the wire, of interfaces whose link type can't be read: if it is there they are passed over and
+   *  counted, else the first is an error. Only pcapng has several interfaces. */
+  unreadable?: { packets: number; bytes: number } | null;
   close(): void;
 }
 

@@ -33,7 +33,7 @@ const IPPROTO_FRAGMENT = 44;
 const IPPROTO_AH = 51;
 const IPPROTO_DSTOPTS = 60;
 
-/** VLAN tags that are looked at: other_config:vlan-limit is 1 unless changed (ovs-vswitchd.conf.db(5)). */
+/** VLAN tags that are looked at unless said otherwise (2 at most): other_config:vlan-limit (ovs-vswitchd.conf.db(5)). */
 export const VLAN_LIMIT = 1;
 
 /** Bottom-of-stack bit of an MPLS label stack entry (RFC 3032, section 2.1). */
@@ -45,6 +45,8 @@ export const ND_OPT_TLL = 2;
 
 /** Where a frame's layers start, as offsets from the first byte of the frame; -1 where there is none. */
 export class FrameLayout {
+  /** VLAN tags that `extract` looks behind. */
+  vlanLimit = VLAN_LIMIT;
   /** MPLS label stack. */
   mpls = -1;
   /** Layer 3 header, set for every frame of at least 14 bytes; behind an MPLS label stack. */
@@ -187,7 +189,7 @@ export function extractInto(
 
   let at = off + 12;
   let type = view.getUint16(at);
-  for (let n = 0; n < VLAN_LIMIT && (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ); n++) {
+  for (let n = 0; n < layout.vlanLimit && (type === ETH_TYPE_VLAN || type === ETH_TYPE_QINQ); n++) {
     if (end - at < 6) break;
     key[n === 0 ? VLAN_0 : VLAN_1] = view.getInt32(at) | 0x1000;
     at += 4;

@@ -13,6 +13,7 @@ import { readIpfix } from '../../support/ipfix.js';
 import {
   ACK,
   data,
+  type EthernetOptions,
   ethernet,
   ipv4,
   type Packet,
@@ -406,3 +407,75 @@ function isPlain(frame: Uint8Array): boolean {
   if (bytes.length < 42 || bytes.readUInt16BE(12) !== 0x0800 || bytes[14] !== 0x45) return false;
   return (bytes.readUInt16BE(20) & 0x3fff) === 0 && [6, 17].includes(bytes[23]);
 }
+
+test('analyze: behind two VLAN tags, without a flow table of one’s own; with one, behind one, as in Open vSwitch', async () => {
+  const both = (tags: EthernetOptions['tags']): Packet[] => [
+    packet(1, 1, ethernet({ tags }, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp({ sport: 9, dport: 7 })))),
+    packet(2, 1, ethernet({ tags }, ipv4({ src: '10.0.0.2', dst: '10.0.0.1' }, udp({ sport: 7, dport: 9 })))),
+    packet(3, 1, ethernet({ tags }, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp({ sport: 9, dport: 7 })))),
+  ];
+  const at = files({
+    'two.pcap': pcapFile(both([{ tpid: 0x88a8, vid: 5 }, 6])),
+    'three.pcap': pcapFile(both([{ tpid: 0x88a8, vid: 5 }, 6, 7])),
+  });
+  const flows = 'ip,actions=ct(commit),in_port\nipv6,actions=ct(commit),in_port';
+  for (const workers of [0, 1, 2]) {
+    const { lines, analysis } = await records([at], { workers });
+    assert.equal(lines.length, 1);
+    const { vlan, inner_vlan, orig_packets, reply_packets } = JSON.parse(lines[0]);
+    assert.deepEqual([vlan, inner_vlan, orig_packets, reply_packets], [5, 6, 2, 1]);
+    assert.deepEqual(
+      analysis.reconciliation.rows.map((r) => [r.name, r.packets]),
+      [
+        ['in connections', 3],
+        ['not IP', 3],
+      ],
+    );
+    assert.equal((await records([at], { workers, flows })).lines.length, 0);
+  }
+});
+
+test('analyze: interfaces of a pcapng whose link type is not supported are passed over and counted', async () => {
+  const frame = ethernet({}, ipv4({ src: '10.0.0.1', dst: '10.0.0.2' }, udp({})));
+  const b = new Blocks();
+  const odd = Buffer.alloc(30);
+  const at = files({
+    'a.pcapng': Buffer.concat([
+      ...[b.section(), b.iface({ linkType: 189 }), b.iface(), b.iface({ linkType: 101 })],
+      ...[
+        b.enhanced(0, 1_000_000n, odd),
+        b.enhanced(1, 2_000_000n, frame),
+        b.enhanced(0, 3_000_000n, odd, 40),
+      ],
+      b.enhanced(2, 4_000_000n, frame.subarray(14)),
+    ]),
+    'b.pcapng': Buffer.concat([b.section(), b.iface({ linkType: 189 }), b.enhanced(0, 9_000_000n, odd)]),
+  });
+  const { lines, analysis } = await records([at]);
+  assert.deepEqual(
+    lines.map((line) => JSON.parse(line).orig_packets),
+    [2],
+  );
+  const [first, second] = analysis.files;
+  assert.deepEqual([first.packets, first.unreadable], [2, { packets: 2, bytes: 70 }]);
+  assert.deepEqual([second.packets, second.unreadable], [0, { packets: 1, bytes: 30 }]);
+  for (const { damage, notices } of analysis.files) {
+    assert.equal(damage, null);
+    assert.deepEqual(
+      notices.map((n) => /interface 0: link type 189.*; its packets are passed over/.test(n.message)),
+      [true],
+    );
+  }
+  const rows = analysis.reconciliation.rows.map((r) => [r.name, r.packets, r.bytes]);
+  assert.deepEqual(rows.at(-1), ['of interfaces whose link type is not supported', 3, 100]);
+  assert.equal(analysis.reconciliation.captured.packets, 5);
+  const buckets = [];
+  for (const k of [0, 1, 2]) {
+    const a = await analyze({ paths: [at], workers: 0, ...SMALL, bucket: { k, n: 3 } });
+    buckets.push(a.reconciliation.captured);
+  }
+  assert.equal(
+    buckets.reduce((n, c) => n + c.packets, 0),
+    5,
+  );
+});
