@@ -58,13 +58,13 @@ export class BenchChild {
   private reject: (error: Error) => void = () => {};
   private failure: Error | null = null;
 
-  /** `label` begins its errors; `entry` and `node` if they are not this program's own. */
-  constructor(label: string, o: { entry?: string; node?: string; signal?: AbortSignal }) {
+  /** `label` begins its errors; `entry` and `node` if they are not this program's own; `flags`: options of Node. */
+  constructor(label: string, o: { entry?: string; node?: string; flags?: string[]; signal?: AbortSignal }) {
     this.label = label;
     this.child = fork(o.entry ?? OWN_CHILD, {
       signal: o.signal,
       execPath: o.node ?? process.execPath,
-      execArgv: [],
+      execArgv: o.flags ?? [],
     });
     this.child.on('message', (message) => this.resolve(message as ChildAnswer));
     this.child.on('error', (error) => this.fail(error));

@@ -44,9 +44,11 @@ const WARMUP_MS = 400;
  *  flow table. Results are compared for the first. */
 const SCENES = ['tcp', 'tcp-short', 'snat', 'rules'];
 /** Packets of a made workload, unless told otherwise: both sides prepare them in every pair; and rules. */
-const PACKETS = 30_000;
-const MORE_PACKETS = 16_000;
+const PACKETS = 32_768;
+const MORE_PACKETS = 16_384;
 const RULES = 2000;
+/** Connections that are open at a time: new ones come in every chunk of packets, not all in the first. */
+const CONNECTIONS = 128;
 /** Of those, packets of a run from its start; captures of the user's are run from the start if they are no larger. */
 const START_PACKETS = 64;
 const START_BYTES = 4 << 20;
@@ -131,7 +133,7 @@ export async function compareCommand(
         warmupMs: o.warmupMs,
         signal: abort.signal,
         progress: (pairs, ratios) => {
-          const all = ratios[`${input.specs[0].name}: all`] ?? ratios.time;
+          const all = ratios['all scenes: all'] ?? ratios[`${input.specs[0].name}: all`] ?? ratios.time;
           say(`pair ${pairs}${all === undefined ? '' : `: ${((all.ratio - 1) * 100).toFixed(1)} %`}`);
         },
       });
@@ -202,6 +204,7 @@ async function inputOf(o: CompareArguments, folder: string, sides: readonly Side
     changedWorkload(name, {
       ...o,
       packets: o.packets ?? (i === 0 ? PACKETS : MORE_PACKETS),
+      connections: o.connections ?? CONNECTIONS,
       rules: o.rules ?? (name === 'rules' ? RULES : undefined),
     }),
   );
@@ -329,7 +332,7 @@ export function addCompare(program: Command): void {
       '--turns <MS>',
       'that a side runs in turns for each workload in a pair',
       wholeNumber(1, 60_000),
-      160,
+      300,
     )
     .option('--slice <MS>', 'length of a slice with threads', wholeNumber(1, 1000), 10)
     .option('--slices <N>', 'slices with threads of each side in a pair', wholeNumber(4, 10_000), 12)

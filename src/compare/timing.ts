@@ -4,17 +4,20 @@
  *  both alike. Code layout and decisions of the compiler differ from start to start: hence several pairs of fresh processes,
  *  each of which gives one ratio of everything that is measured, and confidence intervals over the pairs.
  *
- *  Most is measured in *turns* (bench/turns.ts): workers and main thread one after the other on one thread, in chunks of some
- *  tenths of a millisecond. Whatever else runs makes a chunk slower, never faster, so of the visits to a chunk of packets a
- *  low one says what it costs; the sum over chunks has been seen to vary by 1 % from process to process, where slices of
- *  10 ms with threads vary by 15 % from slice to slice. Both are on the same core then, where taskset can say so. It is done for several *scenes* (workloads) and for each part of
+ *  Most is measured in *turns* (bench/turns.ts): workers and main thread one after the other on one thread, and after each
+ *  chunk of packets, about a millisecond, the other side has its turn with the same chunk, on the same core where taskset
+ *  can say so. A shared machine is faster or slower by 10 to 25 % for seconds on end, which both meet alike; the ratios of chunks,
+ *  without the lowest and highest quarter, give a pair's ratio. That varies by 1 to 2 % from pair to pair, where slices of 10 ms
+ *  with threads vary by 15 % from slice to slice. It is done for several *scenes* (workloads) and for each part of
  *  the program, so that a slow-down that only new connections meet is not hidden behind established ones, nor a slow
- *  dispatcher behind a busy worker. Chunks that begin with empty flow caches have the cost of translation.
+ *  dispatcher behind a busy worker; and for all scenes together. Chunks that begin with empty flow caches have the cost of
+ *  translation; blocks of chunks have what does not come in every chunk.
  *
  *  What turns can't show is measured too, less well: threads at work at once (slices, by the clock and processor time), and
  *  whole runs of the program from its start. These can show a slow-down; a comparison does not go on until they show the lack of one.
  *
  *  The comparison looks at the intervals after some of the pairs, and stops when they say enough. */
+import { spawnSync } from 'node:child_process';
 import { mean, quantileSorted, sampleVariance } from 'simple-statistics';
 import type { Counts } from '../bench/resident.js';
 import { BenchChild } from '../bench/run.js';
@@ -50,7 +53,7 @@ export interface TimingOptions {
   /** It ends when so many seconds are over. */
   budgetSeconds: number;
   mostPairs: number;
-  /** Milliseconds that each side runs in turns in each scene of a pair, a third of that before it counts. */
+  /** Milliseconds that each side runs in turns in each scene of a pair when it counts. */
   turnsMs: number;
   /** Of threads: length of a slice, each side's slices of a pair, and processor time of each side before, at most. */
   sliceMs: number;
@@ -108,16 +111,16 @@ const TRIMMED_OF = 6;
  *  asked for less certainty: for what makes SMALL times the notice of the whole. */
 const NEGLIGIBLE = 0.02;
 const SMALL = 0.2;
-/** Packets of a chunk of a scene, and of what is asked for at a time: a round, or about an equal part of a long one. */
-const CHUNK = 2048;
-const PASS = 32_768;
-/** Of the first packets of a round with empty caches. */
+/** Packets of a chunk, and with empty caches. */
+const CHUNK = 4096;
 const COLD_CHUNK = 1024;
-/** How often the scenes are gone through, and how much of a scene's time before anything counts: the first finds code that has
- *  never run. */
+/** Chunks of a block. */
+const BLOCK = 12;
+/** How often the scenes are gone through, and milliseconds of each before anything counts. */
 const SWEEPS = 2;
-const FIRST_WARMUP = 1.5;
-const WARMUP = 0.4;
+const WARMUP_MS = 300;
+/** A chunk in which the process was without a processor for more than this part of the time is not looked at. */
+const LOST = 0.03;
 /** Parts of PARTS that are looked at by themselves. */
 const LOOKED_AT = [
   ['dispatch', [0]],
@@ -125,9 +128,10 @@ const LOOKED_AT = [
   ['coordinate', [2, 3]],
 ] as const;
 const ALL_PARTS = PARTS.map((_, part) => part);
-/** Which visit of a chunk says what it costs, from the fastest (0) to the slowest (1); and from how many on. */
-const LOW = 0.05;
-const LEAST_VISITS = 8;
+/** Fewer chunks, or blocks, say nothing. */
+const LEAST_CHUNKS = 4;
+/** Of all scenes together. */
+const TOGETHER = 'all scenes';
 /** With threads: slices over which a side must have become no faster, by more than SETTLED, to be warm, and the least time
  *  before. */
 const SETTLING = 5;
@@ -135,18 +139,23 @@ const SETTLED = 0.03;
 const LEAST_WARMUP = 0.5;
 /** A slice that is too short is all overhead. */
 const LEAST_PACKETS = 256;
-/** Whole runs are made in one of so many pairs. */
-const START_EVERY = 2;
-/** The clock with threads is asked for less certainty. */
-const THREADS_WEIGHT = 4;
+/** Chunks with empty caches are known less well. */
+const COLD_WEIGHT = 1.5;
+/** Threads and whole runs are measured in one of so many pairs. */
+const THREADS_EVERY = 2;
+const START_EVERY = 4;
+/** For the sides of a pair to have the same places in memory and the same decisions of the compiler as far as they are the same
+ *  program, nothing of V8 may depend on time or chance: code is compiled when a function has run so often, not when another
+ *  thread has got round to it. */
+const SETTLED_FLAGS = ['--no-concurrent-recompilation', '--no-concurrent-sparkplug', '--single-threaded-gc'];
+const SEED_FLAGS = ['--hash-seed', '--random-seed'];
 
 /** Logarithms of ratios and nanoseconds a packet, of each pair. */
 interface Measured {
   logs: number[];
   base: number[];
   candidate: number[];
-  kind: 'part' | 'all' | 'cold' | 'threads' | 'start';
-  scene: string;
+  kind: 'part' | 'all' | 'block' | 'cold' | 'threads' | 'start';
 }
 type Measures = Map<string, Measured>;
 
@@ -166,7 +175,7 @@ export async function compareTimes(o: TimingOptions): Promise<TimingComparison> 
     const pair = await new Pair(o, pairs, measures).run();
     longest = Math.max(longest, elapsed() - start);
     pairs++;
-    workers = pair.workers;
+    workers = pair.workers ?? workers;
     addCounts(totals.base, pair.counts.base);
     addCounts(totals.candidate, pair.counts.candidate);
     ratios = ratiosOf(measures, pairs);
@@ -271,197 +280,238 @@ function ratiosOf(measures: Measures, pairs: number): TimingComparison['ratios']
   const prior = commonVariance(inTurns.map((m) => m.logs));
   for (const [name, m] of measures) {
     // A time that is sometimes not to be had says nothing.
-    if (m.logs.length < (m.kind === 'start' ? 2 : pairs)) continue;
+    if (m.logs.length < (inTurns.length > 0 && isRare(m) ? 2 : pairs)) continue;
     const [base, candidate] = [mean(m.base), mean(m.candidate)];
     let weight: number | null = 1;
     if (m.kind === 'part') {
-      const whole = measures.get(allOf(m.scene))!;
+      const whole = measures.get(name.replace(/: \w+$/, ': all'))!;
       const share = Math.max(base / mean(whole.base), candidate / mean(whole.candidate));
       if (share < NEGLIGIBLE) continue;
       weight = Math.max(1, SMALL / share);
+    } else if (m.kind === 'cold') {
+      weight = COLD_WEIGHT;
     } else if (inTurns.length > 0 && m.kind !== 'all') {
-      weight = name === 'time' ? THREADS_WEIGHT : null;
+      weight = null;
     }
-    const isTurns = m.kind === 'part' || m.kind === 'all';
-    ratios[name] = { ...ratioOf(m.logs, isTurns ? prior : null), weight, base, candidate };
+    ratios[name] = { ...ratioOf(m.logs, weight === null ? null : prior), weight, base, candidate };
   }
   return ratios;
 }
 
-const allOf = (scene: string) => `${scene}: all`;
+const isRare = ({ kind }: Measured) => kind === 'threads' || kind === 'start';
 
 interface SceneTurns {
   scene: Scene;
   /** Of each runner. */
-  warm: Passes[];
-  cold: Passes[];
+  warm: Track[];
+  cold: Track[];
 }
 
-/** What one side's visits of each chunk took: a list of visits for each chunk, of milliseconds by PARTS. */
-type Visits = number[][][];
+/** What one side took for chunks of packets, one after the other: milliseconds by PARTS, and how many of these it was
+ *  without a processor. */
+type Chunks = readonly (readonly number[])[];
 
-/** Milliseconds of some PARTS in a round: a low visit of each chunk. */
-function roundMs(visits: Visits, parts: readonly number[]): number {
-  let sum = 0;
-  for (const of of visits) sum += low(of.map((visit) => costOf(visit, parts)));
-  return sum;
-}
+const hadProcessor = (chunk: readonly number[]) =>
+  (chunk[PARTS.length] ?? 0) <= LOST * costOf(chunk, ALL_PARTS);
 
-const costOf = (visit: readonly number[], parts: readonly number[]) =>
-  parts.reduce((sum, part) => sum + visit[part], 0);
+const costOf = (chunk: readonly number[], parts: readonly number[]) =>
+  parts.reduce((sum, part) => sum + chunk[part], 0);
 
-function low(costs: number[]): number {
-  costs.sort((a, b) => a - b);
-  return costs[Math.floor(LOW * (costs.length - 1))];
-}
-
-/** Logarithm of the candidate's milliseconds a packet by the base's. Rounds that are too long to be gone through often are
- *  compared chunk by chunk. */
-export function turnsRatio(base: Visits, candidate: Visits, parts: readonly number[]): number | null {
-  const visits = Math.min(...[...base, ...candidate].map((of) => of.length));
-  if (visits >= LEAST_VISITS || base.length !== candidate.length) {
-    const [a, b] = [roundMs(base, parts), roundMs(candidate, parts)];
-    return a > 0 && b > 0 ? Math.log(b / a) : null;
-  }
+/** Logarithm of the candidate's time by the base's in some PARTS: of the chunks that had their turns one right after the
+ *  other, or of so many of them together (`block`). Null if there are too few. */
+export function turnsRatio(
+  base: Chunks,
+  candidate: Chunks,
+  parts: readonly number[],
+  block = 1,
+): number | null {
   const logs: number[] = [];
-  for (let i = 0; i < base.length; i++) {
-    if (base[i].length === 0 || candidate[i].length === 0) continue;
-    const [a, b] = [base[i], candidate[i]].map((of) => low(of.map((visit) => costOf(visit, parts))));
+  const n = Math.min(base.length, candidate.length);
+  const pairs = Array.from({ length: n }, (_, i) => [base[i], candidate[i]] as const);
+  const whole = pairs.filter((pair) => pair.every(hadProcessor));
+  // On a machine on which nobody is let run in peace all that there is must do.
+  const of = whole.length >= LEAST_CHUNKS * block ? whole : pairs;
+  for (let i = 0; i + block <= of.length; i += block) {
+    const [a, b] = [0, 1].map((side) =>
+      of.slice(i, i + block).reduce((sum, pair) => sum + costOf(pair[side], parts), 0),
+    );
     if (a > 0 && b > 0) logs.push(Math.log(b / a));
   }
-  return logs.length === 0 ? null : middleHalf(logs);
+  return logs.length < LEAST_CHUNKS ? null : middleHalf(logs);
 }
 
-/** One pair of fresh processes; what it measures goes into `measures`. */
+/** A process of each side. */
+class Sides {
+  readonly base: Runner;
+  readonly candidate: Runner;
+  /** In the order in which they are started: who starts first may get the better place in memory. */
+  readonly both: readonly Runner[];
+
+  /** `flagsOf`: options for a Node binary. */
+  constructor(o: TimingOptions, index: number, flagsOf: (node: string) => string[]) {
+    const start = (side: Side) => new Runner(side, flagsOf(side.node), o.signal);
+    const first = start(index % 2 === 0 ? o.base : o.candidate);
+    const second = start(index % 2 === 0 ? o.candidate : o.base);
+    this.both = [first, second];
+    [this.base, this.candidate] = index % 2 === 0 ? [first, second] : [second, first];
+  }
+
+  end(): void {
+    for (const r of this.both) r.end();
+  }
+}
+
+/** One pair of fresh processes for each way to measure; what it measures goes into `measures`. */
 class Pair {
   private readonly o: TimingOptions;
   private readonly index: number;
   private readonly measures: Measures;
-  private readonly base: Runner;
-  private readonly candidate: Runner;
-  /** In the order in which they are started: who starts first may get the better place in memory. */
-  private readonly both: Runner[];
+  private readonly result = {
+    counts: { base: emptyCounts(), candidate: emptyCounts() },
+    workers: null as TimingComparison['workers'] | null,
+  };
 
   constructor(o: TimingOptions, index: number, measures: Measures) {
     this.o = o;
     this.index = index;
     this.measures = measures;
-    const first = new Runner(index % 2 === 0 ? o.base : o.candidate, o.signal);
-    const second = new Runner(index % 2 === 0 ? o.candidate : o.base, o.signal);
-    this.both = [first, second];
-    [this.base, this.candidate] = index % 2 === 0 ? [first, second] : [second, first];
   }
 
-  async run(): Promise<Pick<TimingComparison, 'workers'> & { counts: { base: Counts; candidate: Counts } }> {
-    const { o, base, candidate } = this;
+  /** Returns what was counted, and how many workers there were if it was seen. */
+  async run(): Promise<Pair['result']> {
+    const { o, index } = this;
+    const sides = new Sides(o, index, (node) => settledFlags(node, index + 1));
+    let counted = false;
     try {
-      await this.turns();
-      await this.threads(o.scenes[0]);
-      if (o.start !== null && this.index % START_EVERY === 0) await this.start(o.start);
-      return {
-        counts: { base: base.counted!, candidate: candidate.counted! },
-        workers: { base: base.workers, candidate: candidate.workers },
-      };
+      counted = await this.turns(sides);
     } finally {
-      base.end();
-      candidate.end();
+      sides.end();
     }
+    if (!counted || index % THREADS_EVERY === 0) {
+      const threads = new Sides(o, index, () => []);
+      try {
+        await this.threads(threads, o.scenes[0], counted);
+      } finally {
+        threads.end();
+      }
+    }
+    if (o.start !== null && index % START_EVERY === 0) await this.start(o.start);
+    return this.result;
   }
 
   private add(
     name: string,
     kind: Measured['kind'],
-    scene: string,
     log: number | null,
     base: number,
     candidate: number,
   ): void {
     if (log === null) return;
-    const m = this.measures.get(name) ?? { logs: [], base: [], candidate: [], kind, scene };
+    const m = this.measures.get(name) ?? { logs: [], base: [], candidate: [], kind };
     this.measures.set(name, m);
     m.logs.push(log);
     m.base.push(base);
     m.candidate.push(candidate);
   }
 
-  /** Both run all scenes in turns; not if one of them is an older installation that can't. They are gone through twice,
-   *  because the compiler may not have been done with a scene at first. */
-  private async turns(): Promise<void> {
-    const { o, base, candidate, both } = this;
+  /** Both run all scenes in turns; false if one of them is an older installation that can't. */
+  private async turns(sides: Sides): Promise<boolean> {
+    const { o, result } = this;
+    const { base, candidate, both } = sides;
     const last = o.scenes.length - 1;
     const all: SceneTurns[] = [];
     for (const scene of o.scenes) {
-      const opened = await Promise.all(
+      const packets = await Promise.all(
         both.map((r) => r.openScene(r === base ? scene.base : scene.candidate)),
       );
-      if (opened.includes(false)) return;
+      if (packets.includes(null)) return false;
+      // Of different captures only rounds can be compared.
+      const same = hasSamePackets(scene);
       all.push({
         scene,
-        warm: both.map((r) => r.passes(CHUNK)),
-        cold: both.map((r) => r.passes(COLD_CHUNK)),
+        warm: packets.map((round) => new Track(same ? CHUNK : round!)),
+        cold: packets.map((round) => new Track(same ? COLD_CHUNK : round!)),
       });
     }
+    share(sides, this.index);
+    for (const [number, { warm }] of all.entries())
+      await this.spend(both, number, WARMUP_MS, warm, false, false);
     for (let sweep = 0; sweep < SWEEPS; sweep++) {
-      this.share(sweep);
-      for (const [number, { warm }] of all.entries()) {
-        if (sweep === 0)
-          await this.spend(number, o.turnsMs * (number === 0 ? FIRST_WARMUP : WARMUP), warm, false, false);
-        await this.spend(number, o.turnsMs / SWEEPS, warm, false, true);
-      }
+      share(sides, this.index + sweep);
+      for (const [number, { warm }] of all.entries())
+        await this.spend(both, number, o.turnsMs / SWEEPS, warm, false, true);
     }
-    await this.spend(last, o.turnsMs, all[last].cold, true, true);
+    await this.spend(both, last, o.turnsMs, all[last].cold, true, true);
     for (const [number, { scene, warm, cold }] of all.entries()) {
-      const measure = (
-        name: string,
-        kind: Measured['kind'],
-        of: Passes[],
-        parts: readonly number[],
-        first?: number,
-      ) => {
-        const [a, b] = [base, candidate].map((r) => of[both.indexOf(r)].visits.slice(0, first));
-        const ns = (visits: Visits, r: Runner) =>
-          (roundMs(visits, parts) / (first === undefined ? r.packetsOf(number) : COLD_CHUNK)) * 1e6;
-        this.add(name, kind, scene.name, turnsRatio(a, b, parts), ns(a, base), ns(b, candidate));
-      };
-      for (const [name, parts] of LOOKED_AT) measure(`${scene.name}: ${name}`, 'part', warm, parts);
-      measure(allOf(scene.name), 'all', warm, ALL_PARTS);
+      for (const [name, parts] of LOOKED_AT)
+        this.compare(sides, `${scene.name}: ${name}`, 'part', warm, parts);
+      this.compare(sides, `${scene.name}: all`, 'all', warm, ALL_PARTS);
+      this.compare(sides, `${scene.name}: all, in blocks`, 'block', warm, ALL_PARTS, BLOCK);
       if (number < last) continue;
-      // The first chunk of a round finds the caches empty.
       for (const [name, parts] of LOOKED_AT.slice(1))
-        measure(`${scene.name}, empty caches: ${name}`, 'cold', cold, parts, 1);
+        this.compare(sides, `${scene.name}, empty caches: ${name}`, 'cold', cold, parts);
     }
-    for (const r of both) r.counted = r.turnsCounts();
-    this.share(null);
+    if (last > 0) this.together();
+    result.counts = { base: base.turnsCounts(), candidate: candidate.turnsCounts() };
+    return true;
   }
 
-  /** Has both run on the same core, another one in the next sweep; or where they like. */
-  private share(sweep: number | null): void {
-    const allowed = allowedCores();
-    if (allowed === null) return;
-    const cores = coresOf(allowed);
-    for (const r of this.both)
-      r.pin(sweep === null ? allowed : `${cores[(this.index + sweep) % cores.length]}`);
+  /** Adds a ratio of what both took in turns. */
+  private compare(
+    sides: Sides,
+    name: string,
+    kind: Measured['kind'],
+    of: readonly Track[],
+    parts: readonly number[],
+    block = 1,
+  ): void {
+    const [a, b] = [sides.base, sides.candidate].map((r) => of[sides.both.indexOf(r)]);
+    const log = turnsRatio(a.chunks, b.chunks, parts, block);
+    if (log === null) return;
+    const ns = (track: Track) =>
+      (middleHalf(track.chunks.map((chunk) => costOf(chunk, parts))) / track.packets) * 1e6;
+    this.add(name, kind, log + Math.log(a.packets / b.packets), ns(a), ns(b));
+  }
+
+  /** Adds ratios of all scenes together. */
+  private together(): void {
+    const { measures, o } = this;
+    for (const name of [...LOOKED_AT.map(([part]) => part), 'all']) {
+      const of = o.scenes.flatMap((scene) => measures.get(`${scene.name}: ${name}`) ?? []);
+      if (of.length < o.scenes.length) continue;
+      const last = (values: number[]) => values[values.length - 1];
+      this.add(
+        `${TOGETHER}: ${name}`,
+        name === 'all' ? 'all' : 'part',
+        mean(of.map((m) => last(m.logs))),
+        mean(of.map((m) => last(m.base))),
+        mean(of.map((m) => last(m.candidate))),
+      );
+    }
   }
 
   /** Lets both run a scene, in turns, for so many milliseconds each. */
   private async spend(
+    both: readonly Runner[],
     scene: number,
     ms: number,
-    of: Passes[],
+    of: readonly Track[],
     cold: boolean,
     counts: boolean,
   ): Promise<void> {
-    const spent = () => Math.min(...of.map((passes) => passes.spentMs));
-    for (let i = this.index, end = spent() + ms; spent() < end; i++) {
+    const spent = [0, 0];
+    for (let i = this.index; Math.min(...spent) < ms; i++) {
       for (const side of (i & 1) === 0 ? [0, 1] : [1, 0]) {
-        await this.both[side].pass(scene, of[side], cold, counts);
+        const chunk = await both[side].chunk(scene, of[side].packets, cold);
+        if (counts) of[side].chunks.push(chunk);
+        spent[side] += costOf(chunk, ALL_PARTS);
       }
     }
   }
 
-  /** Both run a scene with threads, in slices. */
-  private async threads(scene: Scene): Promise<void> {
-    const { o, base, candidate, both, index } = this;
+  /** Both run a scene with threads, in slices. `counted`: it is known what they count. */
+  private async threads({ base, candidate, both }: Sides, scene: Scene, counted: boolean): Promise<void> {
+    const { o, index, result } = this;
     await Promise.all(both.map((r) => r.open(r === base ? scene.base : scene.candidate)));
     const packets = await warmUp(both, o);
     const before = await Promise.all([base.counts(), candidate.counts()]);
@@ -472,12 +522,16 @@ class Pair {
       const second = await (turn ? candidate : base).slice(packets);
       slices.push(turn ? [first, second] : [second, first]);
     }
-    for (const [i, r] of [base, candidate].entries()) r.counted ??= difference(await r.counts(), before[i]);
+    result.workers = { base: base.workers, candidate: candidate.workers };
+    if (!counted) {
+      result.counts.base = difference(await base.counts(), before[0]);
+      result.counts.candidate = difference(await candidate.counts(), before[1]);
+    }
     for (const name of THREAD_TIMES) {
       // Without workers the other threads are those of the compiler and the garbage collector.
       if (name === 'others' && base.workers + candidate.workers === 0) continue;
       const ns = (side: 0 | 1) => (middleHalf(slices.map((pair) => pair[side][name] ?? 0)) / packets) * 1e6;
-      this.add(name, 'threads', scene.name, logRatio(slices, name), ns(0), ns(1));
+      this.add(name, 'threads', logRatio(slices, name), ns(0), ns(1));
     }
   }
 
@@ -489,14 +543,7 @@ class Pair {
     for (const side of index % 2 === 0 ? order : order.toReversed()) {
       cost[side] = await startTime(o[side], options[side], o.signal);
     }
-    this.add(
-      'start',
-      'start',
-      '',
-      Math.log(cost.candidate / cost.base),
-      cost.base * 1e6,
-      cost.candidate * 1e6,
-    );
+    this.add('start', 'start', Math.log(cost.candidate / cost.base), cost.base * 1e6, cost.candidate * 1e6);
   }
 }
 
@@ -560,40 +607,41 @@ function middleHalf(values: number[]): number {
 }
 
 /** What one side has measured in a scene. */
-class Passes {
-  /** Packets that are asked for at a time, of a round. */
-  readonly sizes: number[] = [];
-  readonly chunk: number;
-  readonly visits: Visits = [];
-  /** Where in `visits` each pass begins. */
-  private readonly firsts: number[] = [];
-  private position = 0;
-  spentMs = 0;
+class Track {
+  /** Of a chunk. */
+  readonly packets: number;
+  readonly chunks: number[][] = [];
 
-  constructor(packets: number, chunk: number) {
-    this.chunk = chunk;
-    const n = Math.max(1, Math.round(packets / PASS));
-    for (let left = packets; left > 0; left -= this.sizes[this.sizes.length - 1]) {
-      this.sizes.push(Math.min(left, Math.ceil(packets / n)));
-      this.firsts.push(this.visits.length);
-      const chunks = Math.ceil(this.sizes[this.sizes.length - 1] / chunk);
-      for (let i = 0; i < chunks; i++) this.visits.push([]);
-    }
-  }
-
-  /** Packets of the next pass. */
-  get next(): number {
-    return this.sizes[this.position];
-  }
-
-  add(chunks: readonly number[][], counts: boolean): void {
-    for (const [i, visit] of chunks.entries()) {
-      if (counts) this.visits[this.firsts[this.position] + i].push(visit);
-      for (const ms of visit) this.spentMs += ms;
-    }
-    this.position = (this.position + 1) % this.sizes.length;
+  constructor(packets: number) {
+    this.packets = packets;
   }
 }
+
+/** Has both run on the same core, another one for another number. */
+function share({ both }: Sides, number: number): void {
+  const allowed = allowedCores();
+  if (allowed === null) return;
+  const cores = coresOf(allowed);
+  for (const r of both) r.pin(`${cores[number % cores.length]}`);
+}
+
+const knownFlags = new Map<string, readonly string[]>();
+
+/** Options of SETTLED_FLAGS and SEED_FLAGS that a Node binary has. */
+function settledFlags(node: string, seed: number): string[] {
+  let known = knownFlags.get(node);
+  if (known === undefined) {
+    const { stdout } = spawnSync(node, ['--v8-options'], { encoding: 'utf8' });
+    // It lists what is on unless asked for by its negation.
+    const has = (flag: string) => stdout?.includes(flag) || stdout?.includes(flag.replace('--no-', '--'));
+    known = [...SETTLED_FLAGS, ...SEED_FLAGS].filter(has);
+    knownFlags.set(node, known);
+  }
+  return known.map((flag) => (SEED_FLAGS.includes(flag) ? `${flag}=${seed}` : flag));
+}
+
+const hasSamePackets = ({ base, candidate }: Scene) =>
+  JSON.stringify([base.made, base.replayed]) === JSON.stringify([candidate.made, candidate.replayed]);
 
 /** A process of one side. */
 class Runner {
@@ -602,16 +650,12 @@ class Runner {
   /** Of a round, with threads. */
   packets = 0;
   workers = 0;
-  /** What is told of this pair. */
-  counted: Counts | null = null;
-  /** Packets of a round of each scene. */
-  private readonly scenes: number[] = [];
   /** Of the first scene. */
   private scenePassed: Counts | null = null;
 
-  constructor(side: Side, signal: AbortSignal | undefined) {
+  constructor(side: Side, flags: string[], signal: AbortSignal | undefined) {
     this.label = side.label;
-    this.child = new BenchChild(side.label, { entry: childOf(side), node: side.node, signal });
+    this.child = new BenchChild(side.label, { entry: childOf(side), node: side.node, flags, signal });
   }
 
   /** Lets it run on these cores only, if that can be said here. */
@@ -631,32 +675,23 @@ class Runner {
     this.workers = ready.workers;
   }
 
-  /** In turns. False if this installation does not know that. */
-  async openScene(spec: BenchSpec): Promise<boolean> {
+  /** In turns; returns the packets of a round. Null if this installation does not know that. */
+  async openScene(spec: BenchSpec): Promise<number | null> {
     try {
       const { scene } = (await this.child.ask({ kind: 'scene', spec })) as { scene: TurnsReady };
-      this.scenes.push(scene.packets);
-      return true;
+      return scene.packets;
     } catch (error) {
-      if (/came before "open"/.test((error as Error).message)) return false;
+      if (/came before "open"/.test((error as Error).message)) return null;
       throw error;
     }
   }
 
-  packetsOf(scene: number): number {
-    return this.scenes[scene];
-  }
-
-  /** Of the scene opened last. */
-  passes(chunk: number): Passes {
-    return new Passes(this.scenes[this.scenes.length - 1], chunk);
-  }
-
-  async pass(scene: number, passes: Passes, cold: boolean, counts: boolean): Promise<void> {
-    const request = { kind: 'round', scene, packets: passes.next, chunk: passes.chunk, cold } as const;
+  /** Runs the next packets of a scene; returns milliseconds by PARTS. */
+  async chunk(scene: number, packets: number, cold: boolean): Promise<number[]> {
+    const request = { kind: 'round', scene, packets, chunk: packets, cold } as const;
     const answer = (await this.child.ask(request)) as { chunks: number[][]; counts: Counts };
-    passes.add(answer.chunks, counts);
     if (scene === 0) this.scenePassed = answer.counts;
+    return answer.chunks[0];
   }
 
   /** Of all that has been run in the scene. */

@@ -81,7 +81,7 @@ function ratioChart(rows: readonly (Ratio & { name: string })[], caption: string
 function timingSection(t: TimingComparison, limits: Limits): Section {
   const rows = Object.entries(t.ratios).map(([name, r]) => ({ name: titleOf(name), key: name, ...r }));
   // Threads scatter by so much more that the others would be dots beside them.
-  const isWell = (r: Ratio & { key: string }) => r.weight !== null && r.key !== 'time';
+  const isWell = (r: Ratio) => r.weight !== null;
   const someWell = rows.some(isWell);
   const asked = rows.filter((r) => isWell(r) || !someWell);
   const others = rows.filter((r) => !asked.includes(r));

@@ -133,7 +133,7 @@ test('compare: two pairs of processes say nothing yet about time, but all about 
   assert.match(out, /Time: can't tell/);
   const { timing } = JSON.parse(fs.readFileSync(json, 'utf8')) as Comparison;
   assert.equal(timing!.verdict, "can't tell");
-  assert.equal(timing!.logs.time!.length, 2);
+  assert.equal(timing!.logs['udp: all'].length, 2);
   assert.deepEqual(timing!.workers, { base: 1, candidate: 1 });
   assert.ok(timing!.counts.base.microflowHits > 0.1);
   assert.deepEqual(timing!.counts.base.commits, timing!.counts.candidate.commits);

@@ -114,22 +114,36 @@ test('timing: few pairs borrow from what all measures vary by', () => {
   );
 });
 
-test('timing: a chunk costs what its undisturbed visits take', () => {
-  // Two chunks, ten visits each, two parts; in half of the visits something else ran.
-  const visits = (ms: number) =>
-    [1, 2].map((size) => Array.from({ length: 10 }, (_, i) => [ms * size, i % 2 === 0 ? 1 : 9 + i]));
-  const log = turnsRatio(visits(1), visits(1.05), [0]);
-  assert.ok(Math.abs(log! - Math.log(1.05)) < 1e-9);
-  assert.equal(turnsRatio(visits(1), visits(1.05), [1]), 0);
-  assert.ok(Math.abs(turnsRatio(visits(1), visits(1.05), [0, 1])! - Math.log(5.15 / 5)) < 1e-9);
+test('timing: chunks in which something else ran do not count', () => {
+  // Two parts; something else runs in some visits of either side.
+  const chunks = (factor: number, disturbed: number) =>
+    Array.from({ length: 40 }, (_, i) => [(i + 1) * factor * (i % 7 === disturbed ? 5 : 1), i + 1]);
+  const log = (parts: number[]) => turnsRatio(chunks(1, 3), chunks(1.05, 5), parts)!;
+  assert.ok(Math.abs(log([0]) - Math.log(1.05)) < 1e-9);
+  assert.equal(log([1]), 0);
+  assert.ok(Math.abs(log([0, 1]) - Math.log(2.05 / 2)) < 1e-9);
+  assert.equal(turnsRatio([[1], [1]], [[1], [1]], [0]), null);
 });
 
-test('timing: of a round too long to be gone through often, the middle chunks are compared one by one', () => {
-  const once = (factor: number, disturbed: number) =>
-    Array.from({ length: 40 }, (_, i) => [[(i + 1) * factor * (i === disturbed ? 50 : 1)]]);
-  const log = turnsRatio(once(1, 3), once(1.05, 17), [0]);
-  assert.ok(Math.abs(log! - Math.log(1.05)) < 1e-9);
-  assert.equal(turnsRatio([[]], [[]], [0]), null);
+test('timing: chunks in which a side was without a processor do not count, however many', () => {
+  // In three of four the base waits for as long as it works.
+  const chunk = (ms: number, waited: number) => [ms + waited, 0, 0, 0, waited];
+  const base = Array.from({ length: 40 }, (_, i) => chunk(1, i % 4 === 0 ? 0.01 : 1));
+  const candidate = Array.from({ length: 40 }, () => chunk(1.06, 0));
+  assert.ok(Math.abs(turnsRatio(base, candidate, [0])! - Math.log(1.06 / 1.01)) < 1e-9);
+  assert.ok(turnsRatio(base.slice(0, 8), candidate.slice(0, 8), [0])! < 0, 'all do if there are few');
+});
+
+test('timing: a machine that becomes slower and faster does not matter', () => {
+  const speed = (i: number) => 1 + 0.3 * Math.sin(i / 9);
+  const chunks = (factor: number) => Array.from({ length: 100 }, (_, i) => [factor * speed(i)]);
+  assert.ok(Math.abs(turnsRatio(chunks(1), chunks(1.03), [0])! - Math.log(1.03)) < 1e-9);
+});
+
+test('timing: what comes in one chunk of ten shows in blocks', () => {
+  const chunks = (every: number) => Array.from({ length: 120 }, (_, i) => [i % 10 === 0 ? 1 + every : 1]);
+  assert.equal(turnsRatio(chunks(0), chunks(0.8), [0]), 0);
+  assert.ok(turnsRatio(chunks(0), chunks(0.8), [0], 12)! > Math.log(1.06));
 });
 
 test('timing: pairs that are far out do not hide a slow-down', () => {
