@@ -94,6 +94,8 @@ export interface TimingComparison {
   logs: Record<string, number[]>;
 }
 
+/** Pairs that are in turns at the same time. */
+const MOST_LANES = 2;
 /** When the intervals are looked at. */
 const FIRST_LOOK = 4;
 const EVERY_LOOK = 6;
@@ -116,9 +118,11 @@ const CHUNK = 4096;
 const COLD_CHUNK = 1024;
 /** Chunks of a block. */
 const BLOCK = 12;
-/** How often the scenes are gone through, and milliseconds of each before anything counts. */
+/** How often the scenes are gone through, and before anything counts, and milliseconds of each then: a scene may undo what the
+ *  compiler has made of another. */
 const SWEEPS = 2;
-const WARMUP_MS = 300;
+const WARMUP_SWEEPS = 2;
+const WARMUP_MS = 250;
 /** A chunk in which the process was without a processor for more than this part of the time is not looked at. */
 const LOST = 0.03;
 /** Parts of PARTS that are looked at by themselves. */
@@ -169,15 +173,20 @@ export async function compareTimes(o: TimingOptions): Promise<TimingComparison> 
   let longest = 0;
   let verdict: TimingVerdict = "can't tell";
   let ratios: TimingComparison['ratios'] = {};
-  // A pair that would not be done in time is not begun.
+  // Pairs that would not be done in time are not begun.
   while (pairs < o.mostPairs && (pairs < 2 || elapsed() + longest < o.budgetSeconds)) {
     const start = elapsed();
-    const pair = await new Pair(o, pairs, measures).run();
+    const lanes = Math.min(lanesHere(), o.mostPairs - pairs);
+    const batch = Array.from({ length: lanes }, (_, lane) => new Pair(o, pairs + lane, measures));
+    await Promise.all(batch.map((pair) => pair.turns()));
+    for (const pair of batch) {
+      await pair.rest();
+      workers = pair.workers ?? workers;
+      addCounts(totals.base, pair.counts.base);
+      addCounts(totals.candidate, pair.counts.candidate);
+    }
     longest = Math.max(longest, elapsed() - start);
-    pairs++;
-    workers = pair.workers ?? workers;
-    addCounts(totals.base, pair.counts.base);
-    addCounts(totals.candidate, pair.counts.candidate);
+    pairs += lanes;
     ratios = ratiosOf(measures, pairs);
     o.progress?.(pairs, ratios);
     if (isLook(pairs)) verdict = earlyVerdict(ratios, o);
@@ -216,12 +225,17 @@ export function isLook(pairs: number): boolean {
   return pairs >= FIRST_LOOK && (pairs <= EVERY_LOOK || (pairs - EVERY_LOOK) % LOOK_EVERY === 0);
 }
 
+/** Of what may be called none early: how many times the tolerance the ratio may seem to be. */
+const SEEMING = 2;
+
 /** Small slow-downs take more pairs: what looks like one is not called none before the time is over. */
 export function earlyVerdict(ratios: Record<string, Ratio>, limits: Limits): TimingVerdict {
   const verdict = judge(ratios, limits);
   if (verdict !== 'not slower') return verdict;
   const asked = Object.values(ratios).filter((r) => r.weight !== null);
-  return asked.every((r) => r.ratio < 1 + limits.tolerance * (r.weight ?? 1)) ? verdict : "can't tell";
+  return asked.every((r) => r.ratio < 1 + SEEMING * limits.tolerance * (r.weight ?? 1))
+    ? verdict
+    : "can't tell";
 }
 
 /** Of the candidate's time by base's, from the pairs' logarithms: the narrower of Student's interval, which needs few pairs,
@@ -366,10 +380,11 @@ class Pair {
   private readonly o: TimingOptions;
   private readonly index: number;
   private readonly measures: Measures;
-  private readonly result = {
-    counts: { base: emptyCounts(), candidate: emptyCounts() },
-    workers: null as TimingComparison['workers'] | null,
-  };
+  readonly counts = { base: emptyCounts(), candidate: emptyCounts() };
+  /** If they were seen. */
+  workers: TimingComparison['workers'] | null = null;
+  /** False if a side is an older installation that knows no turns. */
+  private knowsTurns = true;
 
   constructor(o: TimingOptions, index: number, measures: Measures) {
     this.o = o;
@@ -377,26 +392,30 @@ class Pair {
     this.measures = measures;
   }
 
-  /** Returns what was counted, and how many workers there were if it was seen. */
-  async run(): Promise<Pair['result']> {
+  /** Both run all scenes in turns, on a core of their own. */
+  async turns(): Promise<void> {
     const { o, index } = this;
     const sides = new Sides(o, index, (node) => settledFlags(node, index + 1));
-    let counted = false;
     try {
-      counted = await this.turns(sides);
+      share(sides, index);
+      this.knowsTurns = await this.scenes(sides);
     } finally {
       sides.end();
     }
-    if (!counted || index % THREADS_EVERY === 0) {
-      const threads = new Sides(o, index, () => []);
+  }
+
+  /** What needs more than one core. */
+  async rest(): Promise<void> {
+    const { o, index, knowsTurns } = this;
+    if (!knowsTurns || index % THREADS_EVERY === 0) {
+      const sides = new Sides(o, index, () => []);
       try {
-        await this.threads(threads, o.scenes[0], counted);
+        await this.threads(sides, o.scenes[0]);
       } finally {
-        threads.end();
+        sides.end();
       }
     }
     if (o.start !== null && index % START_EVERY === 0) await this.start(o.start);
-    return this.result;
   }
 
   private add(
@@ -414,9 +433,9 @@ class Pair {
     m.candidate.push(candidate);
   }
 
-  /** Both run all scenes in turns; false if one of them is an older installation that can't. */
-  private async turns(sides: Sides): Promise<boolean> {
-    const { o, result } = this;
+  /** False if one of them is an older installation that can't. */
+  private async scenes(sides: Sides): Promise<boolean> {
+    const { o, counts } = this;
     const { base, candidate, both } = sides;
     const last = o.scenes.length - 1;
     const all: SceneTurns[] = [];
@@ -433,11 +452,11 @@ class Pair {
         cold: packets.map((round) => new Track(same ? COLD_CHUNK : round!)),
       });
     }
-    share(sides, this.index);
-    for (const [number, { warm }] of all.entries())
-      await this.spend(both, number, WARMUP_MS, warm, false, false);
+    for (let sweep = 0; sweep < WARMUP_SWEEPS; sweep++) {
+      for (const [number, { warm }] of all.entries())
+        await this.spend(both, number, WARMUP_MS, warm, false, false);
+    }
     for (let sweep = 0; sweep < SWEEPS; sweep++) {
-      share(sides, this.index + sweep);
       for (const [number, { warm }] of all.entries())
         await this.spend(both, number, o.turnsMs / SWEEPS, warm, false, true);
     }
@@ -452,7 +471,8 @@ class Pair {
         this.compare(sides, `${scene.name}, empty caches: ${name}`, 'cold', cold, parts);
     }
     if (last > 0) this.together();
-    result.counts = { base: base.turnsCounts(), candidate: candidate.turnsCounts() };
+    addCounts(counts.base, base.turnsCounts());
+    addCounts(counts.candidate, candidate.turnsCounts());
     return true;
   }
 
@@ -510,8 +530,8 @@ class Pair {
   }
 
   /** Both run a scene with threads, in slices. `counted`: it is known what they count. */
-  private async threads({ base, candidate, both }: Sides, scene: Scene, counted: boolean): Promise<void> {
-    const { o, index, result } = this;
+  private async threads({ base, candidate, both }: Sides, scene: Scene): Promise<void> {
+    const { o, index, counts, knowsTurns } = this;
     await Promise.all(both.map((r) => r.open(r === base ? scene.base : scene.candidate)));
     const packets = await warmUp(both, o);
     const before = await Promise.all([base.counts(), candidate.counts()]);
@@ -522,10 +542,10 @@ class Pair {
       const second = await (turn ? candidate : base).slice(packets);
       slices.push(turn ? [first, second] : [second, first]);
     }
-    result.workers = { base: base.workers, candidate: candidate.workers };
-    if (!counted) {
-      result.counts.base = difference(await base.counts(), before[0]);
-      result.counts.candidate = difference(await candidate.counts(), before[1]);
+    this.workers = { base: base.workers, candidate: candidate.workers };
+    if (!knowsTurns) {
+      addCounts(counts.base, difference(await base.counts(), before[0]));
+      addCounts(counts.candidate, difference(await candidate.counts(), before[1]));
     }
     for (const name of THREAD_TIMES) {
       // Without workers the other threads are those of the compiler and the garbage collector.
@@ -615,6 +635,12 @@ class Track {
   constructor(packets: number) {
     this.packets = packets;
   }
+}
+
+/** How many pairs can be in turns at the same time: each has a core. */
+function lanesHere(): number {
+  const allowed = allowedCores();
+  return allowed === null ? 1 : Math.min(MOST_LANES, coresOf(allowed).length);
 }
 
 /** Has both run on the same core, another one for another number. */
