@@ -15,7 +15,7 @@ import type { Loaded } from './load.js';
 import { type Counts, countsOf } from './resident.js';
 import { type BenchSpec, prepare } from './spec.js';
 
-/** Parts of the program; what there is of each chunk, in milliseconds. Without workers, what they would do counts as
+/** Parts of the program; what there is of each chunk, in milliseconds of processor time. Without workers, what they would do counts as
  *  dispatch. */
 export const PARTS = ['dispatch', 'workers', 'coordinate', 'collect'] as const;
 const WORKERS = 1;
@@ -50,7 +50,7 @@ class Stopwatch implements Turns {
 
   did(stage: Stage): void {
     const { shards } = this;
-    if (stage === STAGE.REST) this.at = performance.now();
+    if (stage === STAGE.REST) this.at = processorMs();
     else this.lap(PART_OF[stage]);
     if (stage !== STAGE.DISPATCH || shards.length === 0) return;
     for (let i = 0; i < shards.length; i++) shards[i].turn();
@@ -58,14 +58,14 @@ class Stopwatch implements Turns {
   }
 
   private lap(part: number): void {
-    const now = performance.now();
+    const now = processorMs();
     this.spent[part] += now - this.at;
     this.at = now;
   }
 
   reset(): void {
     this.spent.fill(0);
-    this.at = performance.now();
+    this.at = processorMs();
   }
 }
 
@@ -139,7 +139,7 @@ function signal(): { promise: Promise<void>; resolve: () => void } {
   return { promise, resolve };
 }
 
-/** All threads of this process. */
+/** Of all threads of this process; while it takes turns there is one that does something. */
 function processorMs(): number {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
@@ -195,7 +195,7 @@ export class TurnsRunner {
   }
 
   /** Runs `packets` packets, a chunk after the other; `cold`: with empty flow caches at first. Returns the milliseconds
-   *  of each chunk, by PARTS, and how many of these this process was without a processor, about. */
+   *  of each chunk, by PARTS, and those without a processor: because others had it, or because it slept. */
   async run(packets: number, chunk: number, cold: boolean): Promise<number[][]> {
     const { watch, rounds } = this;
     const chunks: number[][] = [];
@@ -203,11 +203,11 @@ export class TurnsRunner {
     for (let left = packets; left > 0; ) {
       const n = Math.min(chunk, left);
       watch.reset();
-      const before = processorMs();
+      const began = performance.now();
       await Promise.race([rounds.grant(n), this.failed()]);
-      const had = processorMs() - before;
-      const all = watch.spent.reduce((sum, ms) => sum + ms, 0);
-      chunks.push([...watch.spent, Math.max(0, all - had)]);
+      const passed = performance.now() - began;
+      const had = watch.spent.reduce((sum, ms) => sum + ms, 0);
+      chunks.push([...watch.spent, Math.max(0, passed - had)]);
       left -= n;
       this.done += n;
     }

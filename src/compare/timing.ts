@@ -123,8 +123,6 @@ const BLOCK = 12;
 const SWEEPS = 2;
 const WARMUP_SWEEPS = 2;
 const WARMUP_MS = 250;
-/** A chunk in which the process was without a processor for more than this part of the time is not looked at. */
-const LOST = 0.03;
 /** Parts of PARTS that are looked at by themselves. */
 const LOOKED_AT = [
   ['dispatch', [0]],
@@ -132,6 +130,8 @@ const LOOKED_AT = [
   ['coordinate', [2, 3]],
 ] as const;
 const ALL_PARTS = PARTS.map((_, part) => part);
+/** With the time that a side was without a processor. */
+const BY_THE_CLOCK = [...ALL_PARTS, PARTS.length];
 /** Fewer chunks, or blocks, say nothing. */
 const LEAST_CHUNKS = 4;
 /** Of all scenes together. */
@@ -143,10 +143,11 @@ const SETTLED = 0.03;
 const LEAST_WARMUP = 0.5;
 /** A slice that is too short is all overhead. */
 const LEAST_PACKETS = 256;
-/** Chunks with empty caches are known less well. */
+/** Chunks with empty caches are known less well, and have this many times a scene's milliseconds. */
 const COLD_WEIGHT = 1.5;
+const COLD = 1.5;
 /** Threads and whole runs are measured in one of so many pairs. */
-const THREADS_EVERY = 2;
+const THREADS_EVERY = 4;
 const START_EVERY = 4;
 /** For the sides of a pair to have the same places in memory and the same decisions of the compiler as far as they are the same
  *  program, nothing of V8 may depend on time or chance: code is compiled when a function has run so often, not when another
@@ -159,7 +160,7 @@ interface Measured {
   logs: number[];
   base: number[];
   candidate: number[];
-  kind: 'part' | 'all' | 'block' | 'cold' | 'threads' | 'start';
+  kind: 'part' | 'all' | 'less' | 'cold' | 'threads' | 'start';
 }
 type Measures = Map<string, Measured>;
 
@@ -321,15 +322,11 @@ interface SceneTurns {
   cold: Track[];
 }
 
-/** What one side took for chunks of packets, one after the other: milliseconds by PARTS, and how many of these it was
- *  without a processor. */
+/** What one side took for chunks of packets, one after the other: milliseconds by PARTS, and those without a processor. */
 type Chunks = readonly (readonly number[])[];
 
-const hadProcessor = (chunk: readonly number[]) =>
-  (chunk[PARTS.length] ?? 0) <= LOST * costOf(chunk, ALL_PARTS);
-
 const costOf = (chunk: readonly number[], parts: readonly number[]) =>
-  parts.reduce((sum, part) => sum + chunk[part], 0);
+  parts.reduce((sum, part) => sum + (chunk[part] ?? 0), 0);
 
 /** Logarithm of the candidate's time by the base's in some PARTS: of the chunks that had their turns one right after the
  *  other, or of so many of them together (`block`). Null if there are too few. */
@@ -340,14 +337,9 @@ export function turnsRatio(
   block = 1,
 ): number | null {
   const logs: number[] = [];
-  const n = Math.min(base.length, candidate.length);
-  const pairs = Array.from({ length: n }, (_, i) => [base[i], candidate[i]] as const);
-  const whole = pairs.filter((pair) => pair.every(hadProcessor));
-  // On a machine on which nobody is let run in peace all that there is must do.
-  const of = whole.length >= LEAST_CHUNKS * block ? whole : pairs;
-  for (let i = 0; i + block <= of.length; i += block) {
-    const [a, b] = [0, 1].map((side) =>
-      of.slice(i, i + block).reduce((sum, pair) => sum + costOf(pair[side], parts), 0),
+  for (let i = 0; i + block <= Math.min(base.length, candidate.length); i += block) {
+    const [a, b] = [base, candidate].map((of) =>
+      of.slice(i, i + block).reduce((sum, chunk) => sum + costOf(chunk, parts), 0),
     );
     if (a > 0 && b > 0) logs.push(Math.log(b / a));
   }
@@ -460,15 +452,17 @@ class Pair {
       for (const [number, { warm }] of all.entries())
         await this.spend(both, number, o.turnsMs / SWEEPS, warm, false, true);
     }
-    await this.spend(both, last, o.turnsMs, all[last].cold, true, true);
+    await this.spend(both, last, o.turnsMs / 2, all[last].cold, true, false);
+    await this.spend(both, last, o.turnsMs * COLD, all[last].cold, true, true);
     for (const [number, { scene, warm, cold }] of all.entries()) {
       for (const [name, parts] of LOOKED_AT)
         this.compare(sides, `${scene.name}: ${name}`, 'part', warm, parts);
       this.compare(sides, `${scene.name}: all`, 'all', warm, ALL_PARTS);
-      this.compare(sides, `${scene.name}: all, in blocks`, 'block', warm, ALL_PARTS, BLOCK);
+      this.compare(sides, `${scene.name}: all, in blocks`, 'less', warm, ALL_PARTS, BLOCK);
+      this.compare(sides, `${scene.name}: all, by the clock`, 'less', warm, BY_THE_CLOCK);
       if (number < last) continue;
       for (const [name, parts] of LOOKED_AT.slice(1))
-        this.compare(sides, `${scene.name}, empty caches: ${name}`, 'cold', cold, parts);
+        this.compare(sides, `${scene.name}, empty caches: ${name}`, 'cold', cold, parts, 2);
     }
     if (last > 0) this.together();
     addCounts(counts.base, base.turnsCounts());

@@ -125,15 +125,6 @@ test('timing: chunks in which something else ran do not count', () => {
   assert.equal(turnsRatio([[1], [1]], [[1], [1]], [0]), null);
 });
 
-test('timing: chunks in which a side was without a processor do not count, however many', () => {
-  // In three of four the base waits for as long as it works.
-  const chunk = (ms: number, waited: number) => [ms + waited, 0, 0, 0, waited];
-  const base = Array.from({ length: 40 }, (_, i) => chunk(1, i % 4 === 0 ? 0.01 : 1));
-  const candidate = Array.from({ length: 40 }, () => chunk(1.06, 0));
-  assert.ok(Math.abs(turnsRatio(base, candidate, [0])! - Math.log(1.06 / 1.01)) < 1e-9);
-  assert.ok(turnsRatio(base.slice(0, 8), candidate.slice(0, 8), [0])! < 0, 'all do if there are few');
-});
-
 test('timing: a machine that becomes slower and faster does not matter', () => {
   const speed = (i: number) => 1 + 0.3 * Math.sin(i / 9);
   const chunks = (factor: number) => Array.from({ length: 100 }, (_, i) => [factor * speed(i)]);
