@@ -27,7 +27,10 @@ fetch() {
   # 2: there is no such branch. Anything else is an error, and no reason to begin anew.
   if [[ $status -eq 2 ]]; then return; fi
   if [[ $status -ne 0 ]]; then exit "$status"; fi
-  git fetch --quiet --depth=1 "$remote" "refs/heads/$branch"
+  # A checkout with all of its history stays one.
+  local depth=()
+  if [[ $(git rev-parse --is-shallow-repository) == true ]]; then depth=(--depth=1); fi
+  git fetch --quiet "${depth[@]}" "$remote" "refs/heads/$branch"
   tip=$(git rev-parse FETCH_HEAD)
   if git cat-file -e "$tip:$name" 2>/dev/null; then git cat-file blob "$tip:$name" >"$work/old"; fi
 }
@@ -39,10 +42,19 @@ case $1 in
     cp "$work/old" "$file"
     ;;
   push)
+    if [[ ! -f $file ]]; then
+      echo "history.sh: $file: there is no such file" >&2
+      exit 66
+    fi
     export GIT_AUTHOR_NAME=${GIT_AUTHOR_NAME:-shardtrack} GIT_AUTHOR_EMAIL=${GIT_AUTHOR_EMAIL:-shardtrack@localhost}
     export GIT_COMMITTER_NAME=${GIT_COMMITTER_NAME:-$GIT_AUTHOR_NAME} GIT_COMMITTER_EMAIL=${GIT_COMMITTER_EMAIL:-$GIT_AUTHOR_EMAIL}
     for ((try = 1; ; try++)); do
+      before=${tip-none}
       fetch
+      if [[ $before == "$tip" ]]; then
+        echo "history.sh: the push to $branch was refused, as said above, and not because others have pushed" >&2
+        exit 1
+      fi
       awk 'NR == FNR { if (FILENAME == ARGV[1]) { seen[$0]; next } } !($0 in seen)' "$work/old" "$file" >"$work/more"
       if [[ ! -s $work/more ]]; then break; fi
       blob=$(cat "$work/old" "$work/more" | git hash-object -w --stdin)

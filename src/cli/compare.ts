@@ -6,17 +6,26 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { type BenchSpec, madeSpec } from '../bench/spec.js';
 import { type Comparison, comparisonMarkdown, comparisonText } from '../compare/report.js';
 import { compareResults, replayArguments } from '../compare/results.js';
-import { openSide, parseSide, type Side, TABLES, type Tables } from '../compare/sides.js';
+import {
+  BuildError,
+  openSide,
+  parseSide,
+  type Side,
+  type SideName,
+  TABLES,
+  type Tables,
+} from '../compare/sides.js';
 import { compareStored, readResults } from '../compare/stored.js';
 import { compareTimes, type Scene, type TimingOptions, type TimingVerdict } from '../compare/timing.js';
 import { tablesFor } from '../generate/tables.js';
 import { SERVER_PORT, traffic } from '../generate/traffic.js';
 import { writeCapture } from '../generate/write.js';
+import { ClosedPipeError } from '../pcap/output-file.js';
 import { comparisonReport } from '../report/compare.js';
 import { renderReport } from '../report/lazy.js';
 import { type BenchArguments, benchOptions, capturesOf, checkInput } from './bench.js';
 import { changedWorkload } from './generate.js';
-import { InterruptedError, UsageError, usage, wholeNumber } from './options.js';
+import { ExitError, InterruptedError, UsageError, usage, wholeNumber } from './options.js';
 import { loadPipeline, workersOf } from './replay.js';
 import { Reports } from './reports.js';
 
@@ -38,6 +47,8 @@ export interface CompareArguments extends BenchArguments {
   exitDifferent: number;
 }
 
+/** Exit code if nothing could be compared. */
+const EXIT_FAILED = 4;
 /** Until the compiler has done most of its work. */
 const WARMUP_MS = 400;
 /** What times are compared for, unless told otherwise: established connections, new ones, translated ones, and a large
@@ -65,7 +76,8 @@ interface Input {
   what: string;
 }
 
-/** Runs the command; resolves to the exit code. Throws UsageError for exit code 2, anything else for 1. */
+/** Runs the command; resolves to the exit code. Throws UsageError, FlowSyntaxError and EventError for exit code 2, ExitError
+ *  for what fails. */
 export async function compareCommand(
   baseText: string,
   candidateText: string,
@@ -94,7 +106,7 @@ export async function compareCommand(
   const say = (text: string) => {
     if (!o.quiet) process.stderr.write(`${text}\n`);
   };
-  const [base, candidate] = names.map((name) => usage(() => openSide(name, say)));
+  const [base, candidate] = names.map((name) => open(name, say));
   checkSides(o, [base, candidate]);
   const reports = reportsOf(o);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-compare-'));
@@ -141,12 +153,23 @@ export async function compareCommand(
     }
     return await finish(comparison, verdict, o, reports);
   } catch (error) {
-    throw abort.signal.aborted ? abort.signal.reason : error;
+    if (abort.signal.aborted) throw abort.signal.reason;
+    throw error instanceof UsageError || error instanceof ClosedPipeError ? error : failed(error);
   } finally {
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
     reports.discard();
     fs.rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+const failed = (error: unknown) => new ExitError((error as Error).message, EXIT_FAILED, error);
+
+function open(names: readonly SideName[], say: (text: string) => void): Side {
+  try {
+    return openSide(names, say);
+  } catch (error) {
+    throw error instanceof BuildError ? failed(error) : new UsageError((error as Error).message);
   }
 }
 

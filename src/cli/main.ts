@@ -10,6 +10,7 @@ import type { AnalyzeArguments } from './analyze.js';
 import {
   collectIn,
   collectOut,
+  ExitError,
   InterruptedError,
   parseFault,
   parseInside,
@@ -116,6 +117,7 @@ async function report(error: unknown): Promise<number> {
     return EXIT_USAGE;
   }
   process.stderr.write(`shardtrack: ${error instanceof Error ? error.message : String(error)}\n`);
+  if (error instanceof ExitError) return error.code;
   const { FilterSyntaxError } = await import('../pcap/filter.js');
   return error instanceof UsageError || error instanceof FilterSyntaxError ? EXIT_USAGE : EXIT_FAILED;
 }

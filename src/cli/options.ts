@@ -9,6 +9,16 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
+/** A failure with an exit code of its own. */
+export class ExitError extends Error {
+  override name = 'ExitError';
+  readonly code: number;
+  constructor(message: string, code: number, cause: unknown) {
+    super(message, { cause });
+    this.code = code;
+  }
+}
+
 /** Runs what fails by mistakes of the user only. */
 export function usage<T>(run: () => T): T {
   try {

@@ -37,6 +37,11 @@ const ownRoot = fileURLToPath(new URL('../../../', import.meta.url));
 /** Commits that were built, by hash, so that a second comparison need not. */
 const BUILDS = path.join(os.tmpdir(), `shardtrack-builds-${os.userInfo().username}`);
 
+/** A commit that can't be built. */
+export class BuildError extends Error {
+  override name = 'BuildError';
+}
+
 /** Entry points of an installation. */
 export const cliOf = (side: Side) => path.join(side.root, 'dist/src/cli/main.js');
 export const childOf = (side: Side) => path.join(side.root, 'dist/src/bench/child.js');
@@ -75,7 +80,7 @@ function guessSide(text: string): SideName {
   }
   if (commitOf(text) !== null) return { kind: 'git', value: text };
   throw new Error(
-    `"${text}" is no file, no folder and no commit of ${ownRoot}; expected one of these, or KIND:VALUE with a kind of ${KINDS.join(', ')}`,
+    `"${text}" is no file, no folder and ${noCommit()}; expected one of these, or KIND:VALUE with a kind of ${KINDS.join(', ')}`,
   );
 }
 
@@ -92,6 +97,16 @@ function commitOf(ref: string): string | null {
   } catch {
     return null;
   }
+}
+
+function noCommit(): string {
+  let shallow = false;
+  try {
+    shallow = git('rev-parse', '--is-shallow-repository') === 'true';
+  } catch {
+    // No checkout at all.
+  }
+  return `no commit of ${ownRoot}${shallow ? ', which is a shallow checkout: fetch the commit first' : ''}`;
 }
 
 /** Makes a side ready: builds commits, looks for entry points. Throws Error. */
@@ -129,7 +144,7 @@ export function openSide(names: readonly SideName[], say: (text: string) => void
 /** Checks a commit out beside this one and builds it; returns its folder. */
 function build(ref: string, say: (text: string) => void): string {
   const commit = commitOf(ref);
-  if (commit === null) throw new Error(`"${ref}" is no commit of ${ownRoot}`);
+  if (commit === null) throw new Error(`"${ref}" is ${noCommit()}`);
   const folder = path.join(BUILDS, commit);
   if (fs.existsSync(path.join(folder, '.built'))) return folder;
   say(`building ${ref} (${commit.slice(0, 10)}) in ${folder}`);
@@ -140,7 +155,7 @@ function build(ref: string, say: (text: string) => void): string {
       execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
     } catch (error) {
       const { stdout, stderr } = error as { stdout?: Buffer; stderr?: Buffer };
-      throw new Error(
+      throw new BuildError(
         `${ref}: ${command} ${args.join(' ')} failed in ${folder}:\n${stdout ?? ''}${stderr ?? ''}`,
       );
     }

@@ -78,6 +78,14 @@ test('ci: history.sh keeps lines on a branch, whoever pushes meanwhile, and leav
   assert.equal(git(at('one'), 'log', '--format=%s', '-1').trim(), 'first');
   assert.equal(git(at('one'), 'status', '--porcelain', '--', 'flows.txt'), '');
   assert.equal(git(at('origin'), 'rev-list', '--count', 'shardtrack-history').trim(), '2');
+  // What has all of its history keeps it, and a push that nobody was in the way of is not tried again.
+  assert.equal(git(at('one'), 'rev-parse', '--is-shallow-repository').trim(), 'false');
+  fs.writeFileSync(at('origin', 'hooks', 'pre-receive'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+  fs.appendFileSync(at('one', 'out/h.ndjson'), '{"run":"refused"}\n');
+  assert.match(history('one', 'push', 'out/h.ndjson').stderr, /was refused, as said above/);
+  fs.rmSync(at('origin', 'hooks', 'pre-receive'));
+  ok('one', 'pull');
+  assert.equal(history('one', 'push', 'out/none').status, 66);
   // A remote that can't be reached is no empty history.
   git(at('one'), 'remote', 'set-url', 'origin', at('nowhere'));
   assert.notEqual(history('one', 'pull', 'out/h.ndjson').status, 0);
@@ -103,6 +111,7 @@ test('ci: compare.sh fails on what it is told to, and summarises all the same', 
   const { status, err } = compare('sometimes', 'x.md');
   assert.equal(status, 64);
   assert.match(err, /"sometimes" is none of/);
+  assert.equal(script('compare.sh', {}).status, 64);
 });
 
 /** A step of action.yml that runs something. */

@@ -142,6 +142,20 @@ test('compare: two pairs of processes say nothing yet about time, but all about 
   assert.match(html, /Each pair of processes by itself/);
 });
 
+test('compare: a capture that is damaged fails by an exit code of its own', () => {
+  const bytes = Buffer.from(fs.readFileSync(capture));
+  bytes.writeUInt32LE(0x7fffffff, 24 + 16 + bytes.readUInt32LE(24 + 8) + 8);
+  const damaged = path.join(folder, 'damaged.pcap');
+  fs.writeFileSync(damaged, bytes);
+  const json = path.join(folder, 'damaged.json');
+  const { status, err } = cli(
+    ...[firewall, firewall, '--capture', damaged, '--only', 'results', '--workers', '0', '--json', json],
+  );
+  assert.equal(status, 4, err);
+  assert.match(err, /damaged\.pcap: byte \d+: the record there claims a packet of 2147483647 bytes/);
+  assert.ok(!fs.existsSync(json) && !fs.existsSync(`${json}.partial`));
+});
+
 test('compare: the places to slow down on purpose are there', async () => {
   for (const [place, { module }] of Object.entries(PLACES)) {
     const copy = inject(folder, place as keyof typeof PLACES, 5);
