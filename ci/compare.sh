@@ -34,8 +34,8 @@ done
 own() { git -C "$here" "$@"; }
 if [[ $base == git:* ]] && ! own rev-parse --verify --quiet "${base#git:}^{commit}" >/dev/null &&
   [[ $(own rev-parse --is-shallow-repository) == true ]]; then
-  own fetch --quiet --depth=1 origin "${base#git:}"
-  base=git:$(own rev-parse FETCH_HEAD)
+  # If not, compare says what is missing.
+  if own fetch --quiet --depth=1 origin "${base#git:}"; then base=git:$(own rev-parse FETCH_HEAD); fi
 fi
 mkdir -p "$out"
 status=0

@@ -120,7 +120,7 @@ export function replayArguments(
 /** Whether replay knows `--connections`. */
 function hasRecords(side: Side): boolean {
   const { stdout } = spawnSync(side.node, [cliOf(side), 'replay', '--help'], { encoding: 'utf8' });
-  return stdout.includes('--connections');
+  return `${stdout}`.includes('--connections');
 }
 
 /** A replay whose verdicts come line by line. */

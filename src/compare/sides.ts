@@ -123,6 +123,8 @@ export function openSide(names: readonly SideName[], say: (text: string) => void
         break;
       case 'node':
         side.node = path.resolve(value);
+        if ((fs.statSync(side.node).mode & 0o111) === 0)
+          throw new Error(`${value}: this is no program; expected a Node binary`);
         break;
       case 'capture':
         side.capture = path.resolve(value);
@@ -145,19 +147,29 @@ export function openSide(names: readonly SideName[], say: (text: string) => void
 function build(ref: string, say: (text: string) => void): string {
   const commit = commitOf(ref);
   if (commit === null) throw new Error(`"${ref}" is ${noCommit()}`);
-  const folder = path.join(BUILDS, commit);
-  if (fs.existsSync(path.join(folder, '.built'))) return folder;
-  say(`building ${ref} (${commit.slice(0, 10)}) in ${folder}`);
-  fs.rmSync(folder, { recursive: true, force: true });
-  fs.mkdirSync(folder, { recursive: true });
+  const built = path.join(BUILDS, commit);
+  if (fs.existsSync(built)) return built;
+  say(`building ${ref} (${commit.slice(0, 10)}) in ${built}`);
+  // It gets its name when it is whole: others may build it as well.
+  fs.mkdirSync(BUILDS, { recursive: true });
+  const folder = fs.mkdtempSync(`${built}.`);
+  try {
+    compile(ref, commit, folder);
+    if (!fs.existsSync(built)) fs.renameSync(folder, built);
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+  return built;
+}
+
+function compile(ref: string, commit: string, folder: string): void {
   const run = (command: string, args: string[]) => {
     try {
       execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
     } catch (error) {
-      const { stdout, stderr } = error as { stdout?: Buffer; stderr?: Buffer };
-      throw new BuildError(
-        `${ref}: ${command} ${args.join(' ')} failed in ${folder}:\n${stdout ?? ''}${stderr ?? ''}`,
-      );
+      const { stdout, stderr, message } = error as Error & { stdout?: Buffer; stderr?: Buffer };
+      const said = `${stdout ?? ''}${stderr ?? ''}`;
+      throw new BuildError(`${ref}: ${command} ${args.join(' ')} failed:\n${said === '' ? message : said}`);
     }
   };
   const archive = path.join(folder, 'commit.tar');
@@ -172,6 +184,4 @@ function build(ref: string, say: (text: string) => void): string {
     run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
   }
   run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.product.json']);
-  fs.writeFileSync(path.join(folder, '.built'), '');
-  return folder;
 }

@@ -177,6 +177,7 @@ test('compare: what can not be compared ends with 2 and says what would be right
   assert.match(wrong(firewall, file('r.json', '{}')), /with a stored result only/);
   assert.match(wrong(file('a.json', '{}'), file('b.json', '{}')), /no results of shardtrack bench/);
   assert.match(wrong(`flows:${firewall},flows:${firewall}`, firewall), /flows: is there twice/);
+  assert.match(wrong(`node:${firewall}`, firewall), /this is no program; expected a Node binary/);
   assert.match(wrong(`git:HEAD,install:${root}`, firewall), /leave one out/);
   assert.match(wrong(capture, firewall), /one side is a capture/);
   assert.match(wrong(firewall, firewall, '--capture', 'nowhere.pcap'), /nowhere.pcap: there is no such file/);
