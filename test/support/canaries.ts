@@ -1,18 +1,22 @@
-/** Canary words around the tables of a partition, and an audit of what is in them.
+/** Canary words around the tables that threads share, and an audit of what is in them.
  *
- *  A JavaScript array cannot be written beyond its end; but a slab lies in pages of its own, of which it seldom fills
- *  the last, so that a slot that does not exist can be written to without a sound; so can slots that were never given
- *  out, and levels of the index that are not in use. There the canaries are: words behind the last record and bucket,
- *  which must stay as they were planted, and what must still be zero. */
+ *  A JavaScript array cannot be written beyond its end (guard.ts makes an error of trying to). But a slab lies in pages of its
+ *  own, of which it seldom fills the last, so that a slot that does not exist can be written to without a sound; so can slots
+ *  that were never given out, levels of the index that are not in use, records of rings that nothing was put into, and words
+ *  of control blocks that mean nothing. There the canaries are: words behind the last record and bucket, in the
+ *  gaps of control blocks, and behind what rings have held, which must stay as they were planted; and what must still be
+ *  zero. */
 
 import { FIRST_LEVEL_BUCKETS, PartitionWriter } from '../../src/conntrack/partition.js';
 import { Coordinator } from '../../src/coordinator/coordinator.js';
+import { Fabric } from '../../src/coordinator/fabric.js';
 import {
   ADDR6,
   BUCKET_SHIFT,
   BUCKET_WAYS,
   COLD,
   CONN,
+  CTL_LINE,
   NAT,
   PARENT,
   RECORD,
@@ -38,6 +42,26 @@ interface Inside {
   passed: Int32Array;
 }
 
+/** Rings of a partition, and its control words, in which little is used. */
+interface Rings {
+  ctl: Int32Array;
+  endedSlots: Int32Array;
+  endedLogs: { slots: Int32Array }[];
+  expected: { words: Int32Array };
+}
+
+/** Words of PartitionMemory.ctl that mean something. */
+const PARTITION_CTL = 4;
+/** Of lines of the control block: the main thread's, a worker's that others write, and its own. The nap's word stays 0. */
+const MAIN_LINE = 5;
+const BELL_LINE = 3;
+const OWN_LINE = 2;
+const NAP = 8;
+/** Words of a ring that are watched behind what has been put into it. */
+const BEHIND = 1024;
+const EXPECTED_HEADER = 2;
+const EXPECTED_STRIDE = 40;
+
 /** The tables of a partition: the array, and how many of its words are the table. */
 function tablesOf(p: PartitionWriter): [string, Int32Array, number][] {
   const { index } = p as unknown as Inside;
@@ -60,9 +84,94 @@ function indexWords(capacity: number): number {
   return (FIRST_LEVEL_BUCKETS * (2 ** levels - 1)) << BUCKET_SHIFT;
 }
 
-/** Plants canaries behind the tables. */
+/** Words that nobody should write now: from, to, and what they should be. */
+type Gap = [name: string, words: Int32Array, from: number, to: number];
+
+/** One for each worker. */
+function endedRings(p: PartitionWriter): Set<Int32Array> {
+  const { endedSlots, endedLogs } = p as unknown as Rings;
+  return new Set([endedSlots, ...endedLogs.map((log) => log.slots)]);
+}
+
+/** The gaps of the rings and control words of a partition, as far as they have been filled. */
+function gapsOf(p: PartitionWriter): Gap[] {
+  const { ctl, expected } = p as unknown as Rings;
+  const gaps: Gap[] = [['partition ctl', ctl, PARTITION_CTL, ctl.length]];
+  const behind = (name: string, words: Int32Array, from: number): void => {
+    // A ring that has gone round has no gap.
+    if (from <= words.length) gaps.push([name, words, from, Math.min(words.length, from + BEHIND)]);
+  };
+  for (const slots of endedRings(p)) behind('ended', slots, 1 + (slots[0] >>> 0));
+  const { words } = expected;
+  gaps.push(['expected', words, 1, EXPECTED_HEADER]);
+  behind('expected', words, EXPECTED_HEADER + (words[0] >>> 0) * EXPECTED_STRIDE);
+  return gaps;
+}
+
+/** Plants canaries behind the tables, and in rings. */
 export function plant(p: PartitionWriter): void {
   for (const [, words, used] of tablesOf(p)) words.fill(CANARY, used);
+  const { ctl, expected } = p as unknown as Rings;
+  ctl.fill(CANARY, PARTITION_CTL);
+  for (const slots of endedRings(p)) slots.fill(CANARY, 1 + (slots[0] >>> 0));
+  expected.words.fill(CANARY, 1);
+}
+
+/** Gaps in the control block of all threads. */
+function* ctlGaps(ctl: Int32Array): Generator<number> {
+  for (let w = 0; w < ctl.length; w++) {
+    const line = Math.floor(w / CTL_LINE);
+    const used = line === 0 ? MAIN_LINE : line % 2 === 1 ? BELL_LINE : OWN_LINE;
+    if (w % CTL_LINE >= used && w % CTL_LINE !== NAP) yield w;
+  }
+}
+
+/** The rings of words between the main thread and a worker, by name. */
+const WORD_RINGS = ['work', 'done', 'requests', 'replies', 'templates', 'grants'] as const;
+type Init = Record<(typeof WORD_RINGS)[number], SharedArrayBuffer | null>;
+const RING_HEADER = 2;
+
+interface FabricInside {
+  ctl: Int32Array;
+  inits: Init[];
+}
+
+function plantFabric(fabric: Fabric): void {
+  const { ctl, inits } = fabric as unknown as FabricInside;
+  for (const w of ctlGaps(ctl)) ctl[w] = CANARY;
+  for (const init of inits) {
+    for (const name of WORD_RINGS) {
+      const memory = init[name];
+      if (memory === null) continue;
+      const words = new Int32Array(memory);
+      words.fill(CANARY, RING_HEADER + words[0]);
+    }
+  }
+}
+
+/** Throws if a canary between the threads is gone. Nothing is under way. */
+export function auditFabric(fabric: Fabric): void {
+  const { ctl, inits } = fabric as unknown as FabricInside;
+  for (const w of ctlGaps(ctl)) {
+    if (ctl[w] !== CANARY) throw new Error(`canary: ctl: word ${w}, which means nothing, is ${ctl[w]}`);
+  }
+  for (const [worker, init] of inits.entries()) {
+    for (const name of WORD_RINGS) {
+      const memory = init[name];
+      if (memory === null) continue;
+      const words = new Int32Array(memory);
+      const [write, read] = words;
+      const size = words.length - RING_HEADER;
+      if (!(write >= 0 && write < size && read >= 0 && read < size))
+        throw new Error(`ring: ${name} of worker ${worker} is at ${read} to ${write} of ${size} words`);
+      // It has not gone round, so that nothing has been put there yet.
+      if (words[words.length - 1] !== CANARY) continue;
+      for (let w = RING_HEADER + write; w < words.length; w++) {
+        if (words[w] !== CANARY)
+          throw new Error(`canary: ring ${name} of worker ${worker}: word ${w} is ${words[w]}`);
+      }
+    }
+  }
 }
 
 /** Throws if a canary is gone, if something has been written where nothing is, or if the index and the lists of slots
@@ -74,13 +183,22 @@ export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE):
         throw new Error(`canary: ${name}: word ${w} behind its ${used} words is ${words[w]}`);
     }
   }
+  for (const [name, words, from, to] of gapsOf(p)) {
+    for (let w = from; w < to; w++) {
+      if (words[w] !== CANARY)
+        throw new Error(`canary: ${name}: word ${w}, which nothing was put into, is ${words[w]}`);
+    }
+  }
   const { high, capacity } = p;
-  const slabs = [
+  const slabs: [string, Int32Array | Float64Array, number][] = [
     ['hot', p.hot, CONN.words],
     ['cold', p.cold, COLD.words],
     ['addr6', p.addr6, ADDR6.words],
     ['nat', p.nat, NAT.words],
-  ] as const;
+    ['parent', p.parent, PARENT.words],
+  ];
+  if (p.records !== null) slabs.push(['records', p.records, RECORD.words]);
+  if (p.endedBy.length > 0) slabs.push(['endedBy', p.endedBy, 1]);
   for (const [name, words, size] of slabs) {
     for (let w = high * size; w < capacity * size; w++) {
       if (words[w] !== 0)
@@ -137,7 +255,8 @@ export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE):
 }
 
 /** From now on, all partitions of this thread get canaries before their first record, and are audited when a run is
- *  settled at its end. Returns how many audits there have been. */
+ *  settled at its end; what lies between threads before these start, and is audited when they have been stopped. Returns how
+ *  many audits there have been. */
 export function auditAll(): () => number {
   let audits = 0;
   const planted = new WeakSet<PartitionWriter>();
@@ -173,6 +292,20 @@ export function auditAll(): () => number {
       audit(p, reservedOf(p));
       audits++;
     }
+  };
+  const { prototype: fabrics } = Fabric;
+  const { start, stop } = fabrics;
+  const started = new WeakSet<Fabric>();
+  fabrics.start = function (this: Fabric, ...rest) {
+    plantFabric(this);
+    started.add(this);
+    start.apply(this, rest);
+  };
+  fabrics.stop = async function (this: Fabric, ...rest) {
+    await stop.apply(this, rest);
+    if (!started.delete(this) || this.failure !== null) return;
+    auditFabric(this);
+    audits++;
   };
   return () => audits;
 }
