@@ -9,6 +9,7 @@ import { audit, auditAll, plant } from '../support/canaries.js';
 import { Random } from '../support/packets.js';
 import { readCorpus } from './corpus.js';
 import { fuzz } from './fuzz.js';
+import { FUZZ_MUTANTS, mutated } from './mutants.js';
 import type { MakeTarget } from './target.js';
 import { TARGETS } from './targets.js';
 
@@ -58,6 +59,26 @@ describe('fuzz', () => {
       const { broken } = await fuzz('prefixes', { seed: 1, seconds: 20, bug, hangSeconds: 1, blind: true });
       assert.match(broken?.why ?? 'nothing', why);
       assert.match(broken?.input ?? '', /^[0-9a-f]*$/);
+    });
+  }
+
+  // Some of them; `npm run fuzz -- --mutants` runs all.
+  for (const mutant of FUZZ_MUTANTS.filter((_, i) => (SEED + i) % 4 === 0)) {
+    test(`a mistake in the product is found: ${mutant.about}`, async () => {
+      const copy = mutated(mutant);
+      const { target, guard = false, finds } = mutant;
+      try {
+        const { broken } = await fuzz(target, {
+          seed: SEED,
+          seconds: 60,
+          guard,
+          blind: true,
+          loop: copy.loop,
+        });
+        assert.match(broken?.why ?? 'nothing', finds);
+      } finally {
+        copy.remove();
+      }
     });
   }
 

@@ -17,6 +17,8 @@ export interface FuzzOptions {
   blind?: boolean;
   /** An input that takes longer hangs. */
   hangSeconds?: number;
+  /** The loop of a copy of the product (mutants.ts). */
+  loop?: URL;
 }
 
 export interface Outcome {
@@ -29,7 +31,16 @@ export interface Outcome {
 }
 
 export const NAMES: readonly string[] = TARGETS.map((make) => make(false).name);
-const NOTHING: Progress = { inputs: 0, files: 0, packets: 0, blocks: 0, kept: 0, audits: 0, peakBytes: 0 };
+const NOTHING: Progress = {
+  inputs: 0,
+  files: 0,
+  packets: 0,
+  blocks: 0,
+  kept: 0,
+  audits: 0,
+  peakBytes: 0,
+  heldBytes: 0,
+};
 const HANG_SECONDS = 60;
 const MOST_HEAP_MB = 1024;
 
@@ -50,7 +61,7 @@ export async function fuzz(name: string, o: FuzzOptions): Promise<Outcome> {
   };
   // JSON has no infinity.
   const text = JSON.stringify({ ...options, inputs: Math.min(options.inputs, Number.MAX_SAFE_INTEGER) });
-  const child = fork(fileURLToPath(new URL('./loop.js', import.meta.url)), [text], {
+  const child = fork(fileURLToPath(o.loop ?? new URL('./loop.js', import.meta.url)), [text], {
     execArgv: ['--expose-gc', `--max-old-space-size=${MOST_HEAP_MB}`],
     stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
   });

@@ -33,6 +33,8 @@ export interface Progress {
   kept: number;
   audits: number;
   peakBytes: number;
+  /** Still in use after a garbage collection, at most. */
+  heldBytes: number;
 }
 
 export type LoopMessage =
@@ -46,6 +48,10 @@ const BATCH = 4096;
 const BATCH_MS = 500;
 /** More than this beyond what there was after the seeds is taken for a leak. */
 const MOST_GROWTH = 700 * 2 ** 20;
+/** What is still in use after a garbage collection, every so often, may have grown by so much: corpus and coverage, and no
+ *  more. */
+const MOST_HELD = 256 * 2 ** 20;
+const COLLECT_MS = 10_000;
 
 const options = JSON.parse(process.argv[2]) as LoopOptions;
 if (options.guard) guardSharedMemory();
@@ -58,7 +64,16 @@ const state = fs.openSync(options.state, 'r+');
 const header = new Uint32Array(2);
 const r = new Random(options.seed);
 const coverage = target.guided && !options.blind ? new Coverage() : null;
-const progress: Progress = { inputs: 0, files: 0, packets: 0, blocks: 0, kept: 0, audits: 0, peakBytes: 0 };
+const progress: Progress = {
+  inputs: 0,
+  files: 0,
+  packets: 0,
+  blocks: 0,
+  kept: 0,
+  audits: 0,
+  peakBytes: 0,
+  heldBytes: 0,
+};
 
 function send(message: LoopMessage): Promise<void> {
   return new Promise((resolve) => process.send!(message, undefined, undefined, () => resolve()));
@@ -121,6 +136,13 @@ async function pick(inputs: readonly Bytes[], blocks: Coverage): Promise<readonl
   return [...(await pick(inputs.slice(0, half), blocks)), ...(await pick(inputs.slice(half), blocks))];
 }
 
+/** What is in use, garbage apart. */
+function held(): number {
+  globalThis.gc?.();
+  const { heapUsed, external, arrayBuffers } = process.memoryUsage();
+  return heapUsed + Math.max(external, arrayBuffers);
+}
+
 async function main(): Promise<void> {
   const seeds = [...target.seeds(), ...readCorpus(target.name)];
   const corpus: Bytes[] = seeds.length > 0 ? seeds : [r.bytes(4)];
@@ -129,7 +151,8 @@ async function main(): Promise<void> {
   coverage?.take();
   const began = performance.now();
   let told = began;
-  globalThis.gc?.();
+  let collected = began;
+  const heldAtFirst = held();
   const base = process.memoryUsage.rss();
   while (progress.inputs < options.inputs && performance.now() - began < options.seconds * 1000) {
     const batch: Bytes[] = [];
@@ -148,6 +171,16 @@ async function main(): Promise<void> {
       await send({ kind: 'broken', input: hex(batch[batch.length - 1]), why });
       return;
     }
+    if (performance.now() - collected > COLLECT_MS) {
+      collected = performance.now();
+      const now = held();
+      progress.heldBytes = Math.max(progress.heldBytes, now);
+      if (now - heldAtFirst > MOST_HELD) {
+        const why = `memory has grown by ${Math.round((now - heldAtFirst) / 2 ** 20)} MiB that are no garbage; these were the last inputs`;
+        await send({ kind: 'broken', input: hex(batch[batch.length - 1]), why });
+        return;
+      }
+    }
     if (coverage !== null && coverage.take() > 0) {
       coverage.forgetLast();
       for (const input of await pick(batch, coverage)) {
@@ -165,6 +198,7 @@ async function main(): Promise<void> {
   }
   progress.blocks = coverage?.size ?? 0;
   progress.audits = audits();
+  progress.heldBytes = Math.max(progress.heldBytes, held());
   await send({ kind: 'done', progress });
 }
 

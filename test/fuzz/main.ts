@@ -5,16 +5,18 @@
  *      npm run fuzz -- --keep                           adds inputs that make new code run to fixtures/fuzz
  *      npm run fuzz -- --seed 7                         the same inputs again; else the seed is drawn, and printed
  *      npm run fuzz -- --bug                            with a deliberate mistake in each: all must find it
+ *      npm run fuzz -- --mutants                        mistakes in the product, most of them writes beyond a table
  *
  *  Exit code 1 if something is broken: what, and the input in hex, is printed; --run TARGET=HEX runs one input. */
 import { parseArgs } from 'node:util';
 import { unhex } from '../support/packets.js';
 import { addToCorpus } from './corpus.js';
 import { fuzz, NAMES, type Outcome } from './fuzz.js';
+import { FUZZ_MUTANTS, mutated } from './mutants.js';
 import { TARGETS } from './targets.js';
 
 /** Shares of the time: replays run everything. */
-const SHARES: Readonly<Record<string, number>> = { replay: 4, frames: 2, compressed: 2 };
+const SHARES: Readonly<Record<string, number>> = { replay: 4, conversations: 2, frames: 2, compressed: 2 };
 /** The guarded replays, of all replays' time. */
 const GUARDED = 'replay, bounds checked';
 
@@ -26,6 +28,7 @@ const { values } = parseArgs({
     keep: { type: 'boolean', default: false },
     bug: { type: 'boolean', default: false },
     blind: { type: 'boolean', default: false },
+    mutants: { type: 'boolean', default: false },
     run: { type: 'string' },
   },
 });
@@ -36,7 +39,32 @@ if (values.run !== undefined) {
   if (make === undefined) throw new Error(`no fuzzer ${name}; there are ${NAMES.join(', ')}`);
   console.log(await make(false).run(unhex(hex)));
 } else {
-  process.exitCode = await all();
+  process.exitCode = await (values.mutants ? mutants() : all());
+}
+
+/** Each of FUZZ_MUTANTS for a minute at most. */
+async function mutants(): Promise<number> {
+  let missed = 0;
+  for (const mutant of FUZZ_MUTANTS) {
+    const copy = mutated(mutant);
+    const { target, guard = false } = mutant;
+    const seed = values.seed === undefined ? 1 : Number(values.seed);
+    const { broken, progress } = await fuzz(target, {
+      seed,
+      seconds: 60,
+      guard,
+      blind: true,
+      loop: copy.loop,
+    });
+    copy.remove();
+    const why = broken?.why.split('\n')[0] ?? 'nothing broken';
+    const found = broken !== null && mutant.finds.test(broken.why);
+    if (!found) missed++;
+    console.log(
+      `${found ? 'found' : 'NOT FOUND'} after ${progress.inputs} inputs: ${mutant.about}: ${why.slice(0, 120)}`,
+    );
+  }
+  return missed === 0 ? 0 : 1;
 }
 
 async function all(): Promise<number> {
@@ -87,7 +115,7 @@ function line(name: string, { progress: p, broken }: Outcome): string {
     `${count(p.blocks)} blocks`,
     `${p.kept} kept`,
     `${count(p.audits)} audits`,
-    `${Math.round(p.peakBytes / 2 ** 20)} MiB`,
+    `${Math.round(p.peakBytes / 2 ** 20)} MiB, ${Math.round(p.heldBytes / 2 ** 20)} without garbage`,
     broken === null ? 'nothing broken' : 'BROKEN',
   ].join(', ');
 }

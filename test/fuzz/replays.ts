@@ -105,7 +105,7 @@ class Paper implements PacketArena {
 }
 
 /** Runs a case over memory full of `fill`; checks that frames are as they were, and what lies between them. */
-async function runOver(packets: readonly Packet[], o: RunOptions, fill: number): Promise<RunResult> {
+export async function runOver(packets: readonly Packet[], o: RunOptions, fill: number): Promise<RunResult> {
   // Of a SegmentArena, a replay needs no more than this.
   const arena = new Paper(packets, fill) as unknown as SegmentArena;
   const source = new MergedSource([new MemoryReader(packets, arena)], arena);
@@ -119,7 +119,7 @@ async function runOver(packets: readonly Packet[], o: RunOptions, fill: number):
   return result;
 }
 
-function balanced({ traffic, verdicts }: RunResult, packets: number): void {
+export function balanced({ traffic, verdicts }: RunResult, packets: number): void {
   check(verdicts.length === packets, () => `${verdicts.length} verdicts for ${packets} packets`);
   const { ct } = traffic;
   const dropped = Object.values(traffic.drops).reduce((sum, n) => sum + n, 0);

@@ -1,4 +1,5 @@
 /** All fuzzers. */
+import { conversationsTarget } from './conversations.js';
 import { compressedTarget, pcapngTarget, pcapTarget } from './files.js';
 import { framesTarget, reassemblyTarget } from './frames.js';
 import { replayTarget } from './replays.js';
@@ -11,6 +12,7 @@ export const TARGETS: readonly MakeTarget[] = [
   compressedTarget,
   framesTarget,
   reassemblyTarget,
+  conversationsTarget,
   ftpTarget,
   flowsTarget,
   groupsTarget,

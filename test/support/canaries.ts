@@ -59,6 +59,10 @@ const OWN_LINE = 2;
 const NAP = 8;
 /** Words of a ring that are watched behind what has been put into it. */
 const BEHIND = 1024;
+/** So many words behind what is in use are looked at in each audit, and all of them in one of so many. */
+const NEAR = 8192;
+const ALL_EVERY = 32;
+let nAudits = 0;
 const EXPECTED_HEADER = 2;
 const EXPECTED_STRIDE = 40;
 
@@ -177,8 +181,9 @@ export function auditFabric(fabric: Fabric): void {
 /** Throws if a canary is gone, if something has been written where nothing is, or if the index and the lists of slots
  *  contradict each other. No packet is in flight; `reserved` slots are a worker's, to make connections in. */
 export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE): void {
+  const near = nAudits++ % ALL_EVERY === 0 ? Infinity : NEAR;
   for (const [name, words, used] of tablesOf(p)) {
-    for (let w = used; w < words.length; w++) {
+    for (let w = used; w < Math.min(words.length, used + near); w++) {
       if (words[w] !== CANARY)
         throw new Error(`canary: ${name}: word ${w} behind its ${used} words is ${words[w]}`);
     }
@@ -200,7 +205,7 @@ export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE):
   if (p.records !== null) slabs.push(['records', p.records, RECORD.words]);
   if (p.endedBy.length > 0) slabs.push(['endedBy', p.endedBy, 1]);
   for (const [name, words, size] of slabs) {
-    for (let w = high * size; w < capacity * size; w++) {
+    for (let w = high * size; w < Math.min(capacity * size, high * size + near); w++) {
       if (words[w] !== 0)
         throw new Error(`canary: ${name}: word ${w} of slot ${w / size}, never given out, is ${words[w]}`);
     }
@@ -208,7 +213,7 @@ export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE):
   const inside = p as unknown as Inside;
   const { index, base, mask } = inside;
   const end = base + ((mask + 1) << BUCKET_SHIFT);
-  const unused = indexWords(capacity);
+  const unused = Math.min(indexWords(capacity), end + near);
   for (let w = end; w < unused; w++) {
     if (index[w] !== 0)
       throw new Error(`canary: index: word ${w} of a level that is not in use is ${index[w]}`);
