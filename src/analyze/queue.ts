@@ -19,6 +19,10 @@ const QUEUE = 'shardtrack';
 /** A job whose worker says nothing for so long is given to another. */
 const LOCK_MS = 30_000;
 const ATTEMPTS = 3;
+/** Between two looks at all jobs that are not over, whether or not Redis has told of any. */
+const LOOK_MS = 5000;
+/** Seconds without an answer after which a run gives up. */
+const PATIENCE_S = 300;
 
 /** What a job is to do: plain data. */
 export interface JobData {
@@ -175,6 +179,9 @@ function nameOf({ paths, bucket }: JobData): string {
   return `${paths[0]}${more}, bucket ${bucket.k + 1} of ${bucket.n}`;
 }
 
+/** Of a job that is over. */
+type Outcome = { result: JobResult } | { failure: string };
+
 /** Puts jobs into the queue and waits until workers have done them. Rejects with Error, once all are over, if any has
  *  failed for good; `signal` takes back those that no worker has begun. */
 export async function runQueued(
@@ -188,8 +195,10 @@ export async function runQueued(
   const queue = new Queue<JobData, JobResult>(QUEUE, { connection: connectionOf(address, false), prefix });
   const events = new QueueEvents(QUEUE, { connection: connectionOf(address, true), prefix });
   let failure: Error | null = null;
+  let isUp = false;
+  // Later Redis may come back.
   queue.on('error', (error) => {
-    failure ??= error;
+    if (!isUp) failure ??= error;
   });
   events.on('error', () => {});
   const run = randomUUID();
@@ -207,45 +216,99 @@ export async function runQueued(
       underWay.set(jobId, (data as { packets: number }).packets);
       tell();
     });
-    const added = await queue.addBulk(
-      jobs.map((data, i) => ({
-        name: 'analyze',
-        data,
-        opts: {
-          jobId: `${run}-${i}`,
-          attempts: ATTEMPTS,
-          backoff: { type: 'exponential', delay: 1000 },
-          removeOnComplete: { age: 24 * 3600 },
-          removeOnFail: { age: 24 * 3600 },
-        },
-      })),
-    );
+    const ids = jobs.map((_, i) => `${run}-${i}`);
+    const entries = jobs.map((data, i) => ({
+      name: 'analyze',
+      data,
+      opts: {
+        jobId: ids[i],
+        attempts: ATTEMPTS,
+        backoff: { type: 'exponential', delay: 1000 },
+        removeOnComplete: { age: 24 * 3600 },
+        removeOnFail: { age: 24 * 3600 },
+      },
+    }));
+    await queue.addBulk(entries);
+    isUp = true;
     const takeBack = (): void => {
-      for (const job of added) job.remove().catch(() => {});
+      for (const id of ids) queue.remove(id).catch(() => {});
     };
     signal?.addEventListener('abort', takeBack, { once: true });
-    const outcomes = await Promise.allSettled(
-      added.map(async (job) => {
-        const interrupted = new Promise<never>((_, reject) => {
-          signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
-        });
-        const result = await Promise.race([job.waitUntilFinished(events), interrupted]);
+    // What has become of each job that is over. Events say when to look; now and then it is looked without: Redis may
+    // have been away, and may have come back without its data. Jobs that it has lost are put in again.
+    const outcomes: Outcome[] = [];
+    const look = async (i: number): Promise<void> => {
+      if (outcomes[i] !== undefined) return;
+      const job = await queue.getJob(ids[i]);
+      if (job === undefined) {
+        if (signal?.aborted) return;
+        await queue.add(entries[i].name, entries[i].data, entries[i].opts);
+      } else if (await job.isCompleted()) {
+        // The job as it was found may be older than its result.
+        const result = (await queue.getJob(ids[i]))?.returnvalue;
+        if (result === undefined || result === null || outcomes[i] !== undefined) return;
+        outcomes[i] = { result };
         done++;
-        underWay.delete(job.id!);
-        finished.set(job.id!, result.captured.packets);
+        underWay.delete(ids[i]);
+        finished.set(ids[i], result.captured.packets);
         tell();
-        return result;
-      }),
-    );
+      } else if (await job.isFailed()) {
+        outcomes[i] = { failure: (await queue.getJob(ids[i]))?.failedReason ?? 'it has failed' };
+      }
+    };
+    const indexOf = new Map(ids.map((id, i) => [id, i]));
+    let ended = (_?: Error): void => {};
+    const over = new Promise<void>((resolve, reject) => {
+      ended = (error) => (error === undefined ? resolve() : reject(error));
+    });
+    const isOver = (): boolean => ids.every((_, i) => outcomes[i] !== undefined);
+    const onEnd = ({ jobId }: { jobId: string }): void => {
+      const i = indexOf.get(jobId);
+      if (i === undefined) return;
+      look(i).then(
+        () => isOver() && ended(),
+        () => {},
+      );
+    };
+    events.on('completed', onEnd);
+    events.on('failed', onEnd);
+    let answered = performance.now();
+    let isLooking = false;
+    const timer = setInterval(async () => {
+      if (isLooking) return;
+      isLooking = true;
+      try {
+        for (let i = 0; i < ids.length; i++) await look(i);
+        answered = performance.now();
+        if (isOver()) ended();
+      } catch (error) {
+        const seconds = (performance.now() - answered) / 1000;
+        if (seconds > PATIENCE_S) {
+          ended(
+            new Error(
+              `Redis has not answered for ${Math.round(seconds)} s (${(error as Error).message}); start it again, and run the same command`,
+            ),
+          );
+        }
+      } finally {
+        isLooking = false;
+      }
+    }, timesOf().lockDuration ?? LOOK_MS);
+    signal?.addEventListener('abort', () => ended(signal.reason as Error), { once: true });
+    try {
+      await over;
+    } finally {
+      clearInterval(timer);
+    }
     signal?.throwIfAborted();
-    const failed = outcomes.flatMap((o, i) => (o.status === 'rejected' ? [{ o, i }] : []));
+    const failed = outcomes.flatMap((o, i) => ('failure' in o ? [{ why: o.failure, i }] : []));
     if (failed.length > 0) {
-      const [{ o, i }] = failed;
+      const [{ why, i }] = failed;
       throw new Error(
-        `${failed.length} of ${jobs.length} jobs have failed; the first, ${nameOf(jobs[i])}: ${(o.reason as Error).message}`,
+        `${failed.length} of ${jobs.length} jobs have failed; the first, ${nameOf(jobs[i])}: ${why}`,
       );
     }
-    return outcomes.map((o) => (o as PromiseFulfilledResult<JobResult>).value);
+    return outcomes.map((o) => (o as { result: JobResult }).result);
   } catch (error) {
     throw failure ?? error;
   } finally {

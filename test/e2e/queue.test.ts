@@ -162,6 +162,38 @@ test('queue: workers are killed, and every job has exactly one result', {
   assert.match(client.text, /2 captures, 3,000 packets/);
 });
 
+test('queue: a Redis that is killed, and comes back without its data, loses nothing', {
+  skip: HAS_REDIS ? false : 'redis-server is not installed',
+  timeout: 180_000,
+}, async () => {
+  const port = await freePort();
+  const start = (): ChildProcess => {
+    const child = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', ''], {
+      cwd: folder,
+      stdio: 'ignore',
+    });
+    children.push(child);
+    return child;
+  };
+  const redis = start();
+  const url = `redis://127.0.0.1:${port}`;
+  const client = shardtrack(
+    ...['analyze', file('a.pcap'), file('b.pcap'), '--queue', url, '--buckets', '2'],
+    ...['-o', `ndjson=${file('lost')}`, '--max-conns', '10000'],
+  );
+  const worker = shardtrack('worker', '--queue', url, '--workers', '0');
+  await says(worker, /bucket \d of 2/);
+  redis.kill('SIGKILL');
+  await exit(redis);
+  start();
+  assert.equal(await exit(client), 0, client.text);
+  worker.kill('SIGTERM');
+  assert.equal(await exit(worker), 0, worker.text);
+  const found = parts(file('lost'));
+  assert.equal(found.length, 4, found.join(' '));
+  assert.deepEqual(found.flatMap((p) => lines(fs.readFileSync(p, 'utf8'))).sort(), await whole());
+});
+
 test('queue: a job that fails for good fails the run, and says why', {
   skip: HAS_REDIS ? false : 'redis-server is not installed',
   timeout: 60_000,
