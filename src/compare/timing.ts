@@ -102,7 +102,7 @@ const EVERY_LOOK = 6;
 const LOOK_EVERY = 2;
 /** Chance on each side of an interval of each kind. There are some looks at some twenty times each, but for equal sides the
  *  tolerance comes on top (`npm run bench:regression -- --draw 1600` says how often that is wrong). */
-const CHANCE = 0.0003;
+const CHANCE = 0.001;
 /** Together, on both sides, in percent. */
 export const INTERVAL = 100 * (1 - 4 * CHANCE);
 /** How many pairs it counts for that all measures vary about alike (`moderated`). */
