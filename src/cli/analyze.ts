@@ -418,6 +418,8 @@ function sqlText({ columns, rows }: SqlResult): string {
 class Progress {
   private readonly bar: cliProgress.SingleBar | null = null;
   private readonly began = performance.now();
+  /** Bytes of all captures; NaN if nobody knows. */
+  private readonly total: number = Number.NaN;
 
   constructor(paths: readonly string[], quiet: boolean) {
     if (quiet || !process.stderr.isTTY) return;
@@ -428,7 +430,8 @@ class Progress {
       if (stat === undefined || !stat.isFile() || /\.(gz|zst|lz4|xz)$/i.test(path)) total = Number.NaN;
       else total += stat.size;
     }
-    const left = Number.isNaN(total) ? '' : '{bar} {percentage} % | {eta_formatted} left | ';
+    this.total = total;
+    const left = Number.isNaN(total) ? '' : '{bar} {percentage} % | {left} left | ';
     this.bar = new cliProgress.SingleBar(
       {
         format: `analyzing ${left}{packets} packets | {rate} a second | {duration_formatted}`,
@@ -438,13 +441,15 @@ class Progress {
       },
       cliProgress.Presets.shades_classic,
     );
-    this.bar.start(Number.isNaN(total) ? 1 : total, 0, { packets: '0', rate: '0' });
+    this.bar.start(Number.isNaN(total) ? 1 : total, 0, { packets: '0', rate: '0', left: '?' });
   }
 
   update(packets: number, bytes: number): void {
     const seconds = (performance.now() - this.began) / 1000;
     // Of each packet there is a header of 16 bytes in the file, too.
-    this.bar?.update(bytes + 16 * packets, {
+    const done = bytes + 16 * packets;
+    this.bar?.update(done, {
+      left: timeLeft(seconds, done / this.total),
       packets: count(packets),
       rate: count(Math.round(packets / Math.max(seconds, 0.001))),
     });
@@ -453,4 +458,13 @@ class Progress {
   stop(): void {
     this.bar?.stop();
   }
+}
+
+/** How long the rest of a work takes of which this share took so many seconds. */
+export function timeLeft(seconds: number, share: number): string {
+  // Before, it would be a guess from the start of threads.
+  if (!(share > 0) || seconds < 0.5) return '?';
+  const left = Math.max(0, Math.round((seconds * (1 - share)) / share));
+  const [h, m, s] = [Math.floor(left / 3600), Math.floor(left / 60) % 60, left % 60];
+  return h > 0 ? `${h} h ${m} min` : m > 0 ? `${m} min ${s} s` : `${s} s`;
 }

@@ -1,6 +1,8 @@
 /** Options of the command line: what they accept, and what they say otherwise. */
+
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { timeLeft } from '../../../src/cli/analyze.js';
 import {
   collectIn,
   collectOut,
@@ -76,4 +78,14 @@ test('--rss-key: 40 bytes, colons allowed', () => {
 
 test('--inside: says what is wrong with a prefix', () => {
   assert.throws(() => parseInside('10.0.0.0/99'), /at most 32 bits/);
+});
+
+test('analyze: how much time is left', () => {
+  assert.equal(timeLeft(0.1, 0.5), '?');
+  assert.equal(timeLeft(10, 0), '?');
+  assert.equal(timeLeft(10, Number.NaN), '?');
+  assert.equal(timeLeft(10, 0.25), '30 s');
+  assert.equal(timeLeft(100, 0.4), '2 min 30 s');
+  assert.equal(timeLeft(600, 0.1), '1 h 30 min');
+  assert.equal(timeLeft(10, 1.01), '0 s');
 });
