@@ -85,7 +85,7 @@ async function handOver(loaded: Loaded, workers: number, seconds: number) {
 /** Rings that nobody reads until the window is full. */
 function alone(loaded: Loaded, workers: number, seconds: number): number {
   const packets = new PacketColumns(WINDOW);
-  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(workers));
+  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(workers), 1);
   const view = new DataView(loaded.arena);
   const homes = Uint8Array.from({ length: WINDOW }, (_, i) => {
     steering.locate(view, loaded.off[i], loaded.len[i]);
@@ -131,7 +131,7 @@ function alone(loaded: Loaded, workers: number, seconds: number): number {
 /** Rows of packets from frames that lie in memory, in input order; hot as after reading: as many as are in flight. */
 function rowAndHash(loaded: Loaded, workers: number, seconds: number): number {
   const packets = new PacketColumns(WINDOW);
-  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(workers));
+  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(workers), 1);
   const view = new DataView(loaded.arena);
   const homes = new Uint8Array(WINDOW);
   const round = () => {

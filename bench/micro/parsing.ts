@@ -91,7 +91,7 @@ function steering(workers: number): Variant {
     unit: 'ns/call',
     prepare() {
       const f = udpFrames(N, N / 2);
-      const steer = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(workers));
+      const steer = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(workers), 1);
       const at = (i: number) => {
         steer.locate(f.view, f.off[i], f.len[i]);
         return steer.hash * 256 + steer.home;

@@ -301,7 +301,11 @@ function prepare(
   shared: boolean,
 ): { homes: Uint8Array; answers: Uint8Array } {
   const { packets } = fabric;
-  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(Math.max(1, workers)));
+  const steering = new Steering(
+    new Toeplitz(DEFAULT_RSS_KEY),
+    defaultIndirection(Math.max(1, workers)),
+    fabric.seed,
+  );
   const view = new DataView(loaded.arena);
   const homes = new Uint8Array(loaded.n);
   const answers = new Uint8Array(loaded.n);

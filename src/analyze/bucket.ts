@@ -27,6 +27,8 @@ export interface Bucket {
   n: number;
 }
 
+/** All jobs must share packets out alike, so no key is drawn. */
+const SEED = 1;
 /** Packets that may be left out in a row before others have their turn. */
 const MOST_IN_A_ROW = 1 << 14;
 
@@ -135,7 +137,7 @@ class Owner {
   private readonly k: number;
 
   constructor({ k, n }: Bucket, together: boolean) {
-    this.steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(together ? 1 : n));
+    this.steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(together ? 1 : n), SEED);
     this.k = k;
   }
 
@@ -225,7 +227,7 @@ function tick(clock: SourceClock, sec: number, nsec: number): void {
 class FragmentWatch {
   private readonly view: DataView;
   private readonly reassembly = new Reassembly();
-  private readonly steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(1));
+  private readonly steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(1), SEED);
   private readonly arrival: Arrival;
   private readonly key = new Int32Array(KEY_WORDS);
   /** Fragments that are held in one pass; each ct() may hold them once more. */

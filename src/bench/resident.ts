@@ -138,6 +138,7 @@ export class Resident {
     const steering = new Steering(
       new Toeplitz(DEFAULT_RSS_KEY),
       defaultIndirection(Math.max(1, this.workers)),
+      this.fabric.seed,
     );
     const view = new DataView(loaded.arena);
     steering.targets = ordering.targets;
@@ -259,7 +260,7 @@ export class Resident {
 
 /** Which packets are alone in flight in steered mode, as 1. */
 export function aloneIn(loaded: Pick<Loaded, 'arena' | 'off' | 'len' | 'n'>, ordering: Ordering): Uint8Array {
-  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(1));
+  const steering = new Steering(new Toeplitz(DEFAULT_RSS_KEY), defaultIndirection(1), 0);
   const view = new DataView(loaded.arena);
   const alone = new Uint8Array(loaded.n);
   for (let i = 0; i < loaded.n; i++) {

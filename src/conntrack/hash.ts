@@ -51,7 +51,20 @@ export function packetHash(seed: number, short: number, src: number, dst: number
   return stir((addresses + rest) | 0) || 1;
 }
 
-/** So many keys, none of which says anything of the others. */
+/** So many keys, none of which says anything of the others. Node seeds Math.random in every thread from the operating
+ *  system's source of random numbers (V8::SetEntropySource), and nothing that it gives goes into any output: nobody who
+ *  makes packets can learn or guess a key. */
 export function drawKeys(n: number): Int32Array {
   return Int32Array.from({ length: n }, () => (Math.random() * 0x100000000) | 0);
+}
+
+/** So many keys made of one, the same every time. */
+export function keysOf(seed: number, n: number): Int32Array {
+  return Int32Array.from({ length: n }, (_, i) => {
+    // The finalizer of MurmurHash3, of a counter.
+    let h = (seed + Math.imul(i + 1, KEY_1)) | 0;
+    h = Math.imul(h ^ (h >>> 16), 0x85ebca6b | 0);
+    h = Math.imul(h ^ (h >>> 13), KEY_2);
+    return h ^ (h >>> 16);
+  });
 }

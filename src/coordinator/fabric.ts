@@ -8,6 +8,7 @@ import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:wor
 import { Piscina } from 'piscina';
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import type { Megaflow } from '../classifier/megaflow.js';
+import { drawKeys } from '../conntrack/hash.js';
 import { Arrival, FRAGMENT_HELD, Reassembly } from '../conntrack/ipf.js';
 import {
   allocateEnded,
@@ -95,6 +96,8 @@ const TOUCHED_AT_ONCE = 64;
 const SWEPT_AFTER = 256;
 const NONE: readonly number[] = [];
 const PATIENCE_STEP_MS = 250;
+/** Between two looks at a ring of answers that is full. */
+const FULL_RING_MS = 0.1;
 
 export interface FabricOptions {
   /** 0: everything on this thread. */
@@ -126,14 +129,14 @@ export interface FabricOptions {
   records?: boolean;
   /** The input is a share of a source, whose numbers its packets keep. */
   share?: boolean;
-  /** Key of the tables' hashes. */
+  /** Key of the tables' hashes and of HASH; drawn unless it is given. */
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
   jitter?: number;
   /** Test only: makes the first worker fail. */
   fault?: ShardInit['fault'];
-  /** Test only: words that the rings of answers and templates hold. Those of packets hold as many as may be in flight, that of
-   *  requests always all of them. */
+  /** Test only: words that the rings of requests, answers and templates hold. Those of packets hold as many as may be in
+   *  flight. */
   ringWords?: number;
   /** Test only: ms that the main thread waits before each look at the rings. */
   slow?: number;
@@ -212,6 +215,8 @@ class Link {
 }
 
 export class Fabric {
+  /** Key of the tables' hashes, and of HASH. */
+  readonly seed: number;
   readonly packets: PacketColumns;
   readonly coordinator: Coordinator;
   readonly pipeline: Pipeline;
@@ -279,11 +284,12 @@ export class Fabric {
       dpflows: false,
       records: false,
       vectors: false,
-      seed: (Math.random() * 0x100000000) | 0,
+      seed: drawKeys(1)[0],
       jitter: 0,
       ...options,
       steered: options.steered === true && options.workers > 0,
     };
+    this.seed = o.seed;
     this.workers = o.workers;
     this.mostGranted = Math.ceil(MAX_GRANTED / Math.max(1, o.workers));
     this.pipeline = o.translator.pipeline;
@@ -353,7 +359,7 @@ export class Fabric {
         tallies: tallies[id] ?? null,
         work: WordRing.allocate(o.slots + 1),
         done: WordRing.allocate(o.slots + 1),
-        requests: WordRing.allocate(REQUEST_RING_WORDS),
+        requests: WordRing.allocate(o.ringWords ?? REQUEST_RING_WORDS),
         replies: WordRing.allocate(o.ringWords ?? REPLY_RING_WORDS),
         templates: WordRing.allocate(o.ringWords ?? TEMPLATE_RING_WORDS),
         grants: o.steered ? null : WordRing.allocate(MAX_GRANTED),
@@ -388,7 +394,7 @@ export class Fabric {
     this.homes = new Homes({
       packets,
       directory: new Directory(o.slots, o.seed),
-      tuples: new TupleHash(),
+      tuples: new TupleHash(o.seed),
       indirection: defaultIndirection(o.workers),
       capacity,
       isDone: (slot) => this.completions!.isDone(slot),
@@ -475,8 +481,14 @@ export class Fabric {
       }
     }
     this.ahead?.prepare(link.batch, link.nBatch, this.completions!.inFlight > this.behindAt);
-    // The ring has room for every slot there is.
-    if (!link.work.push(link.batch, link.nBatch)) throw new Error('dispatcher: ring overflow');
+    if (this.homes !== null && link.replies.pending && !link.replies.flush()) {
+      // What is left of the answers may tell of packets that come before these: so they come behind it, by the same ring.
+      const r = link.replies.begin(MSG_ADOPT, 0, link.nBatch);
+      link.replies.words.set(link.batch.subarray(0, link.nBatch), r);
+    } else if (!link.work.push(link.batch, link.nBatch)) {
+      // It has room for every slot there is.
+      throw new Error('dispatcher: ring overflow');
+    }
     link.nBatch = 0;
     this.wake(home);
   }
@@ -885,12 +897,14 @@ export class Fabric {
   /** Packets completed at the last sweep. */
   private sweptAt = 0;
 
-  /** Waits until a worker has something, at most `ms`. */
+  /** Waits until a worker has something, at most `ms`. A worker that makes room for the rest of an answer does not say
+   *  so. */
   sleep(ms: number): void {
     const { ctl } = this;
     const bell = Atomics.load(ctl, CTL_MAIN_BELL);
     Atomics.store(ctl, CTL_MAIN_ASLEEP, 1);
-    if (this.quiet()) Atomics.wait(ctl, CTL_MAIN_BELL, bell, ms);
+    const most = this.links.some((link) => link.replies.pending) ? Math.min(ms, FULL_RING_MS) : ms;
+    if (this.quiet()) Atomics.wait(ctl, CTL_MAIN_BELL, bell, most);
     Atomics.store(ctl, CTL_MAIN_ASLEEP, 0);
   }
 

@@ -14,7 +14,7 @@ import type { Translator } from '../openflow/translate.js';
 import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '../pcap/types.js';
 import { Steering } from '../rss/steer.js';
-import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
+import { defaultIndirection, drawRssKey, Toeplitz } from '../rss/toeplitz.js';
 import { census } from './census.js';
 import { Collector, type Tally, type VerdictSink } from './collector.js';
 import type { Coordinator } from './coordinator.js';
@@ -124,7 +124,9 @@ export interface ReplayOptions {
   dpflows?: boolean;
   sinks?: readonly VerdictSink[];
   maxConns?: number;
+  /** Key of the RSS hash, which says who runs a packet, and seed of all other hashes; drawn unless they are given. */
   rssKey?: Uint8Array;
+  seed?: number;
   /** Window slots, packets per vector; for tests. */
   window?: number;
   vector?: number;
@@ -273,6 +275,7 @@ class Run {
       records: options.onRecord !== undefined,
       share: this.isShare,
       ...(options.vector === undefined ? {} : { vector: options.vector }),
+      ...(options.seed === undefined ? {} : { seed: options.seed }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
       ...(options.fault === undefined ? {} : { fault: options.fault }),
       ...(options.ringWords === undefined ? {} : { ringWords: options.ringWords }),
@@ -311,7 +314,8 @@ class Run {
       options.onFlowRemoved?.(noteJson(time, 'flow_removed', flowRemovedText(rule, reason, now)));
     };
     const homes = this.steered ? 1 : Math.max(1, workers);
-    this.steering = new Steering(new Toeplitz(options.rssKey ?? DEFAULT_RSS_KEY), defaultIndirection(homes));
+    const toeplitz = new Toeplitz(options.rssKey ?? drawRssKey());
+    this.steering = new Steering(toeplitz, defaultIndirection(homes), this.fabric.seed);
     this.steering.reassembles = mode === 'parallel' && options.ordering.tracks;
     this.steering.targets = options.ordering.targets;
     this.events = options.events ?? [];

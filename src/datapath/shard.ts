@@ -58,7 +58,8 @@ export const MSG_TURN = 6;
 /** From the coordinator: HASH, window slots of packets with it that are to go elsewhere, in input order. Request
  *  that answers it, with the same token: those of them that have not been run. */
 export const MSG_SURRENDER = 7;
-/** From the coordinator: window slots of packets that are to be run, in input order; none with their HASH is here. */
+/** From the coordinator: window slots of packets that are to be run, in input order; none with their HASH that comes later
+ *  is here. */
 export const MSG_ADOPT = 8;
 
 /** Request, without a token: connections that the worker has made in slots that it was granted, MADE_WORDS each: `slot,
@@ -205,7 +206,9 @@ class SteeredInput {
   private dry = false;
   /** From elsewhere. */
   private adopted: number[] = [];
-  /** 1 for window slots to be skipped when they come out of the ring, and how many there are. */
+  /** How often window slots are to be skipped when they come out of the ring, and the sum of these. More than once: a packet
+   *  that was called back may have been run elsewhere, and one that has its slot by now may be called back, too, before
+   *  the first one is met here. */
   private readonly called: Uint8Array;
   private nCalled = 0;
   /** No packet that was taken from here has a higher number. */
@@ -237,7 +240,7 @@ class SteeredInput {
     while (n < most) {
       const own = this.at < this.n ? ahead[this.at] : -1;
       if (own >= 0 && this.nCalled > 0 && called[own] !== 0) {
-        called[own] = 0;
+        called[own]--;
         this.nCalled--;
         this.at++;
         continue;
@@ -301,7 +304,7 @@ class SteeredInput {
       return true;
     }
     if (this.seq[row] <= this.last) return false;
-    this.called[row] = 1;
+    this.called[row]++;
     this.nCalled++;
     return true;
   }

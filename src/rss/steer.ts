@@ -8,6 +8,7 @@
  *  the ports, and those after it follow it. One that comes before the first goes by addresses; it can't be
  *  the one that completes the datagram, which is the only one that reaches a connection. */
 import { FRAG_ANY, FRAG_LATER } from '../classifier/flow-key.js';
+import { keysOf, scatter, stir } from '../conntrack/hash.js';
 import { datagramOf4, datagramOf6 } from '../wire/datagram.js';
 import {
   ETH_TYPE_IP,
@@ -33,8 +34,11 @@ const UDP = 17;
 const PLAIN_IPV4 = 0x080045;
 /** Of Ethernet, IPv4 and ports. */
 const PLAIN_BYTES = 38;
-const MULTIPLIER = 0x9e3779b1 | 0;
 const ETH_TYPE_QINQ_OLD = 0x9100;
+/** Keys of up to eight words of addresses, of ports and protocol. */
+const PORTS_KEY = 8;
+const PROTO_KEY = 9;
+const KEYS = 10;
 /** Datagrams whose first fragment is remembered; the oldest is forgotten for a new one. The tracker holds at
  *  most 5000 fragments. */
 const MAX_DATAGRAMS = 1 << 16;
@@ -60,6 +64,7 @@ export class Steering {
   private readonly toeplitz: Toeplitz;
   private readonly indirection: Int32Array;
   private readonly several: boolean;
+  private readonly keys: Int32Array;
   /** Source address (1 or 4 words), destination, ports. */
   private readonly words = new Int32Array(9);
   private proto = 0;
@@ -80,7 +85,9 @@ export class Steering {
   /** For `mayAnswer`. */
   targets: readonly AddressRange[] = [];
 
-  constructor(toeplitz: Toeplitz, indirection: Int32Array) {
+  /** `seed`: key of `hash`, the same as that of a TupleHash which is to agree. */
+  constructor(toeplitz: Toeplitz, indirection: Int32Array, seed: number) {
+    this.keys = keysOf(seed, KEYS);
     this.toeplitz = toeplitz;
     this.indirection = indirection;
     this.several = indirection.some((home) => home !== indirection[0]);
@@ -110,7 +117,7 @@ export class Steering {
     const { words } = this;
     this.n = n;
     order(words, n);
-    this.hash = mix(this.proto, words, n);
+    this.hash = mix(this.keys, this.proto, words, n);
     if (this.several) {
       this.home = this.indirection[this.toeplitz.hash(words, n) & (this.indirection.length - 1)];
     }
@@ -129,12 +136,10 @@ export class Steering {
       ports = (ports << 16) | (ports >>> 16);
     }
     // As `mix`.
-    let h = Math.imul(proto ^ src, MULTIPLIER);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ dst, MULTIPLIER);
-    h = Math.imul(((h << 13) | (h >>> 19)) ^ ports, MULTIPLIER);
-    h = (h << 13) | (h >>> 19);
-    h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);
-    this.hash = h ^ (h >>> 13);
+    const { keys } = this;
+    const addresses = stir((scatter(src, keys[0]) + scatter(dst, keys[1])) | 0);
+    const rest = (Math.imul(ports, keys[PORTS_KEY] | 1) + Math.imul(proto, keys[PROTO_KEY] | 1)) | 0;
+    this.hash = stir((addresses + rest) | 0);
     if (this.several) {
       this.home = this.indirection[this.toeplitz.hash3(src, dst, ports) & (this.indirection.length - 1)];
     }
@@ -333,6 +338,11 @@ export class Steering {
 /** `Steering.hash` of the packets of a connection, from one of its tuples. */
 export class TupleHash {
   private readonly words = new Int32Array(9);
+  private readonly keys: Int32Array;
+
+  constructor(seed: number) {
+    this.keys = keysOf(seed, KEYS);
+  }
 
   /** IPv4; `ports` as CONN.PORTS. */
   ofTuple(proto: number, src: number, dst: number, ports: number): number {
@@ -341,7 +351,7 @@ export class TupleHash {
     words[1] = dst;
     words[2] = ports;
     order(words, 3);
-    return mix(proto, words, 3);
+    return mix(this.keys, proto, words, 3);
   }
 
   /** IPv6; source and destination are the 8 words from `addresses[at]`. */
@@ -350,7 +360,7 @@ export class TupleHash {
     for (let i = 0; i < 8; i++) words[i] = addresses[at + i];
     words[8] = ports;
     order(words, 9);
-    return mix(proto, words, 9);
+    return mix(this.keys, proto, words, 9);
   }
 }
 
@@ -385,15 +395,14 @@ function order(words: Int32Array, n: number): void {
   words[n - 1] = (ports << 16) | (ports >>> 16);
 }
 
-/** A hash of a tuple whose ends are in order. */
-function mix(proto: number, words: Int32Array, n: number): number {
-  let h = proto;
-  for (let i = 0; i < n; i++) {
-    h = Math.imul(h ^ words[i], MULTIPLIER);
-    h = (h << 13) | (h >>> 19);
-  }
-  h = Math.imul(h ^ (h >>> 15), 0x85ebca6b | 0);
-  return h ^ (h >>> 13);
+/** A keyed hash of a tuple whose ends are in order (conntrack/hash.ts). Tuples of the same addresses and protocol have the
+ *  same only if they have the same ports: it tells the connections of a datagram's fragments apart. Addresses are stirred
+ *  first, as a source port counts in the upper half alone. */
+function mix(keys: Int32Array, proto: number, words: Int32Array, n: number): number {
+  let sum = 0;
+  for (let i = 0; i < n - 1; i++) sum = (sum + scatter(words[i], keys[i])) | 0;
+  const rest = (Math.imul(words[n - 1], keys[PORTS_KEY] | 1) + Math.imul(proto, keys[PROTO_KEY] | 1)) | 0;
+  return stir((stir(sum) + rest) | 0);
 }
 
 /** Next headers that `walkIpv6` looks behind. */

@@ -5,8 +5,16 @@
  *  bits, the hash is symmetric by itself; so that any key will do, the caller also hands over the two
  *  ends in a fixed order. */
 
+import { drawKeys } from '../conntrack/hash.js';
+
 /** 40 bytes of 0x6d5a: symmetric (Woo and Park). */
 export const DEFAULT_RSS_KEY = new Uint8Array(40).map((_, i) => (i & 1 ? 0x5a : 0x6d));
+
+/** 40 random bytes. Under a key that is known, all connections can be made to come to one worker. */
+export function drawRssKey(): Uint8Array {
+  return new Uint8Array(drawKeys(10).buffer);
+}
+
 export const INDIRECTION_ENTRIES = 128;
 
 export class Toeplitz {

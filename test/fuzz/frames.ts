@@ -84,7 +84,7 @@ class Place {
     extractor(view, off, len, key, layout);
     const conn = new ConnKey();
     const reason = extractConnKey(view, off, layout, key, 7, false, SEED, conn);
-    const steering = new Steering(this.toeplitz, INDIRECTION);
+    const steering = new Steering(this.toeplitz, INDIRECTION, 1);
     steering.reassembles = true;
     const fragment = steering.mayBeFragment(view, off, len);
     const id = steering.losesId(view, off, len, true);

@@ -306,6 +306,7 @@ export class Stage {
     const steering = new product.Steering(
       new product.Toeplitz(product.DEFAULT_RSS_KEY),
       product.defaultIndirection(workers),
+      SEED,
     );
     const view = new DataView(this.arena);
     packets.forEach(({ bytes }, i) => {

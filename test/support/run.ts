@@ -30,6 +30,9 @@ export interface RunOptions {
   jitter?: number;
   /** Instead of threads. */
   turns?: Turns;
+  ringWords?: number;
+  slow?: number;
+  watchdog?: number;
   maxConns?: number;
   rssKey?: Uint8Array;
   /** Lines of an events file. */
@@ -206,6 +209,9 @@ export async function runSource(
     ...(o.vector === undefined ? {} : { vector: o.vector }),
     ...(o.jitter === undefined ? {} : { jitter: o.jitter }),
     ...(o.turns === undefined ? {} : { turns: o.turns }),
+    ...(o.ringWords === undefined ? {} : { ringWords: o.ringWords }),
+    ...(o.slow === undefined ? {} : { slow: o.slow }),
+    ...(o.watchdog === undefined ? {} : { watchdog: o.watchdog }),
   });
   assert.equal(arena.nFreeSegments, arena.nSegments, 'a packet was never released');
   const { traffic, run } = statsOf(result, { version: 'test', workers, ordering });

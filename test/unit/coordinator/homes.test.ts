@@ -17,7 +17,7 @@ type Tuple = readonly [number, number, number];
 /** Homes of four workers beside a partition that only has records. */
 class Bench {
   readonly packets = new PacketColumns(SLOTS);
-  readonly tuples = new TupleHash();
+  readonly tuples = new TupleHash(1);
   readonly directory = new Directory(SLOTS, 1);
   readonly done = new Set<number>();
   readonly asked: { home: number; hash: number; rows: readonly number[]; id: number }[] = [];

@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import {
   DEFAULT_RSS_KEY,
   defaultIndirection,
+  drawRssKey,
   INDIRECTION_ENTRIES,
   Toeplitz,
 } from '../../../src/rss/toeplitz.js';
@@ -66,4 +67,17 @@ test('indirection: 128 entries in turn, every worker within one of its share', (
     for (const home of table) counts[home]++;
     assert.ok(Math.max(...counts) - Math.min(...counts) <= 1, `${workers} workers: ${counts}`);
   }
+});
+
+test('a drawn key spreads connections that the default key brings to one worker', () => {
+  const known = new Toeplitz(DEFAULT_RSS_KEY);
+  const prepared: number[] = [];
+  for (let src = 0x0a000000; prepared.length < 4096; src++) {
+    if ((known.hash3(src, 0x0b000001, (4000 << 16) | 80) & 3) === 0) prepared.push(src);
+  }
+  const drawn = new Toeplitz(drawRssKey());
+  const load = [0, 0, 0, 0];
+  for (const src of prepared) load[drawn.hash3(src, 0x0b000001, (4000 << 16) | 80) & 3]++;
+  // 1,024 each, or nearly, unless three bits of the key happen to depend on each other over all that was chosen.
+  assert.ok(Math.max(...load) < 1200, `of 4 workers they have ${load}`);
 });
