@@ -1,13 +1,16 @@
 /** Does a flood hurt who is connected already?
  *
- *      npm run bench:flood -- --workers 0 1 2 --packets 10000000 --json FILE
+ *      npm run bench:flood                                   all floods, and those of connections against full tables
+ *      npm run bench:flood -- --flood syn --limit none table zone --workers 0 1 2 --packets 10000000 --json FILE
+ *      npm run bench:flood -- --flood table cache pile --known-keys
  *
  *  Real connections open and talk; then strangers send packets that each open a connection, millions of them.
  *  Every run is made twice, without and with the strangers, and every real packet must get the same verdict
  *  (ct_state and ports) in both: else the exit code is 1. Made for three tables: one with room for
- *  Open vSwitch's 3,000,000 connections, one that is full all the time, and a zone that is.
+ *  Open vSwitch's 3,000,000 connections, one that is full all the time, and a zone that is. With --known-keys the product
+ *  uses the keys that prepared floods are made for, instead of drawn ones: what they would do if keys could be known.
  *
- *  Each run has a process of its own, so that its memory is its own. Flow table: flows.txt, beside this file. */
+ *  Each run has a process of its own, so that its memory is its own. Flow tables: beside this file. */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -23,9 +26,20 @@ import { STAT } from '../../src/datapath/stats.js';
 import { Translator } from '../../src/openflow/translate.js';
 import { SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource } from '../../src/pcap/merge.js';
-import { FLOODS, type Flood, type FloodOptions, FloodReader, PORT_STRANGERS } from './traffic.js';
+import { DEFAULT_RSS_KEY } from '../../src/rss/toeplitz.js';
+import {
+  FLOODS,
+  type Flood,
+  type FloodOptions,
+  FloodReader,
+  KNOWN_KEY,
+  PORT_SERVER,
+  PORT_STRANGERS,
+} from './traffic.js';
 
-const FLOWS = fileURLToPath(new URL('../../../bench/flood/flows.txt', import.meta.url));
+const TABLES: Partial<Record<Flood, string>> = { zones: 'zones.txt', expectations: 'ftp.txt' };
+const flowsFor = (flood: Flood) =>
+  fileURLToPath(new URL(`../../../bench/flood/${TABLES[flood] ?? 'flows.txt'}`, import.meta.url));
 const SEGMENTS = 48;
 const SAMPLE_MS = 500;
 
@@ -38,6 +52,7 @@ interface Case extends FloodOptions {
   /** Room besides the real connections where a table or a zone is full. */
   spare: number;
   strict: boolean;
+  knownKeys: boolean;
 }
 
 /** How the run stood at some time. */
@@ -78,14 +93,21 @@ interface Report {
   live: number;
   peak_live: number;
   fragments_held: number;
+  /** Share of the packets that the busiest worker has run. */
+  busiest: number;
   peak_rss_mib: number;
   samples: Sample[];
+}
+
+/** Whether the server answers a stranger: addresses 64.0.0.0/8. */
+function isToStranger(v: Verdict): boolean {
+  return v.inPort === PORT_SERVER && v.frameBytes[0][v.frameOff[0] + 30] === 64;
 }
 
 /** One pass over the traffic; `texts` numbers verdicts. */
 async function pass(c: Case, texts: Map<string, number>): Promise<Run> {
   const { pipeline, ports, ordering } = loadPipeline({
-    flows: FLOWS,
+    flows: flowsFor(c.flood),
     captures: [],
     in: [],
     out: [],
@@ -111,10 +133,11 @@ async function pass(c: Case, texts: Map<string, number>): Promise<Run> {
     events: c.limit === 'zone' ? parseEvents(limits, 'limits', { ports }) : [],
     maxConns: c.limit === 'table' ? limited : DEFAULT_MAX_CONNS,
     strict: c.strict,
+    ...(c.knownKeys ? { seed: KNOWN_KEY, rssKey: DEFAULT_RSS_KEY } : {}),
     sinks: [
       {
         verdict(v: Verdict): void {
-          if (v.inPort === PORT_STRANGERS) return;
+          if (v.inPort === PORT_STRANGERS || isToStranger(v)) return;
           let id = known.get(v.template);
           if (id === undefined) {
             id = texts.get(v.template.json) ?? texts.size;
@@ -161,6 +184,7 @@ async function runCase(c: Case): Promise<Report> {
   });
   const { result, samples } = run;
   const { ledger } = result;
+  const { total, byWorker } = result.counters;
   return {
     flood: c.flood,
     limit: c.limit,
@@ -176,7 +200,8 @@ async function runCase(c: Case): Promise<Report> {
     expired: ledger.total(EXPIRED),
     live: result.connections,
     peak_live: Math.max(0, ...samples.map((s) => s.connections)),
-    fragments_held: result.counters.total[STAT.FRAGMENTS_HELD],
+    fragments_held: total[STAT.FRAGMENTS_HELD],
+    busiest: Math.max(...byWorker.map((w) => w[STAT.PACKETS])) / total[STAT.PACKETS],
     peak_rss_mib: Math.round(process.resourceUsage().maxRSS / 1024),
     samples,
   };
@@ -206,19 +231,23 @@ const COLUMNS: [string, (r: Report) => string][] = [
   ['refused', (r) => String(r.refused.table_full + r.refused.zone_limit)],
   ['peak live', (r) => String(r.peak_live)],
   ['live', (r) => String(r.live)],
+  ['busiest', (r) => r.busiest.toFixed(2)],
   ['peak MiB', (r) => String(r.peak_rss_mib)],
 ];
 
 function row(cells: string[]): void {
-  process.stdout.write(`${cells.map((cell, i) => cell.padStart(i < 2 ? 9 : 10)).join('')}\n`);
+  process.stdout.write(
+    `${cells.map((cell, i) => cell.padStart(i === 0 ? 12 : i === 1 ? 6 : 10)).join('')}\n`,
+  );
 }
 
 interface Arguments extends Omit<FloodOptions, 'flood' | 'silent'> {
   flood: Flood[];
   workers: string[];
-  limit: Limit[];
+  limit?: Limit[];
   spare: number;
   strict: boolean;
+  knownKeys: boolean;
   json?: string;
   case?: string;
 }
@@ -231,9 +260,10 @@ async function main(args: Arguments): Promise<void> {
   row(COLUMNS.map(([name]) => name));
   const reports: Report[] = [];
   for (const flood of args.flood) {
-    for (const limit of args.limit) {
+    // What is full matters to those who open connections.
+    for (const limit of args.limit ?? (flood === 'syn' ? LIMITS : LIMITS.slice(0, 1))) {
       for (const workers of args.workers.map(wholeNumber(0, 128))) {
-        const { packets, rate, real, realRate, spare, strict } = args;
+        const { packets, rate, real, realRate, spare, strict, knownKeys } = args;
         const report = inProcess({
           flood,
           packets,
@@ -245,6 +275,7 @@ async function main(args: Arguments): Promise<void> {
           limit,
           spare,
           strict,
+          knownKeys,
         });
         reports.push(report);
         row(COLUMNS.map(([, text]) => text(report)));
@@ -256,15 +287,16 @@ async function main(args: Arguments): Promise<void> {
 }
 
 const program = new Command('bench:flood')
-  .addOption(new Option('--flood <KIND...>', 'what strangers send').choices(FLOODS).default(['syn']))
-  .addOption(new Option('--limit <WHICH...>', 'what is full').choices(LIMITS).default([...LIMITS]))
-  .option('--workers <N...>', 'worker threads; 0: inline', ['0', '1', '2'])
-  .option('--packets <N>', 'packets of strangers', wholeNumber(0, 1e9), 10_000_000)
-  .option('--rate <N>', 'of them a second of capture time', wholeNumber(1, 1e9), 100_000)
+  .addOption(new Option('--flood <KIND...>', 'what strangers send').choices(FLOODS).default([...FLOODS]))
+  .addOption(new Option('--limit <WHICH...>', 'what is full').choices(LIMITS))
+  .option('--workers <N...>', 'worker threads; 0: inline', ['0', '1'])
+  .option('--packets <N>', 'packets of strangers', wholeNumber(0, 1e9), 1_000_000)
+  .option('--rate <N>', 'of them a second of capture time', wholeNumber(1, 1e9), 20_000)
   .option('--real <N>', 'real connections', wholeNumber(1, 1_000_000), 2000)
-  .option('--real-rate <N>', 'their packets a second', wholeNumber(1, 1e9), 10_000)
+  .option('--real-rate <N>', 'their packets a second', wholeNumber(1, 1e9), 2000)
   .option('--spare <N>', 'room for strangers where there is a limit', wholeNumber(0, 2_900_000), 1000)
   .option('--strict', 'packets whose commit is refused are dropped', false)
+  .option('--known-keys', 'the product uses the keys that prepared floods are for', false)
   .option('--json <FILE>', 'the figures as JSON, with samples over time')
   .addOption(new Option('--case <JSON>').hideHelp())
   .action(main);

@@ -1,5 +1,6 @@
 /** Data connections that helpers expect: FTP's, TFTP's. An expectation belongs to its control connection and
- *  lives as long; any number of connections may come of it, from any port of the address that it names.
+ *  lives as long; any number of connections may come of it, from any port of the address that it names. At most
+ *  MOST_EXPECTED are kept, whoever announces them: beyond that the oldest one is forgotten.
  *
  *  Private to the thread that is the home of both connections: flow tables with helpers run on one home. A record
  *  of each goes into a ring of the partition's memory, for the coordinator to show. */
@@ -15,6 +16,8 @@ const CREATED_F64 = COLD.at.CREATED >> 1;
 const META_WORDS = 5;
 /** Expectations kept before those of dead connections are looked for. */
 const FIRST_PURGE = 1024;
+/** Some 80 MB. */
+export const MOST_EXPECTED = 1 << 16;
 
 export class Expectation {
   /** Whom it expects: addresses and protocol as in ConnKey, and the destination port. */
@@ -33,18 +36,31 @@ export class Expectation {
   /** … its original tuple, as PARENT, and mark and label that it had when it announced the data. */
   readonly tuple = new Int32Array(PARENT.words);
   readonly meta = new Int32Array(META_WORDS);
+  /** Of whom it expects. */
+  hash = 0;
 }
 
 export class Expectations {
   private readonly partition: Partition;
   private readonly byHash = new Map<number, Expectation[]>();
-  private size = 0;
-  private purgeAt = FIRST_PURGE;
+  /** In the order in which they were announced, from element `oldest` on: all there are, and no others. */
+  private order: Expectation[] = [];
+  private oldest = 0;
+  private purgeAt: number;
+  private readonly most: number;
+  /** Forgotten since dead ones were looked for. */
+  private forgotten = 0;
   private readonly wanted = new ConnKey();
   private readonly other = new ConnKey();
 
-  constructor(partition: Partition) {
+  constructor(partition: Partition, most = MOST_EXPECTED) {
     this.partition = partition;
+    this.most = most;
+    this.purgeAt = Math.min(most, FIRST_PURGE);
+  }
+
+  private get size(): number {
+    return this.order.length - this.oldest;
   }
 
   /** Whether there are any. */
@@ -70,7 +86,7 @@ export class Expectations {
     partition.load(slot, reply ^ 1, wanted);
     wanted.ports = port;
     if (this.find(wanted, now) !== null) return;
-    if (this.size >= this.purgeAt) this.purge(now);
+    this.makeRoom(now);
 
     const e = new Expectation();
     e.src = wanted.src;
@@ -96,11 +112,11 @@ export class Expectations {
     e.tuple[PARENT.at.ZONE_PROTO] = hot[c + ZONE_PROTO];
     if (wanted.ipv6) for (let i = 0; i < 8; i++) e.tuple[PARENT.at.SRC6_0 + i] = addr6[(slot << 3) + i];
     for (let i = 0; i < META_WORDS; i++) e.meta[i] = cold[(slot << COLD.shift) + i];
-    const hash = this.hash(wanted);
-    const list = this.byHash.get(hash);
-    if (list === undefined) this.byHash.set(hash, [e]);
+    e.hash = this.hash(wanted);
+    const list = this.byHash.get(e.hash);
+    if (list === undefined) this.byHash.set(e.hash, [e]);
     else list.push(e);
-    this.size++;
+    this.order.push(e);
     partition.expected.add(e);
   }
 
@@ -117,16 +133,32 @@ export class Expectations {
     );
   }
 
+  /** Makes room for another one. */
+  private makeRoom(now: number): void {
+    const { most, order } = this;
+    if (this.size < this.purgeAt) return;
+    // Where all live, looking through them pays once for every so many that are forgotten.
+    if (this.size < most || this.forgotten >= most >> 1 || this.purgeAt < most) this.purge(now);
+    if (this.size < most) return;
+    const e = order[this.oldest++];
+    this.forgotten++;
+    const list = (this.byHash.get(e.hash) as Expectation[]).filter((other) => other !== e);
+    if (list.length === 0) this.byHash.delete(e.hash);
+    else this.byHash.set(e.hash, list);
+  }
+
   /** Drops what can't be fulfilled any more. */
   private purge(now: number): void {
-    this.size = 0;
-    for (const [hash, list] of this.byHash) {
-      const kept = list.filter((e) => this.lives(e, now));
-      this.size += kept.length;
-      if (kept.length === 0) this.byHash.delete(hash);
-      else this.byHash.set(hash, kept);
+    this.order = this.order.slice(this.oldest).filter((e) => this.lives(e, now));
+    this.oldest = 0;
+    this.forgotten = 0;
+    this.byHash.clear();
+    for (const e of this.order) {
+      const list = this.byHash.get(e.hash);
+      if (list === undefined) this.byHash.set(e.hash, [e]);
+      else list.push(e);
     }
-    this.purgeAt = Math.max(FIRST_PURGE, 2 * this.size);
+    this.purgeAt = Math.min(this.most, Math.max(FIRST_PURGE, 2 * this.size));
   }
 }
 

@@ -212,6 +212,12 @@ export class Reassembly {
     return FRAGMENT_HELD;
   }
 
+  /** Whether it holds no more fragments, and will not before something is later than `now`: then what comes until then does
+   *  not depend on what came before, and changes nothing. */
+  isFull(now: number): boolean {
+    return this.held >= this.maxFragments && now <= this.oldest;
+  }
+
   private complete(list: List, own: FragmentCounters): number {
     this.completed = list.pieces;
     own.completed += this.remove(this.id, list);

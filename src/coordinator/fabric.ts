@@ -689,7 +689,13 @@ export class Fabric {
       const request = payload + ORDERED_HEADER;
       const translates = type === MSG_COMMIT && (words[request] & COMMIT_NAT) !== 0;
       const zone = words[request + COMMIT_CONN + CONN.at.ZONE_PROTO] >>> 16;
-      if (type !== MSG_COMMIT || translates || coordinator.nearLimit(zone, completions.inFlight)) {
+      // A fragment for which there is no room is answered the same whenever it is. It matters in a flood: what becomes of it
+      // is not known before it is complete, so in turn there would be one round trip for each.
+      const refused = type === MSG_FRAGMENT && this.reassembly.isFull(packets.clock[slot]);
+      if (
+        !refused &&
+        (type !== MSG_COMMIT || translates || coordinator.nearLimit(zone, completions.inFlight))
+      ) {
         this.ordered.put(slot, worker, words, m, words[m]);
         return;
       }

@@ -278,3 +278,24 @@ test('fragments: behind a first one that is switched off, protocols without chec
   const r6 = await both(at(six), { flows: COMMIT, events: off.replace('v4', 'v6') });
   assert.equal(r6.lines[0].ct[0].state, '+inv+trk');
 });
+
+test('fragments: beyond 1,000 that are held they are refused, without waiting for each other, until the first expire', async () => {
+  const packets: Packet[] = [];
+  const real = (n: number) => ethernet({}, ipv4({ src: '10.9.9.9' }, udp({ sport: 1000 + (n % 7) })));
+  for (let n = 0; n < 1300; n++) {
+    const [first] = fragmentIpv4(ipv4({ id: n, src: `10.1.${n & 3}.1` }, udp({ data: data(1400) })), 1300);
+    packets.push(packet(1 + n / 1000, 1, ethernet({}, first)), packet(1 + n / 1000, 1, real(n)));
+  }
+  // Some whose datagrams are held, and would be complete; and all of one when the first have expired.
+  for (let n = 0; n < 20; n++) {
+    const [, last] = fragmentIpv4(ipv4({ id: n, src: `10.1.${n & 3}.1` }, udp({ data: data(1400) })), 1300);
+    packets.push(packet(3, 1, ethernet({}, last)));
+  }
+  for (const [i, frame] of cut4().entries()) packets.push(packet(17 + i / 10, 1, frame));
+  const r = await both(packets, { flows: COMMIT });
+  const states = r.lines.map((v) => v.reason ?? v.ct[0].state);
+  const held = states.filter((state) => state === 'fragment-held').length;
+  assert.deepEqual([held, states.at(-1)], [1002, '+new+trk']);
+  const invalid = states.slice(2000, 2620).filter((_, i) => i >= 600 || i % 2 === 0);
+  assert.deepEqual(new Set(invalid), new Set(['+inv+trk']));
+});
