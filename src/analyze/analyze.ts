@@ -148,8 +148,7 @@ async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Anal
       result,
     };
   } catch (error) {
-    await writer?.abort();
-    throw error;
+    throw (await writer?.abort()) ?? error;
   }
 }
 

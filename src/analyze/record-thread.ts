@@ -1,4 +1,5 @@
 /** The thread that sums connection records up and writes them: takes rows from writer.ts. */
+import fs from 'node:fs';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ConnectionRecord, ROW_SHIFT } from '../coordinator/record.js';
 import type { RuleNames } from '../output/records/columns.js';
@@ -15,13 +16,24 @@ import {
   type Message,
   SAVED,
   SENT,
+  THREAD,
   type WriterInit,
   type WriterState,
 } from './writer.js';
 
+/** The thread's number as Linux has it: whoever waits for it looks whether it is there. 0: not known. */
+function threadNumber(): number {
+  try {
+    return Number(fs.readlinkSync('/proc/thread-self').split('/').at(-1));
+  } catch {
+    return 0;
+  }
+}
+
 /** Runs until it has finished, aborted or failed. */
 export function writeRecords(init: WriterInit, port: MessagePort): void {
   const control = new Int32Array(init.control);
+  Atomics.store(control, THREAD, threadNumber());
   const words = new Int32Array(init.rows);
   const f64 = new Float64Array(init.rows);
   const names = new Map<number, string | null>();

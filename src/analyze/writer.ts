@@ -5,6 +5,7 @@
  *  in a message; then the thread that writes, until it has moved DONE on. Messages are in order, so that the name of a
  *  rule is there before the rows that need it. While all chunks are full the main thread waits: memory is bounded.
  *  This is its side; that of the thread, which alone loads the formats, is record-thread.ts. */
+import fs from 'node:fs';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { type ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/record.js';
 import type { RuleNames } from '../output/records/columns.js';
@@ -16,11 +17,14 @@ import type { SummarizerState, Summary, SummaryShare } from './summary.js';
 export const CHUNK_ROWS = 1024;
 const CHUNKS = 8;
 
-/** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed, checkpoints. */
+/** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed, checkpoints, and the
+ *  thread's number as Linux has it, else 0. */
 export const SENT = 0;
 export const DONE = 1;
 export const FAILED = 2;
 export const SAVED = 3;
+export const THREAD = 4;
+const CONTROL_BYTES = 32;
 
 /** What the thread starts with. */
 export interface WriterInit {
@@ -78,7 +82,7 @@ export class RecordWriter {
     failed: (error: Error) => void,
   ) {
     const rows = new SharedArrayBuffer(CHUNKS * CHUNK_ROWS * ROW_WORDS * 4);
-    const control = new SharedArrayBuffer(16);
+    const control = new SharedArrayBuffer(CONTROL_BYTES);
     this.words = new Int32Array(rows);
     this.control = new Int32Array(control);
     const workerData: WriterInit = { outputs, rows, control, saved };
@@ -93,7 +97,9 @@ export class RecordWriter {
       else if (answer.kind === 'done') this.settle?.resolve(answer.summed);
       else fail(answer.closed ? new ClosedPipeError(answer.message) : new Error(answer.message));
     });
-    this.worker.on('error', fail);
+    this.worker.on('error', (error) =>
+      fail(new Error(`the thread that writes records failed: ${error.message}`, { cause: error })),
+    );
     this.ended = new Promise((resolve) => this.worker.once('exit', () => resolve()));
   }
 
@@ -130,7 +136,7 @@ export class RecordWriter {
         port1.close();
         return got.message;
       }
-      if (Atomics.load(control, FAILED) !== 0) this.throwFailure();
+      this.check();
       Atomics.wait(control, SAVED, before, 10);
     }
   }
@@ -143,10 +149,13 @@ export class RecordWriter {
     return summed as Summed;
   }
 
-  /** Leaves outputs as they are, under their temporary names. Never rejects. */
-  async abort(): Promise<void> {
-    if (this.failure === null) await this.ask({ kind: 'abort' }).catch(() => {});
+  /** Leaves outputs as they are, under their temporary names. Never rejects; resolves to what was wrong with them, or
+   *  null. */
+  async abort(): Promise<Error | null> {
+    // A thread that has died answers nothing.
+    if (this.failure === null) await Promise.race([this.ask({ kind: 'abort' }).catch(() => {}), this.ended]);
     await this.ended;
+    return this.failure;
   }
 
   private ask(message: Message): Promise<Summed | null> {
@@ -166,9 +175,7 @@ export class RecordWriter {
     const { control } = this;
     for (;;) {
       const done = Atomics.load(control, DONE);
-      if (Atomics.load(control, FAILED) !== 0) {
-        this.throwFailure();
-      }
+      this.check();
       if (((this.sent - done) | 0) < CHUNKS) return;
       Atomics.wait(control, DONE, done, 100);
     }
@@ -179,9 +186,14 @@ export class RecordWriter {
     this.ring();
   }
 
-  /** The thread has said why; the message may not have been seen yet. */
-  private throwFailure(): never {
-    throw this.failure ?? new Error('an output of records has failed');
+  /** Throws Error if the thread has failed, or died. Its reason is a message that can't be seen from here; `abort` tells. */
+  private check(): void {
+    const { control, failure } = this;
+    if (Atomics.load(control, FAILED) !== 0) throw failure ?? new Error('an output of records has failed');
+    const thread = Atomics.load(control, THREAD);
+    if (thread !== 0 && !fs.existsSync(`/proc/self/task/${thread}`)) {
+      throw failure ?? new Error('the thread that writes records has died');
+    }
   }
 
   private ring(): void {

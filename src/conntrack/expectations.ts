@@ -48,8 +48,8 @@ export class Expectations {
   private oldest = 0;
   private purgeAt: number;
   private readonly most: number;
-  /** Forgotten since dead ones were looked for. */
-  private forgotten = 0;
+  /** Announced since dead ones were looked for. */
+  private added = 0;
   private readonly wanted = new ConnKey();
   private readonly other = new ConnKey();
 
@@ -135,13 +135,13 @@ export class Expectations {
 
   /** Makes room for another one. */
   private makeRoom(now: number): void {
-    const { most, order } = this;
+    const { most } = this;
+    this.added++;
     if (this.size < this.purgeAt) return;
-    // Where all live, looking through them pays once for every so many that are forgotten.
-    if (this.size < most || this.forgotten >= most >> 1 || this.purgeAt < most) this.purge(now);
+    // Where most live, looking through them pays once for every so many.
+    if (this.size < most || this.added > most >> 1) this.purge(now);
     if (this.size < most) return;
-    const e = order[this.oldest++];
-    this.forgotten++;
+    const e = this.order[this.oldest++];
     const list = (this.byHash.get(e.hash) as Expectation[]).filter((other) => other !== e);
     if (list.length === 0) this.byHash.delete(e.hash);
     else this.byHash.set(e.hash, list);
@@ -151,7 +151,7 @@ export class Expectations {
   private purge(now: number): void {
     this.order = this.order.slice(this.oldest).filter((e) => this.lives(e, now));
     this.oldest = 0;
-    this.forgotten = 0;
+    this.added = 0;
     this.byHash.clear();
     for (const e of this.order) {
       const list = this.byHash.get(e.hash);

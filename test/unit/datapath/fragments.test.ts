@@ -286,11 +286,12 @@ test('fragments: beyond 1,000 that are held they are refused, without waiting fo
     const [first] = fragmentIpv4(ipv4({ id: n, src: `10.1.${n & 3}.1` }, udp({ data: data(1400) })), 1300);
     packets.push(packet(1 + n / 1000, 1, ethernet({}, first)), packet(1 + n / 1000, 1, real(n)));
   }
-  // Some whose datagrams are held, and would be complete; and all of one when the first have expired.
+  // Some whose datagrams are held, and would be complete; and all of one when packets in between have let the first expire.
   for (let n = 0; n < 20; n++) {
     const [, last] = fragmentIpv4(ipv4({ id: n, src: `10.1.${n & 3}.1` }, udp({ data: data(1400) })), 1300);
     packets.push(packet(3, 1, ethernet({}, last)));
   }
+  for (let n = 0; n < 10; n++) packets.push(packet(16.9, 1, real(n)));
   for (const [i, frame] of cut4().entries()) packets.push(packet(17 + i / 10, 1, frame));
   const r = await both(packets, { flows: COMMIT });
   const states = r.lines.map((v) => v.reason ?? v.ct[0].state);
