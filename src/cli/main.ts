@@ -174,7 +174,11 @@ async function addReplay(): Promise<void> {
     .option('--workers <N|auto>', 'worker threads; 0 runs everything inline', parseWorkers, 'auto')
     .option('--max-conns <N>', 'connections that may be tracked', wholeNumber(1, MOST_CONNS))
     .option('--strict', 'drop packets whose ct(commit) is refused (the table or the zone is full)')
-    .option('--rss-key <HEX>', '40-byte key of the RSS hash', parseRssKey)
+    .option(
+      '--rss-key <HEX>',
+      '40-byte key of the RSS hash, which says who runs a packet (default: drawn anew)',
+      parseRssKey,
+    )
     .option('--window <N>', 'packets in flight at most', wholeNumber(1, 1 << 20))
     .option('--vector <N>', 'packets that a worker takes at a time', wholeNumber(1, 4096))
     .option(
