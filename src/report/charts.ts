@@ -100,11 +100,19 @@ function lines(chart: Lines, width: number): Plot.PlotOptions {
         ),
       );
   if (!log) marks.push(Plot.ruleY([0]));
+  // What is counted has no marks between.
+  const xs = drawn.map((r) => r.x);
+  const steps = xs.every(Number.isInteger) ? Math.max(1, Math.max(...xs) - Math.min(...xs)) : ticks(width);
   return {
     height: HEIGHT,
     marginLeft: 58,
     marginBottom: 42,
-    x: { ...plain, label: chart.x.label, type: chart.x.scale ?? 'linear', ticks: ticks(width) },
+    x: {
+      ...plain,
+      label: chart.x.label,
+      type: chart.x.scale ?? 'linear',
+      ticks: Math.min(ticks(width), steps),
+    },
     y: { ...plain, label: chart.y.label, type: chart.y.scale ?? 'linear', grid: true, ticks: 5, zero: !log },
     color: { type: 'ordinal', domain: names, range: names.map((_, i) => colour(i)) },
     marks,
@@ -122,16 +130,17 @@ function cut(name: string, room: number): string {
 }
 
 /** As many as `ticks`, or as have room beside each other: the scale may mark half as many again. */
-function barTicks(chart: Bars, width: number, room: number): number {
-  const longest = Math.max(...chart.bars.map((b) => numberText(Math.trunc(b.value)).length));
-  const fit = Math.floor((width - room - BAR_VALUE) / (1.5 * (longest + 2) * LETTER));
-  return Math.max(1, Math.min(ticks(width) - 1, fit));
+function ticksThatFit(values: readonly number[], width: number, axis: number): number {
+  const longest = Math.max(...values.map((v) => numberText(Math.trunc(v)).length));
+  return Math.max(1, Math.min(ticks(width) - 1, Math.floor(axis / (1.5 * (longest + 2) * LETTER))));
 }
 
 function bars(chart: Bars, width: number): Plot.PlotOptions {
   const names = [...new Set(chart.bars.map((b) => b.name))];
   const parts = seriesOf(chart);
   const room = nameRoom(names, width);
+  const values = chart.bars.map((b) => b.value);
+  const marked = ticksThatFit(values, width, width - room - BAR_VALUE);
   const rows = chart.bars.map((b) => ({ ...b, part: b.part ?? '' }));
   const fill = parts.length === 0 ? colour(0) : 'part';
   return {
@@ -139,7 +148,7 @@ function bars(chart: Bars, width: number): Plot.PlotOptions {
     marginLeft: room,
     marginRight: BAR_VALUE,
     marginBottom: 42,
-    x: { ...plain, label: chart.value, grid: true, ticks: barTicks(chart, width, room), zero: true },
+    x: { ...plain, label: chart.value, grid: true, ticks: marked, zero: true },
     y: { label: null, domain: names, tickFormat: (n: string) => cut(n, room), tickSize: 0 },
     color: { type: 'ordinal', domain: parts, range: parts.map((_, i) => colour(i)) },
     marks: [
@@ -168,6 +177,7 @@ function bars(chart: Bars, width: number): Plot.PlotOptions {
 function intervals(chart: Intervals, width: number): Plot.PlotOptions {
   const names = chart.rows.map((r) => r.name);
   const room = nameRoom(names, width);
+  const ends = chart.rows.flatMap((r) => [r.value, r.low, r.high]).filter((end) => Number.isFinite(end));
   const finite = chart.rows.filter((r) => Number.isFinite(r.low) && Number.isFinite(r.high));
   return {
     height: names.length * BAR_HEIGHT + 66 + (chart.marks.length > 1 ? MARK_HEIGHT : 0),
@@ -175,7 +185,13 @@ function intervals(chart: Intervals, width: number): Plot.PlotOptions {
     marginRight: 24,
     marginTop: 26 + (chart.marks.length > 1 ? MARK_HEIGHT : 0),
     marginBottom: 42,
-    x: { ...plain, label: chart.value, grid: true, ticks: ticks(width), nice: true },
+    x: {
+      ...plain,
+      label: chart.value,
+      grid: true,
+      ticks: ticksThatFit(ends, width, width - room - 24),
+      nice: true,
+    },
     y: { type: 'band', label: null, domain: names, tickFormat: (n: string) => cut(n, room), tickSize: 0 },
     marks: [
       Plot.ruleX(chart.marks, { x: 'at', stroke: 'currentColor', strokeDasharray: '4 3' }),

@@ -50,13 +50,17 @@ export function comparisonReport(c: Comparison, limits: Limits): Report {
       ['Base', c.base],
       ['Candidate', c.candidate],
       ['What was replayed', c.what],
-      ['Slower is', `an interval above +${numberText(100 * limits.tolerance)} %`],
-      ['Not slower is', `all intervals below +${numberText(100 * limits.notice)} %`],
+      ...(c.timing === null && c.stored === null ? [] : limitFacts(limits)),
     ],
     notes: c.stored?.remarks ?? [],
     sections,
   };
 }
+
+const limitFacts = ({ tolerance, notice }: Limits): [string, string][] => [
+  ['Slower is', `an interval above +${numberText(100 * tolerance)} %`],
+  ['Not slower is', `all intervals below +${numberText(100 * notice)} %`],
+];
 
 function ratioChart(rows: readonly (Ratio & { name: string })[], caption: string, limits: Limits): Intervals {
   const percent = percentOfRatio;

@@ -124,7 +124,7 @@ ${this.table(tableOf(chart))}</details>
       return `<tr>${cells.join('')}</tr>`;
     });
     return `<div class="scroll" role="region" aria-labelledby="${id}" tabindex="0"><table>
-<caption id="${id}">${escaped(caption)}</caption>
+<caption id="${id}"><span>${escaped(caption)}</span></caption>
 <thead><tr>${heads.join('')}</tr></thead>
 <tbody>${body.join('\n')}</tbody>
 </table></div>`;

@@ -31,6 +31,7 @@ summary{cursor:pointer;color:var(--dim);padding:.25rem 0;font-size:.9rem}
 .scroll{overflow-x:auto;max-height:28rem;overflow-y:auto;margin:.75rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;font-weight:600;padding-bottom:.4rem}
+caption span{display:block;position:sticky;left:0;width:max-content;max-width:min(100vw - 2rem,48rem)}
 details caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-bottom:1px solid var(--line);overflow-wrap:normal}
 thead th{background:var(--soft)}
