@@ -81,6 +81,8 @@ class Place {
     const view = this.exact ? new DataView(this.sab, 0, off + len) : new DataView(this.sab);
     const key = new Int32Array(KEY_WORDS);
     const layout = new FrameLayout();
+    // Without a flow table, analyze looks behind two VLAN tags.
+    layout.vlanLimit = staging.vlanLimit = 1 + (seedOf(frame) & 1);
     extractor(view, off, len, key, layout);
     const conn = new ConnKey();
     const reason = extractConnKey(view, off, layout, key, 7, false, SEED, conn);

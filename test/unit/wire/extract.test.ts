@@ -377,9 +377,9 @@ test('extract: the layout says where the headers are', () => {
   const { layout } = parse(
     ethernet({ tags: [4], pad: 9 }, ipv4({ options: [1, 1, 1, 1] }, udp({ data: data(5) }))),
   );
-  assert.deepEqual({ ...layout }, { mpls: -1, l3: 18, l4: 42, end: 55 });
+  assert.deepEqual({ ...layout }, { vlanLimit: 1, mpls: -1, l3: 18, l4: 42, end: 55 });
   const six = parse(ethernet({}, ipv6({ extensions: [{ type: 0 }] }, tcp()))).layout;
-  assert.deepEqual({ ...six }, { mpls: -1, l3: 14, l4: 62, end: 82 });
+  assert.deepEqual({ ...six }, { vlanLimit: 1, mpls: -1, l3: 14, l4: 62, end: 82 });
 });
 
 test('extract: more than three labels are skipped; without a bottom the stack ends with the frame', () => {
@@ -387,13 +387,13 @@ test('extract: more than three labels are skipped; without a bottom the stack en
   const words = { mpls_0: '10040', mpls_1: '11041', mpls_2: '12042' };
   const frame = ethernet({}, { type: 0x8847, bytes: cat(...five, ipv4({}, udp()).bytes) });
   assert.deepEqual(fields(frame), { ...L2, eth_type: '8847', ...words });
-  assert.deepEqual({ ...parse(frame).layout }, { mpls: 14, l3: 34, l4: -1, end: frame.length });
+  assert.deepEqual({ ...parse(frame).layout }, { vlanLimit: 1, mpls: 14, l3: 34, l4: -1, end: frame.length });
   const open = ethernet({}, { type: 0x8847, bytes: cat(LABELS[0], LABELS[1], [1, 2, 3]) });
   assert.deepEqual(fields(open), { ...L2, eth_type: '8847', mpls_0: '10040', mpls_1: '11041' });
-  assert.deepEqual({ ...parse(open).layout }, { mpls: 14, l3: 22, l4: -1, end: 25 });
+  assert.deepEqual({ ...parse(open).layout }, { vlanLimit: 1, mpls: 14, l3: 22, l4: -1, end: 25 });
   const none = ethernet({}, { type: 0x8847, bytes: Uint8Array.of(1, 2, 3) });
   assert.deepEqual(fields(none), { ...L2, eth_type: '8847' });
-  assert.deepEqual({ ...parse(none).layout }, { mpls: 14, l3: 14, l4: -1, end: 17 });
+  assert.deepEqual({ ...parse(none).layout }, { vlanLimit: 1, mpls: 14, l3: 14, l4: -1, end: 17 });
 });
 
 /** Only Ethernet and the EtherType: what there is of an IPv4 packet that can't be. */
