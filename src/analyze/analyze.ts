@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { ConnectionRecord } from '../coordinator/record.js';
 import { type PortMap, type ReplayOptions, type ReplayResult, replay } from '../coordinator/replay.js';
+import { SlicesWontDo } from '../coordinator/slice.js';
 import { DROP_CONTROLLER, DROP_FRAGMENT_HELD, DROP_REASONS } from '../datapath/program.js';
 import { formatRule } from '../openflow/format.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';
@@ -23,6 +24,7 @@ import { type Bucket, NotApart, Share, whyTogether } from './bucket.js';
 import { CheckpointFile } from './checkpoint.js';
 import { findCaptures } from './inputs.js';
 import { type Amount, type Reconciliation, reconcile, sum } from './reconcile.js';
+import { analyzeInSlices, slicesOf } from './slices.js';
 import { Summarizer, type Summary, type SummaryShare } from './summary.js';
 import { RecordWriter } from './writer.js';
 
@@ -74,7 +76,7 @@ export interface AnalyzeOptions
   ports?: readonly number[];
   /** Which port a packet arrives on. Default: interface k of its capture is port k + 1. */
   portMap?: PortMap;
-  /** Threads; 0: all on this one. Default: all processors but one. No result depends on it. */
+  /** Threads; 0: all on this one. Default: what suits the captures and the processors. No result depends on it. */
   workers?: number;
   /** A file of checkpoints: the analysis goes on from the one that is there, after a crash; it is removed at the end.
    *  Captures and outputs have to be regular files, and the flow table the default one. */
@@ -96,13 +98,34 @@ export interface Analysis {
   summary: Summary;
   /** Of a bucket: what `join` of all makes a summary of. */
   share: SummaryShare | null;
-  result: ReplayResult;
+  result: AnalysisResult;
+}
+
+/** What is known of the run: packets read, bytes that were captured of them, seconds that it took and that the captures
+ *  span, and what became of every packet. */
+export type AnalysisResult = Pick<
+  ReplayResult,
+  'packets' | 'bytes' | 'seconds' | 'captureSeconds' | 'tallies'
+>;
+
+/** The same of a slice, and what the filter has left out, which is the same for all slices. */
+export interface SliceResult extends AnalysisResult {
+  filtered: Amount;
 }
 
 /** Reads captures as one timeline, and gives out a record for each connection. Rejects with FlowSyntaxError for a
  *  mistake in the table, with FilterSyntaxError for one in the filter, with Error for a path that names nothing; damaged captures are in `files`. */
 export async function analyze(options: AnalyzeOptions): Promise<Analysis> {
   if (options.bucket !== undefined) checkBucket(options);
+  const { paths, passedOver } = await findCaptures(options.paths);
+  const slices = slicesOf(options, paths);
+  if (slices > 0) {
+    try {
+      return await analyzeInSlices(options, { paths, passedOver }, slices);
+    } catch (error) {
+      if (!(error instanceof SlicesWontDo)) throw error;
+    }
+  }
   try {
     return await analyzeInput(options, await openInput(options));
   } catch (error) {
@@ -136,7 +159,7 @@ async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Anal
       writer === null ? summarizer.summed(asked) : await writer.finish(asked);
     // Every bucket reads all of them: they are the first one's.
     const unreadable = options.bucket?.k ? NOTHING : sum(files.map((f) => f.unreadable));
-    const reconciliation = reconcile(files, result, counted, { ...input, unreadable });
+    const reconciliation = reconcile(files, result.tallies, counted, { ...input, unreadable });
     const drops = tables.builtIn ? [] : dropsOf(result, summary.drops, ruleOf);
     if (options.stop?.aborted !== true) checkpoint?.remove();
     return {
@@ -169,11 +192,15 @@ export interface Input {
 const NOTHING: Amount = { packets: 0, bytes: 0 };
 
 /** `together`: the first bucket is the whole. */
-export async function openInput(options: AnalyzeOptions, together = false): Promise<Input> {
+export async function openInput(
+  options: AnalyzeOptions,
+  together = false,
+  segmentBytes: number = DEFAULT_SEGMENT_BYTES,
+): Promise<Input> {
   const { paths, passedOver } = await findCaptures(options.paths);
   const tables = tablesFor(options);
   const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
-  const arena = new SegmentArena(segments, DEFAULT_SEGMENT_BYTES);
+  const arena = new SegmentArena(segments, segmentBytes);
   const filter = options.filter === undefined ? null : compileFilter(options.filter);
   const timeline = await Timeline.of(paths, arena);
   const { bucket, cutAsIs = false } = options;

@@ -1,6 +1,6 @@
 /** Where every packet of the captures went: rows that add up to what was read, and to what the records say. */
 import { INVALID_REASONS } from '../conntrack/key.js';
-import type { ReplayResult } from '../coordinator/replay.js';
+import type { Tallies } from '../coordinator/records.js';
 import { CATEGORY } from '../datapath/recorder.js';
 import type { CaptureReport } from '../pcap/timeline.js';
 
@@ -35,11 +35,10 @@ const NAMES: readonly (readonly [number, string])[] = [
 /** Throws Error if anything does not add up: the program is wrong then. */
 export function reconcile(
   files: readonly CaptureReport[],
-  result: ReplayResult,
+  t: Tallies,
   records: Amount & { connections: number },
   { filtered, elsewhere, unreadable }: { filtered: Amount; elsewhere: Amount; unreadable: Amount },
 ): Reconciliation {
-  const { tallies: t } = result;
   const all = [
     ...NAMES,
     ...INVALID_REASONS.map((reason, i) => [CATEGORY.INVALID_0 + i, `invalid: ${reason}`] as const),

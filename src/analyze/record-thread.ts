@@ -7,8 +7,10 @@ import { openSink } from '../output/records/output.js';
 import type { RecordSink } from '../output/records/sinks.js';
 import { systemReason } from '../pcap/feed.js';
 import { ClosedPipeError } from '../pcap/output-file.js';
+import { StreamMerger } from './streams.js';
 import { Summarizer } from './summary.js';
 import {
+  ABORTED,
   type Answer,
   CHUNK_ROWS,
   DONE,
@@ -30,6 +32,9 @@ function threadNumber(): number {
   }
 }
 
+/** Streams that won't end. */
+class GivenUp extends Error {}
+
 /** Runs until it has finished, aborted or failed. */
 export function writeRecords(init: WriterInit, port: MessagePort): void {
   const control = new Int32Array(init.control);
@@ -37,10 +42,15 @@ export function writeRecords(init: WriterInit, port: MessagePort): void {
   const words = new Int32Array(init.rows);
   const f64 = new Float64Array(init.rows);
   const names = new Map<number, string | null>();
-  const ruleOf: RuleNames = (stat) => names.get(stat) ?? null;
+  let ruleOfRow: RuleNames = (stat) => names.get(stat) ?? null;
+  const ruleOf: RuleNames = (stat) => ruleOfRow(stat);
   const summarizer = new Summarizer(ruleOf);
   const sinks: RecordSink[] = [];
   const answer = (a: Answer): void => port.postMessage(a);
+  const give = (record: ConnectionRecord): void => {
+    summarizer.add(record);
+    for (const sink of sinks) sink.record(record);
+  };
   try {
     init.outputs.forEach((output, i) => {
       sinks.push(openSink(output, ruleOf, init.saved?.sinks[i]));
@@ -63,13 +73,24 @@ export function writeRecords(init: WriterInit, port: MessagePort): void {
           break;
         case 'rows':
           for (let i = 0; i < message.n; i++) {
-            const record = new ConnectionRecord(words, f64, (message.chunk * CHUNK_ROWS + i) << ROW_SHIFT);
-            summarizer.add(record);
-            for (const sink of sinks) sink.record(record);
+            give(new ConnectionRecord(words, f64, (message.chunk * CHUNK_ROWS + i) << ROW_SHIFT));
           }
           Atomics.add(control, DONE, 1);
           Atomics.notify(control, DONE);
           break;
+        case 'streams': {
+          const merger = new StreamMerger(message.streams, () => {
+            if (Atomics.load(control, ABORTED) !== 0) throw new GivenUp();
+          });
+          ruleOfRow = merger.ruleOf;
+          try {
+            merger.run(give);
+          } catch (error) {
+            // The message that says so comes next.
+            if (!(error instanceof GivenUp)) throw error;
+          }
+          break;
+        }
         case 'save':
           message.to.postMessage({
             sinks: sinks.map((sink) => sink.save()),

@@ -11,19 +11,21 @@ import { type ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/reco
 import type { RuleNames } from '../output/records/columns.js';
 import type { RecordOutput } from '../output/records/formats.js';
 import { ClosedPipeError } from '../pcap/output-file.js';
+import type { StreamMemory } from './streams.js';
 import type { SummarizerState, Summary, SummaryShare } from './summary.js';
 
 /** Rows of a chunk. */
 export const CHUNK_ROWS = 1024;
 const CHUNKS = 8;
 
-/** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed, checkpoints, and the
- *  thread's number as Linux has it, else 0. */
+/** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed, checkpoints, the
+ *  thread's number as Linux has it, else 0, and 1 if it is to give up streams that have not ended. */
 export const SENT = 0;
 export const DONE = 1;
 export const FAILED = 2;
 export const SAVED = 3;
 export const THREAD = 4;
+export const ABORTED = 5;
 const CONTROL_BYTES = 32;
 
 /** What the thread starts with. */
@@ -44,6 +46,7 @@ export interface WriterState {
 export type Message =
   | { kind: 'rows'; chunk: number; n: number }
   | { kind: 'rule'; stat: number; name: string | null }
+  | { kind: 'streams'; streams: readonly (StreamMemory & { port: MessagePort })[] }
   | { kind: 'save'; to: MessagePort }
   | { kind: 'finish'; share: boolean }
   | { kind: 'abort' };
@@ -72,6 +75,7 @@ export class RecordWriter {
   /** Chunks handed over. */
   private sent = 0;
   private failure: Error | null = null;
+  private finished = false;
   private settle: { resolve: (summed: Summed | null) => void; reject: (error: Error) => void } | null = null;
   private readonly ended: Promise<void>;
 
@@ -121,6 +125,20 @@ export class RecordWriter {
     if (++this.n === CHUNK_ROWS) this.hand();
   }
 
+  /** Has the thread take its records from slices until their streams have ended, instead of from `record`. */
+  take(streams: readonly (StreamMemory & { port: MessagePort })[]): void {
+    this.worker.postMessage(
+      { kind: 'streams', streams } satisfies Message,
+      streams.map((s) => s.port),
+    );
+    this.ring();
+  }
+
+  /** For `checkWriter`. */
+  get controlMemory(): SharedArrayBuffer {
+    return this.control.buffer as SharedArrayBuffer;
+  }
+
   /** Writes out all that has come and waits for it: what another writer needs to go on from here. Throws Error if an
    *  output has failed. */
   save(): WriterState {
@@ -146,12 +164,15 @@ export class RecordWriter {
     this.hand();
     const summed = await this.ask({ kind: 'finish', share });
     await this.ended;
+    this.finished = true;
     return summed as Summed;
   }
 
   /** Leaves outputs as they are, under their temporary names. Never rejects; resolves to what was wrong with them, or
    *  null. */
   async abort(): Promise<Error | null> {
+    if (this.finished) return null;
+    Atomics.store(this.control, ABORTED, 1);
     // A thread that has died answers nothing.
     if (this.failure === null) await Promise.race([this.ask({ kind: 'abort' }).catch(() => {}), this.ended]);
     await this.ended;
@@ -188,16 +209,21 @@ export class RecordWriter {
 
   /** Throws Error if the thread has failed, or died. Its reason is a message that can't be seen from here; `abort` tells. */
   private check(): void {
-    const { control, failure } = this;
-    if (Atomics.load(control, FAILED) !== 0) throw failure ?? new Error('an output of records has failed');
-    const thread = Atomics.load(control, THREAD);
-    if (thread !== 0 && !fs.existsSync(`/proc/self/task/${thread}`)) {
-      throw failure ?? new Error('the thread that writes records has died');
-    }
+    if (this.failure !== null) throw this.failure;
+    checkWriter(this.control);
   }
 
   private ring(): void {
     Atomics.add(this.control, SENT, 1);
     Atomics.notify(this.control, SENT);
+  }
+}
+
+/** Throws Error if the thread that has this control block has failed, or died. */
+export function checkWriter(control: Int32Array): void {
+  if (Atomics.load(control, FAILED) !== 0) throw new Error('an output of records has failed');
+  const thread = Atomics.load(control, THREAD);
+  if (thread !== 0 && !fs.existsSync(`/proc/self/task/${thread}`)) {
+    throw new Error('the thread that writes records has died');
   }
 }

@@ -18,7 +18,7 @@ import type { PrefixSet } from '../wire/cidr.js';
 import { count, INEXACT, summaryText, whatIfText } from './analyze-text.js';
 import { readText } from './flows.js';
 import { checkOutputs, InterruptedError, UsageError } from './options.js';
-import { loadPipeline, portMap, workersOf } from './replay.js';
+import { loadPipeline, portMap } from './replay.js';
 
 export interface AnalyzeArguments {
   paths: string[];
@@ -116,8 +116,9 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
       ...(args.resume === undefined
         ? { flows: { ...tables, builtIn: isBuiltIn(args) }, events: tables.events }
         : {}),
-      portMap: portMap({ captures: paths, in: [], inside: args.inside }),
-      workers: workersOf(args),
+      portMap:
+        args.inside === undefined ? undefined : portMap({ captures: paths, in: [], inside: args.inside }),
+      workers: args.workers === 'auto' ? undefined : args.workers,
       maxConns: args.maxConns,
       ignoreChecksums: args.ignoreChecksums,
       cutAsIs: args.cutAsIs,
@@ -164,7 +165,7 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
       if (!analysis.summary.exact) notes.push(INEXACT);
       const report = analysisReport(analysis, {
         top: args.top,
-        facts: [...factsOf(args, version), ['Workers', String(workersOf(args))]],
+        facts: [...factsOf(args, version), ['Workers', String(args.workers)]],
         notes,
         flows: args.flows !== undefined,
         other: both === null ? undefined : { changes: both, name: args.flowsB as string },

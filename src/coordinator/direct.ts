@@ -79,6 +79,15 @@ export class Direct {
     ctx.fragments = reassembly.completed;
     return true;
   }
+
+  /** The same of a fragment that goes no further here, whatever it completes. */
+  hold(ctx: PacketContext, zone: number): boolean {
+    this.fragment(ctx, zone);
+    if (ctx.answer !== FRAGMENT_HELD) this.reassembly.expire(ctx.now, 1);
+    ctx.answer = FRAGMENT_HELD;
+    ctx.fragments = [];
+    return true;
+  }
 }
 
 /** A fragment is in ct() at `now`; returns what becomes of it (FRAGMENT_*). */

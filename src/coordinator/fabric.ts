@@ -129,6 +129,8 @@ export interface FabricOptions {
   records?: boolean;
   /** The input is a share of a source, whose numbers its packets keep. */
   share?: boolean;
+  /** With `records`, in the lane: the table does nothing but track everything in zone 0. */
+  tracksAll?: boolean;
   /** Key of the tables' hashes and of HASH; drawn unless it is given. */
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
@@ -283,6 +285,7 @@ export class Fabric {
       vlanLimit: VLAN_LIMIT,
       dpflows: false,
       records: false,
+      tracksAll: false,
       vectors: false,
       seed: drawKeys(1)[0],
       jitter: 0,
@@ -369,6 +372,7 @@ export class Fabric {
         ignoreChecksums: o.ignoreChecksums,
         vlanLimit: o.vlanLimit,
         steered: o.steered,
+        tracksAll: false,
         dpflows: o.dpflows,
         jitter: o.jitter === 0 ? 0 : o.jitter + id + 1,
         fault: id === 0 ? (o.fault ?? null) : null,
@@ -380,8 +384,8 @@ export class Fabric {
     const { coordinator, packets, pipeline } = this;
     this.direct = new Direct(coordinator, pipeline, packets, this.reassembly, o.arena);
     if (o.workers === 0) {
-      const { vectors, arena, vector, strict, ignoreChecksums, vlanLimit, dpflows, jitter } = o;
-      const shared = { arena, vector, strict, ignoreChecksums, vlanLimit, dpflows, jitter };
+      const { vectors, arena, vector, strict, ignoreChecksums, vlanLimit, tracksAll, dpflows, jitter } = o;
+      const shared = { arena, vector, strict, ignoreChecksums, vlanLimit, tracksAll, dpflows, jitter };
       const memory = { partition: this.partitions[0], stats: stats[0], tallies: tallies[0] ?? null };
       const local = { ...shared, ...memory, packets, pipeline, control: this.direct };
       this.local = vectors ? new Lane(local) : new Reference(local);
@@ -433,6 +437,11 @@ export class Fabric {
         this.fail();
       }),
     );
+  }
+
+  /** In a slice: the packets that are dispatched now are fragments that another slice tracks. */
+  set elsewhere(on: boolean) {
+    (this.local as Lane).elsewhere = on;
   }
 
   /** Hands the packet in `slot` to its home; in steered mode it finds that by HASH. Its row must be complete. */

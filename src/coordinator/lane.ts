@@ -21,6 +21,7 @@ import type { Pipeline } from '../openflow/tables.js';
 import type { Direct } from './direct.js';
 import type { Completions } from './fabric.js';
 import type { LocalDatapath, LocalOptions } from './local.js';
+import { SlicesWontDo } from './slice.js';
 
 export class Lane extends VectorLoop implements LocalDatapath {
   completions: Completions | null = null;
@@ -131,6 +132,7 @@ export class Lane extends VectorLoop implements LocalDatapath {
   }
 
   grant(): number {
+    this.checkOwn();
     return this.control.reserve();
   }
 
@@ -140,6 +142,7 @@ export class Lane extends VectorLoop implements LocalDatapath {
   }
 
   commit(ctx: PacketContext, request: CommitRequest): number {
+    this.checkOwn();
     const slot = this.control.commit(ctx, request);
     this.noticeCommit();
     return slot;
@@ -168,7 +171,21 @@ export class Lane extends VectorLoop implements LocalDatapath {
 
   fragment(ctx: PacketContext, zone: number): boolean {
     this.inTurn();
-    return this.control.fragment(ctx, zone);
+    return this.elsewhere ? this.control.hold(ctx, zone) : this.control.fragment(ctx, zone);
+  }
+
+  /** Fragments that another slice tracks (slice.ts): what waits is the same in all, and nothing else becomes of them. */
+  set elsewhere(on: boolean) {
+    this.isElsewhere = on;
+    this.uncounted = on;
+  }
+  get elsewhere(): boolean {
+    return this.isElsewhere;
+  }
+  private isElsewhere = false;
+
+  private checkOwn(): void {
+    if (this.isElsewhere) throw new SlicesWontDo('a packet of another slice would open a connection');
   }
 
   /** What the collector does with packets in their turn is done with all before this one: frames that it switches,

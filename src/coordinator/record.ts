@@ -87,6 +87,11 @@ export function copyRow(
   f64[(base + ROW_CREATED_MS) >> 1] = partition.createdMs[slot];
 }
 
+/** CREATED of the row at `base`: rows of one time are given out in its order. */
+export function createdOf(f64: Float64Array, base: number): number {
+  return f64[(base + ROW_COLD + COLD.at.CREATED) >> 1];
+}
+
 /** The other way round: fills a record that nobody can find yet from the row at `base`. */
 export function pasteRow(
   partition: PartitionWriter,

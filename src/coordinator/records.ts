@@ -10,6 +10,7 @@
 import { type PartitionWriter, REMOVED_FLUSHED } from '../conntrack/partition.js';
 import { CATEGORY, TALLY_REPEATED, TALLY_WORDS } from '../datapath/recorder.js';
 import { ConnectionRecord, copyRow, ENDING_OPEN, ROW_SHIFT, ROW_WORDS } from './record.js';
+import type { Slice } from './slice.js';
 
 const MARK_PACKETS = 1 << 16;
 
@@ -39,6 +40,18 @@ export function sumTallies(tallies: readonly Float64Array[]): Tallies {
     bytes: Float64Array.from({ length: categories }, (_, i) => sum[2 * i + 1]),
     repeatedPackets: sum[TALLY_REPEATED],
     repeatedBytes: sum[TALLY_REPEATED + 1],
+  };
+}
+
+/** The tallies of several runs together. */
+export function joinTallies(all: readonly Tallies[]): Tallies {
+  const sum = (of: (t: Tallies) => Float64Array): Float64Array =>
+    all.map(of).reduce((a, b) => a.map((v, i) => v + b[i]));
+  return {
+    packets: sum((t) => t.packets),
+    bytes: sum((t) => t.bytes),
+    repeatedPackets: all.reduce((n, t) => n + t.repeatedPackets, 0),
+    repeatedBytes: all.reduce((n, t) => n + t.repeatedBytes, 0),
   };
 }
 
@@ -72,14 +85,18 @@ export class RecordKeeper {
   private readonly give: (record: ConnectionRecord) => void;
   private readonly settle: (clock: number) => void;
   private waiting: Waiting[] = [];
-  /** Marks that have been dispatched and not reached: packet numbers and clocks. */
-  private readonly marks: { packet: number; clock: number }[] = [];
+  /** Marks that have been dispatched and not reached: packet numbers, clocks, and how many packets have to be collected:
+   *  in a slice fewer than there are before the mark. */
+  private readonly marks: { packet: number; clock: number; at: number }[] = [];
   private nextMark = MARK_PACKETS;
   private chunk = new Int32Array(0);
   private chunkF64 = new Float64Array(0);
   private nRows = CHUNK_ROWS;
-  /** The mark after which the next one is worth a look at all connections. */
+  /** The mark after which the next one is worth a look at all connections; in a slice without those of other slices, which
+   *  are not known at once: then `quietFrom` is the mark before. */
   private quietUntil = 0;
+  private quietFrom = -1;
+  private readonly slice: Slice | null;
   /** Clock in ms of the flush under way. */
   flushClock = 0;
 
@@ -88,10 +105,12 @@ export class RecordKeeper {
     partitions: readonly PartitionWriter[],
     settle: (clock: number) => void,
     give: (record: ConnectionRecord) => void,
+    slice?: Slice,
   ) {
     this.partitions = partitions;
     this.settle = settle;
     this.give = give;
+    this.slice = slice ?? null;
   }
 
   /** The connection in `slot` is about to be removed, for this reason (REMOVED_*). */
@@ -100,21 +119,30 @@ export class RecordKeeper {
     this.waiting.push({ end, record: this.row(partition, slot, reason) });
   }
 
-  /** Packet number `packet` has been dispatched at `clock`. */
-  dispatched(packet: number, clock: number): void {
+  /** Packet number `packet`, of those that are run here number `at`, has been dispatched at `clock`. */
+  dispatched(packet: number, clock: number, at: number = packet): void {
     if (packet !== this.nextMark) return;
     this.nextMark += MARK_PACKETS;
-    this.marks.push({ packet, clock });
+    this.marks.push({ packet, clock, at });
   }
 
   /** All packets before number `head` have been collected. */
   advance(head: number): void {
-    while (this.marks.length > 0 && this.marks[0].packet <= head) {
+    while (this.marks.length > 0 && this.marks[0].at <= head) {
       const { packet, clock } = this.marks.shift()!;
       if (packet < this.quietUntil) continue;
+      if (this.slice !== null && this.quietFrom >= 0) {
+        this.quietUntil = this.quietFrom + this.slice.total();
+        if (packet < this.quietUntil) continue;
+      }
       this.settle(clock);
+      const live = this.liveBefore(packet);
+      this.quietFrom = packet;
+      this.quietUntil = packet + live;
+      // Before anything that may have to wait.
+      this.slice?.tell(live);
       this.flush(clock);
-      this.quietUntil = packet + this.liveBefore(packet);
+      this.slice?.passed();
     }
   }
 

@@ -24,6 +24,7 @@ import { type Completions, Fabric } from './fabric.js';
 import type { Ledger } from './ledger.js';
 import { type ConnectionRecord, frameOfRow, ROW_WORDS } from './record.js';
 import { addTallies, type KeeperState, RecordKeeper, sumTallies, type Tallies } from './records.js';
+import { SLICE_STEP, type Slice, SlicesWontDo } from './slice.js';
 import { Watchdog } from './watchdog.js';
 
 /** Packets in flight at most. */
@@ -39,6 +40,8 @@ const SWEEP_SLICE = 4096;
 /** How often the event loop gets a turn (signals, failures of workers), in ms. */
 const BREATH_MS = 20;
 const IDLE_MS = 1;
+/** Packets that a slice passes over before it looks after everything else. */
+const SLICE_BURST = 8192;
 const ABANDON_MS = 1000;
 /** Seconds; see ReplayOptions.watchdog. */
 const WATCHDOG = 60;
@@ -120,6 +123,9 @@ export interface ReplayOptions {
   onRecord?: (record: ConnectionRecord) => void;
   /** With `onRecord`. */
   checkpoints?: Checkpoints;
+  /** Only a share of the connections, in the lane, while others run the other shares; with `onRecord`, and a table that
+   *  does nothing but track. Without events, checkpoints, sinks. */
+  slice?: Slice;
   /** Keep what `ReplayResult.dpflows` needs. */
   dpflows?: boolean;
   sinks?: readonly VerdictSink[];
@@ -236,6 +242,9 @@ class Run {
   private starved = false;
   /** Packets before the last checkpoint. */
   private checkpointed = 0;
+  /** Packets read, and bytes of theirs that were captured: of the whole, in a slice. */
+  private packets = 0;
+  private bytes = 0;
   private firstSec = 0;
   private firstNsec = 0;
   private clock = 0;
@@ -250,7 +259,7 @@ class Run {
     const { mode } = options.ordering;
     // Records of connections count packets as they are run, and what has been run may have to be forgotten.
     this.steered = mode === 'steered' && options.workers > 0 && options.onRecord === undefined;
-    const inOrder = mode !== 'parallel' && !this.steered;
+    const inOrder = (mode !== 'parallel' && !this.steered) || options.slice !== undefined;
     const workers = inOrder ? 0 : options.workers;
     this.inline = options.workers === 0;
     this.isShare = (options.source.clock ?? null) !== null;
@@ -274,6 +283,7 @@ class Run {
       dpflows: options.dpflows ?? false,
       records: options.onRecord !== undefined,
       share: this.isShare,
+      tracksAll: options.slice !== undefined,
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.seed === undefined ? {} : { seed: options.seed }),
       ...(options.jitter === undefined ? {} : { jitter: options.jitter }),
@@ -301,6 +311,7 @@ class Run {
         coordinator.partitions,
         (clock) => coordinator.settle(clock),
         options.onRecord,
+        options.slice,
       );
     }
     const { pipeline } = options.translator;
@@ -335,7 +346,7 @@ class Run {
     const began = performance.now();
     let breath = began;
     for (;;) {
-      let busy = this.fill();
+      let busy = options.slice === undefined ? this.fill() : this.fillSlice(options.slice);
       fabric.flush();
       turns?.did(STAGE.DISPATCH);
       if (fabric.poll()) busy = true;
@@ -361,7 +372,9 @@ class Run {
         options.signal?.throwIfAborted();
         if (fabric.workers > 0) watchdog.look(now, collector.completed, collector.dispatched);
         collector.settle();
-        options.progress?.(collector.head, collector.bytes, fabric.coordinator);
+        if (options.slice === undefined)
+          options.progress?.(collector.head, collector.bytes, fabric.coordinator);
+        else options.progress?.(this.packets, this.bytes, fabric.coordinator);
         breath = now;
         turns?.did(STAGE.REST);
       }
@@ -437,6 +450,7 @@ class Run {
           break;
         }
         this.tick();
+        this.packets++;
       }
       // What is due before this packet waits until all packets before it are done.
       this.holding = this.eventDue() || fabric.pipeline.nextDeadline < this.clock || fabric.crowded;
@@ -462,6 +476,85 @@ class Run {
       if (this.inline) this.drain();
     }
     return n > 0;
+  }
+
+  /** Reads on until a vector of packets of the slice has been dispatched. All packets are read: the clock, the numbers of
+   *  packets and the marks are those of the whole. Fragments of other slices wait for each other here as they do
+   *  there, because how many do, and when they are given up, is one thing for all. False if there was nothing. */
+  private fillSlice(slice: Slice): boolean {
+    const { source, arena } = this.options;
+    const { collector, fabric, steering, record, view, keeper } = this;
+    const { reassembly } = fabric;
+    const from = this.packets;
+    const until = collector.dispatched + this.room(slice.vector);
+    this.starved = false;
+    while (collector.dispatched < until && this.packets - from < SLICE_BURST) {
+      if (this.packets % SLICE_STEP === 0 && !this.goesOn(slice)) break;
+      const result = this.read(source);
+      if (result !== ReadResult.PACKET) {
+        this.ended = result === ReadResult.END;
+        this.starved = result === ReadResult.STARVED;
+        break;
+      }
+      this.tick();
+      keeper!.dispatched(this.packets++, this.clock, collector.dispatched);
+      this.bytes += record.capLen;
+      const { off, capLen, segment } = record;
+      const isOwn = (steering.addressHash(view, off, capLen) >>> 0) % slice.n === slice.k;
+      if (steering.isFragment) {
+        this.dispatchFragment(isOwn);
+      } else if (isOwn) {
+        this.dispatchTo(0);
+      } else {
+        if (this.clock > reassembly.oldest && steering.isIp(view, off, capLen)) {
+          this.runDry();
+          reassembly.expire(this.clock, 1);
+        }
+        arena.release(segment);
+      }
+    }
+    // No packet may come behind the last mark.
+    if (collector.inFlight === 0) keeper!.advance(collector.head);
+    return this.packets > from;
+  }
+
+  /** Packets that may be dispatched now, `most` at most. */
+  private room(most: number): number {
+    return Math.min(most, this.most - this.collector.inFlight);
+  }
+
+  /** Asked before every so many packets. */
+  private goesOn(slice: Slice): boolean {
+    if (this.fabric.coordinator.connections + 2 * SLICE_STEP > slice.mostConnections) {
+      throw new SlicesWontDo('there may be more connections than --max-conns');
+    }
+    this.ended = !slice.goesOn(this.packets);
+    return !this.ended;
+  }
+
+  /** A fragment runs while nothing else does, so that what waits is what waited in the whole. */
+  private dispatchFragment(isOwn: boolean): void {
+    const { steering, record, view, fabric } = this;
+    const { off, capLen } = record;
+    if (steering.isErrorFragment(view, off, capLen)) {
+      throw new SlicesWontDo('a fragment of an ICMP error may be about a connection of another slice');
+    }
+    this.runDry();
+    const datagram = steering.doubt(view, off, capLen);
+    if (datagram !== '') {
+      fabric.reassembly.purge(this.clock);
+      steering.settle(datagram, fabric.reassembly.firstOf(datagram));
+    }
+    fabric.elsewhere = !isOwn;
+    this.dispatch();
+    this.runDry();
+    fabric.elsewhere = false;
+  }
+
+  /** Runs what has been dispatched to its end. */
+  private runDry(): void {
+    this.fabric.flush();
+    this.drain();
   }
 
   /** A checkpoint comes before the packet just read. Fragments that wait are not in one: it comes later then. */
@@ -490,6 +583,7 @@ class Run {
   private goOn(state: ReplayState): void {
     const { fabric, collector, steering } = this;
     collector.resume(state.packets, state.bytes);
+    this.packets = state.packets;
     this.checkpointed = state.packets;
     this.clock = this.before = collector.clock = state.clock;
     this.firstSec = state.firstSec;
@@ -546,7 +640,7 @@ class Run {
   private tick(): void {
     const { record } = this;
     const whole = this.options.source.clock ?? null;
-    if (this.collector.dispatched === 0) {
+    if (this.packets === 0) {
       this.firstSec = whole?.firstSec ?? record.sec;
       this.firstNsec = whole?.firstNsec ?? record.nsec;
     }
@@ -617,6 +711,13 @@ class Run {
   }
 
   private dispatch(): void {
+    const { record, fabric, view } = this;
+    const slot = this.collector.dispatched % fabric.packets.slots;
+    this.dispatchTo(this.steer(slot, view, record.off, record.capLen));
+  }
+
+  /** Hands the packet just read to `home`. */
+  private dispatchTo(home: number): void {
     const { record, fabric, collector, view, options } = this;
     const { packets } = fabric;
     const slot = collector.dispatched % packets.slots;
@@ -625,7 +726,7 @@ class Run {
     packets.wireLen[slot] = record.wireLen;
     packets.sec[slot] = record.sec;
     packets.nsec[slot] = record.nsec;
-    packets.seq[slot] = collector.dispatched;
+    packets.seq[slot] = this.packets - 1;
     if (this.isShare) packets.number[slot] = options.source.clock!.packet;
     packets.clock[slot] = this.clock;
     packets.inPort[slot] = options.portMap.portOf(
@@ -636,9 +737,8 @@ class Run {
       record.capLen,
     );
     this.segments[slot] = record.segment;
-    const home = this.steer(slot, view, record.off, record.capLen);
     if (collector.inFlight === 0) collector.clock = this.clock;
-    this.keeper?.dispatched(collector.dispatched, this.clock);
+    if (options.slice === undefined) this.keeper?.dispatched(collector.dispatched, this.clock);
     collector.dispatched++;
     fabric.dispatch(slot, home);
   }
@@ -673,8 +773,8 @@ class Run {
     const { pipeline } = fabric;
     collector.settle();
     return {
-      packets: collector.head,
-      bytes: collector.bytes,
+      packets: options.slice === undefined ? collector.head : this.packets,
+      bytes: options.slice === undefined ? collector.bytes : this.bytes,
       seconds,
       captureSeconds: this.clock / 1000,
       passed: collector.passed,

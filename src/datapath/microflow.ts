@@ -333,7 +333,7 @@ function enter(index: Int32Array, bucketMask: number, hash: number, e: number): 
 /** TCP step of a segment of `l4Size` bytes at `l4` that passes all checks and changes neither peer's state: see
  *  `tcpUpdate`, of which this is the common case. Returns the timer that it starts anew; -1, and nothing changed, for
  *  all others. */
-function tcpStep(
+export function tcpStep(
   hot: Int32Array,
   c: number,
   reply: number,
@@ -539,10 +539,15 @@ export class MicroflowCache {
 
   /** Stages 1 to 4 for the packets in `slots[0..n)`. Changes nothing that anyone can see. */
   stage(slots: Int32Array, n: number): void {
+    this.staging.parse(slots, n);
+    this.lookUp(slots, n);
+  }
+
+  /** Stages 2 to 4, of packets that `staging` has parsed. */
+  lookUp(slots: Int32Array, n: number): void {
     const { partition, staging, found, missed } = this;
     this.noticeConflicts();
     this.slots = slots;
-    staging.parse(slots, n);
     const { entries, index, bucketMask } = this;
     const { hashes } = staging;
     const { hot, nat } = partition;

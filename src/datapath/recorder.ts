@@ -95,6 +95,8 @@ export class Recorder implements TrackObserver {
   private dropReasons: Int32Array = new Int32Array(64);
   private dropStats: Int32Array = new Int32Array(64);
   private nVerdicts = 0;
+  /** Packets go through the engine for others to count. */
+  uncounted = false;
 
   /** Becomes the tracker's observer. */
   constructor(
@@ -189,6 +191,7 @@ export class Recorder implements TrackObserver {
   /** The engine is done with a packet, whose verdict has the number `verdict` of `table`. */
   done(ctx: PacketContext, verdict: number, table: VerdictTable): void {
     while (this.nVerdicts <= verdict) this.note(table.template(this.nVerdicts));
+    if (this.uncounted) return;
     const reason = this.dropReasons[verdict];
     if (reason !== 0) {
       for (let i = 0; i < ctx.nSeen; i++)
@@ -198,6 +201,11 @@ export class Recorder implements TrackObserver {
       ctx.category === CATEGORY.NONE ? untracked(ctx) : ctx.category,
       this.packets.wireLen[ctx.slot],
     );
+  }
+
+  /** Whether packets with this verdict, which the engine has given, are dropped. */
+  drops(verdict: number): boolean {
+    return this.dropReasons[verdict] !== 0;
   }
 
   /** Takes down what a verdict template says of drops. */

@@ -8,10 +8,11 @@ import { FLOW, OFPP_NORMAL } from '../classifier/flow-key.js';
 import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
 import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
-import { isPartialVlan } from '../wire/extract.js';
+import { ETH_TYPE_IPV6, isPartialVlan } from '../wire/extract.js';
 import type { PacketContext } from './context.js';
 import type { CommitRequest, ControlPlane } from './control.js';
 import { Engine } from './engine.js';
+import { Express } from './express.js';
 import { FrameStore } from './frames.js';
 import { coveredBy, MicroflowCache } from './microflow.js';
 import { Openings } from './openings.js';
@@ -39,6 +40,8 @@ export interface VectorOptions {
   ignoreChecksums: boolean;
   /** VLAN tags that are looked behind. */
   vlanLimit: number;
+  /** The table does nothing but track everything in zone 0: TRACK_ALL. With records. */
+  tracksAll: boolean;
   /** Megaflows count the packets of microflow entries too: they are asked for at the end. */
   dpflows: boolean;
 }
@@ -49,6 +52,8 @@ export abstract class VectorLoop implements ControlPlane {
   protected readonly engine: Engine;
   protected readonly microflows: MicroflowCache;
   private readonly openings: Openings;
+  /** With `tracksAll`. */
+  private readonly express: Express | null = null;
   private readonly verdicts = new VerdictTable();
   /** Microflow hits by verdict template, not yet in the counters. */
   private hits = new Int32Array(64);
@@ -93,6 +98,10 @@ export abstract class VectorLoop implements ControlPlane {
       this.recorder = new Recorder(partition, packets, o.arena, tracker, o.tallies);
       this.microflows.recorder = this.recorder;
     }
+    if (o.tracksAll && this.recorder !== null) {
+      const { staging } = this.microflows;
+      this.express = new Express(partition, packets, staging, this, this.recorder, tracker, o.vector);
+    }
     this.openings = new Openings(partition, packets, this.microflows.staging, this, o.vector);
     this.completed = new Int32Array(most);
     this.engine.vlanLimit = o.vlanLimit;
@@ -103,6 +112,11 @@ export abstract class VectorLoop implements ControlPlane {
   set checkSequence(on: boolean) {
     this.engine.tracker.checkSequence = on;
     this.microflows.checkSequence = on;
+  }
+
+  /** The recorder counts no packet. */
+  protected set uncounted(on: boolean) {
+    if (this.recorder !== null) this.recorder.uncounted = on;
   }
 
   /** Drops what was cached of older tables, whatever is under way. */
@@ -162,6 +176,10 @@ export abstract class VectorLoop implements ControlPlane {
 
   /** The packets in `slots[0..n)` through the datapath; the last stage in input order. */
   protected runVector(slots: Int32Array, n: number): void {
+    if (this.express !== null) {
+      this.runExpress(this.express, slots, n);
+      return;
+    }
     const { microflows, openings, packets, stats, completed } = this;
     microflows.stage(slots, n);
     openings.stage(microflows.missed, microflows.nMissed, n);
@@ -211,6 +229,37 @@ export abstract class VectorLoop implements ControlPlane {
     if ((++stats[STAT.VECTORS] & 0xff) === 0) this.account();
   }
 
+  /** The same where most packets need neither cache. */
+  private runExpress(express: Express, slots: Int32Array, n: number): void {
+    const { microflows, packets, stats, completed } = this;
+    microflows.staging.parse(slots, n);
+    express.stage(n);
+    microflows.lookUp(slots, n);
+    let hits = 0;
+    let bytes = 0;
+    for (let i = 0; i < n; i++) {
+      const slot = slots[i];
+      if (this.mayQueue() && this.queues(slot)) continue;
+      let verdict = express.run(i, slot);
+      if (verdict < 0) verdict = microflows.run(i, slot);
+      if (verdict < 0) {
+        this.start(slot, i);
+        continue;
+      }
+      hits++;
+      this.hits[verdict]++;
+      bytes += packets.capLen[slot];
+      completed[this.nCompleted++] = slot;
+      if (this.nCompleted === completed.length) this.flush();
+    }
+    stats[STAT.COMMITS] += express.commits;
+    express.commits = 0;
+    stats[STAT.PACKETS] += hits;
+    stats[STAT.BYTES] += bytes;
+    stats[STAT.MICROFLOW_HITS] += hits;
+    if ((++stats[STAT.VECTORS] & 0xff) === 0) this.account();
+  }
+
   /** Runs a packet through the engine; `i` is its place in the vector. */
   private start(slot: number, i: number): void {
     const { engine, ctx } = this;
@@ -222,6 +271,9 @@ export abstract class VectorLoop implements ControlPlane {
     }
     const verdict = this.complete(ctx);
     if (!ctx.foldable) return;
+    if (this.express !== null && ctx.nSeen === 1 && ctx.nFrames === 0) {
+      this.express.learn(slot, ctx.key[FLOW.ETH_TYPE] === ETH_TYPE_IPV6, verdict);
+    }
     if (ctx.opensIn >= 0) {
       // Megaflows and records of connections count each packet by itself.
       if (!this.dpflows && this.recorder === null) this.openings.learn(i, ctx, verdict);

@@ -117,6 +117,23 @@ function decode(feed: ByteFeed, start: Uint8Array): ChunkFeed | null {
   return compression === undefined ? null : new DecodedFeed(feed, compression);
 }
 
+/** Whether the path is a regular file that is a capture and not compressed: one that can be read more than once. */
+export function isPlainCapture(path: string): boolean {
+  if (path === '-' || !fs.statSync(path).isFile()) return false;
+  try {
+    const fd = fs.openSync(path, 'r');
+    try {
+      const start = new Uint8Array(PCAP_HEADER_BYTES);
+      const n = fs.readSync(fd, start);
+      return isPcapngMagic(start.subarray(0, n)) || isPcapMagic(start.subarray(0, n));
+    } finally {
+      fs.closeSync(fd);
+    }
+  } catch {
+    return false;
+  }
+}
+
 /** Whether a file that starts with these bytes may be a capture, compressed or not. */
 export function looksLikeCapture(start: Uint8Array): boolean {
   return isPcapngMagic(start) || isPcapMagic(start) || isGzip(start) || compressionOf(start) !== undefined;

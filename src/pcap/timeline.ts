@@ -97,6 +97,9 @@ export class Timeline implements PacketSource {
   }
 
   next(packet: MergedRecord): ReadResult {
+    if (this.open.length === 1 && this.starts.length === 0 && !this.open[0].filled) {
+      return this.nextOfLast(packet, this.open[0]);
+    }
     for (let i = 0; i < this.open.length; ) {
       const entry = this.open[i];
       const state = entry.filled ? PACKET : this.fill(entry);
@@ -121,10 +124,36 @@ export class Timeline implements PacketSource {
     const { head, source } = best;
     mergeInto(packet, head, source);
     best.filled = false;
+    return this.given(packet, this.reports[source]);
+  }
+
+  /** The next packet while there is but one capture left: no other can come before it. */
+  private nextOfLast(packet: MergedRecord, { reader, source }: Entry): ReadResult {
     const report = this.reports[source];
+    let state: ReadResult = END;
+    try {
+      state = reader.next(packet);
+    } catch (error) {
+      if (!(error instanceof CaptureError)) throw error;
+      report.damage = error.message;
+    }
+    if (state === END) {
+      this.leave(0);
+      return END;
+    }
+    if (state !== PACKET) {
+      this.starved = reader;
+      return state;
+    }
+    packet.source = source;
+    return this.given(packet, report);
+  }
+
+  /** Counts a packet, and gives it a time that all formats have. */
+  private given(packet: MergedRecord, report: CaptureReport): ReadResult {
     report.packets++;
-    report.bytes += head.wireLen;
-    if (head.capLen < head.wireLen) report.cut++;
+    report.bytes += packet.wireLen;
+    if (packet.capLen < packet.wireLen) report.cut++;
     if (packet.sec < 0 || packet.sec > LATEST) {
       report.misdated++;
       packet.nsec = packet.sec < 0 ? 0 : 999_999_999;

@@ -163,6 +163,55 @@ export class Steering {
     return indirection[this.toeplitz.hash(words, n) & (indirection.length - 1)];
   }
 
+  /** A hash by addresses alone, for shares of a capture: as `homeByAddresses`, at a fraction of the price. With
+   *  `reassembles` it sets `isFragment`. */
+  addressHash(view: DataView, off: number, len: number): number {
+    if (len >= PLAIN_BYTES && view.getInt32(off + 12) >>> 8 === PLAIN_IPV4) {
+      // Neither a fragment nor ICMP.
+      if ((view.getInt32(off + 18) & 0x3fff) === 0 && view.getUint8(off + 23) !== IPPROTO_ICMP) {
+        const src = view.getInt32(off + 26);
+        const dst = view.getInt32(off + 30);
+        this.isFragment = false;
+        return mixEnds(src ^ dst, src + dst);
+      }
+    }
+    const { words } = this;
+    this.frag = 0;
+    const n = this.parse(view, off, len) - 1;
+    this.isFragment = this.frag !== 0;
+    let x = 0;
+    let sum = 0;
+    for (let i = 0; i < n; i++) {
+      x ^= words[i];
+      sum = (sum + words[i]) | 0;
+    }
+    return mixEnds(x, sum);
+  }
+  isFragment = false;
+
+  /** Whether the frame is a first fragment of an ICMP error: those that follow it have other addresses. */
+  isErrorFragment(view: DataView, off: number, len: number): boolean {
+    const end = off + len;
+    const type = this.network(view, off, end);
+    const at = this.l3;
+    if (type === ETH_TYPE_IP && end - at >= 20) {
+      const l4 = at + ((view.getUint8(at) & 15) << 2);
+      const first = (view.getUint16(at + 6) & 0x1fff) === 0;
+      return first && view.getUint8(at + 9) === IPPROTO_ICMP && end > l4 && isError4(view.getUint8(l4));
+    }
+    if (type !== ETH_TYPE_IPV6 || end - at < 40) return false;
+    if (!walkIpv6(view, at + 40, end, view.getUint8(at + 6), walk) || walk.frag === 0) return false;
+    if (walk.proto !== IPPROTO_ICMPV6 || (walk.frag & FRAG_LATER) !== 0 || end <= walk.off) return false;
+    return view.getUint8(walk.off) < 128;
+  }
+
+  /** Whether the frame is one for a ct() of all IP. */
+  isIp(view: DataView, off: number, len: number): boolean {
+    if (len < 14) return false;
+    const type = this.network(view, off, off + len);
+    return type === ETH_TYPE_IP || type === ETH_TYPE_IPV6;
+  }
+
   /** Whether the packet that `locate` has seen last may be an answer to one that has been translated to `targets`:
    *  a good guess, by addresses and TCP flags. */
   mayAnswer(view: DataView): boolean {
@@ -403,6 +452,13 @@ function mix(keys: Int32Array, proto: number, words: Int32Array, n: number): num
   for (let i = 0; i < n - 1; i++) sum = (sum + scatter(words[i], keys[i])) | 0;
   const rest = (Math.imul(words[n - 1], keys[PORTS_KEY] | 1) + Math.imul(proto, keys[PROTO_KEY] | 1)) | 0;
   return stir((stir(sum) + rest) | 0);
+}
+
+/** A hash of what two addresses have together, whichever is first. */
+function mixEnds(x: number, sum: number): number {
+  let h = Math.imul(x, 0x9e3779b1 | 0) ^ Math.imul(sum, 0x85ebca6b | 0);
+  h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35 | 0);
+  return h ^ (h >>> 13);
 }
 
 /** Next headers that `walkIpv6` looks behind. */
