@@ -208,6 +208,10 @@ describe('faults', { concurrency: 2 }, () => {
       );
       assert.equal(more.out, '141\n');
       assertPartial(path.join(folder, 'p.json'));
+      const made = shell(
+        '$CLI generate udp - --packets 100000 --quiet | head -c 9 | wc -c; echo $PIPESTATUS',
+      );
+      assert.deepEqual(made, { code: 0, out: '9\n141\n', err: '' });
       for (const command of ['replay $CAPTURE', '--help', 'generate --list', 'analyze $CAPTURE']) {
         const { out, err } = shell(`$CLI ${command} | true; echo $PIPESTATUS`);
         // Who is quick enough has written all before the pipe was closed.
@@ -230,6 +234,9 @@ describe('faults', { concurrency: 2 }, () => {
       '$CLI replay $CAPTURE --workers 0 --out 1=/dev/full --flows <(echo actions=in_port)',
       '$CLI analyze $CAPTURE --quiet --out csv=/dev/full',
       '$CLI flows format <(echo actions=drop) > /dev/full',
+      '$CLI generate udp /dev/full --packets 1000 --quiet',
+      '$CLI generate udp - --packets 1000 --quiet > /dev/full',
+      '$CLI generate udp $FOLDER/g.pcap --packets 100 --quiet --flows /dev/full',
     ]) {
       const { code, err } = shell(line);
       assert.match(err, says, line);
@@ -238,6 +245,40 @@ describe('faults', { concurrency: 2 }, () => {
     // A summary that can't be said does not make the outputs worse.
     assert.equal(shell('$CLI replay $CAPTURE --quiet --verdicts $FOLDER/e.ndjson 2>/dev/full').code, 0);
   });
+
+  test(
+    'a file that may not be longer: exit code 1, which output, and why; it does not look whole',
+    posix,
+    () => {
+      // bash counts in KiB.
+      for (const [line, file] of [
+        ['$CLI replay $CAPTURE --workers 1 --quiet --verdicts $FOLDER/long.ndjson', 'long.ndjson'],
+        ['$CLI analyze $CAPTURE --quiet --out csv=$FOLDER/long.csv', 'long.csv'],
+        ['$CLI generate udp $FOLDER/long.pcap --packets 20000 --quiet', 'long.pcap'],
+      ]) {
+        const { code, err } = shell(`ulimit -f 20; ${line}`);
+        assert.equal(code, 1, line);
+        assert.ok(
+          err.includes(`${path.join(folder, file)}: cannot write the output: EFBIG: file too large`),
+          err,
+        );
+        assertPartial(path.join(folder, file));
+      }
+    },
+  );
+
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    test(`generate dies of ${signal}: the capture keeps .partial`, async () => {
+      const capture = fresh('made.pcap');
+      const child = start(['generate', 'udp', capture, '--packets', '30000000', '--quiet']);
+      const done = outcome(child);
+      while (!fs.existsSync(`${capture}.partial`)) await new Promise((resolve) => setTimeout(resolve, 20));
+      child.kill(signal);
+      await done;
+      assert.equal(child.signalCode, signal);
+      assertPartial(capture);
+    });
+  }
 
   test('a disk that fills up: the output that is not whole does not look so', full, (t) => {
     const mounted = shell('mkdir $FOLDER/small && mount -t tmpfs -o size=64k none $FOLDER/small');
