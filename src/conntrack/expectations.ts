@@ -16,7 +16,7 @@ const CREATED_F64 = COLD.at.CREATED >> 1;
 const META_WORDS = 5;
 /** Expectations kept before those of dead connections are looked for. */
 const FIRST_PURGE = 1024;
-/** Some 80 MB. */
+/** Some 200 MB. */
 export const MOST_EXPECTED = 1 << 16;
 
 export class Expectation {

@@ -55,6 +55,8 @@ interface Place {
   home: number;
   /** Another first fragment of the same number went elsewhere: only who holds the fragments knows better. */
   doubtful: boolean;
+  /** Its place in the ring of those that are remembered. */
+  at: number;
 }
 
 export class Steering {
@@ -71,6 +73,10 @@ export class Steering {
   /** Whether fragments follow the first of their datagram. */
   reassembles = false;
   private readonly datagrams = new Map<string, Place>();
+  /** Their names in the order in which they came, `next` the oldest: a Map that loses its first entry again and again takes
+   *  ever longer to find the next one. */
+  private readonly ring: string[] = [];
+  private next = 0;
   /** Datagrams in doubt. */
   private nDoubtful = 0;
   /** FRAG_* of the packet that was parsed last, and its datagram if it is a fragment. */
@@ -268,7 +274,8 @@ export class Steering {
   settle(datagram: string, first: { hash: number; home: number } | null | 'none'): void {
     if (first === 'none') this.forget(datagram);
     else if (first !== null) {
-      this.datagrams.set(datagram, { hash: first.hash, home: first.home, doubtful: true });
+      const at = this.datagrams.get(datagram)?.at ?? -1;
+      this.datagrams.set(datagram, { hash: first.hash, home: first.home, doubtful: true, at });
     }
   }
 
@@ -276,15 +283,17 @@ export class Steering {
     const { datagrams, datagram, hash, home } = this;
     const before = datagrams.get(datagram);
     const doubtful = before !== undefined && (before.doubtful || before.hash !== hash);
-    if (before !== undefined) this.forget(datagram);
-    if (datagrams.size === MAX_DATAGRAMS) {
-      for (const oldest of datagrams.keys()) {
-        this.forget(oldest);
-        break;
-      }
+    if (doubtful && !before.doubtful) this.nDoubtful++;
+    if (before !== undefined) {
+      datagrams.set(datagram, { hash, home, doubtful, at: before.at });
+      return;
     }
-    datagrams.set(datagram, { hash, home, doubtful });
-    if (doubtful) this.nDoubtful++;
+    const at = this.next;
+    this.next = (at + 1) % MAX_DATAGRAMS;
+    const oldest = this.ring[at];
+    if (oldest !== undefined && datagrams.get(oldest)?.at === at) this.forget(oldest);
+    this.ring[at] = datagram;
+    datagrams.set(datagram, { hash, home, doubtful, at });
   }
 
   private forget(datagram: string): void {
