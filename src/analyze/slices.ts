@@ -19,7 +19,7 @@ import { RecordWriter } from './writer.js';
 /** More threads gain little: each reads all packets. */
 const MOST_SLICES = 4;
 /** Bytes of captures for which another thread is worth its start. */
-const LEAST_BYTES = 64 << 20;
+const LEAST_BYTES = 1 << 30;
 
 /** How many slices an analysis is to have; 0: none, it has to be done otherwise. Each slice opens the captures by itself,
  *  so they must be there to be read more than once, and not have to be decompressed every time. */
