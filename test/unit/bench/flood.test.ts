@@ -1,7 +1,14 @@
 /** The traffic of bench:flood: as real as it claims, the same every time; and the point of it in small. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { test } from 'node:test';
-import { FLOODS, type FloodOptions, FloodReader, PORT_STRANGERS } from '../../../bench/flood/traffic.js';
+import {
+  FLOODS,
+  type FloodOptions,
+  FloodReader,
+  PORT_SERVER,
+  PORT_STRANGERS,
+} from '../../../bench/flood/traffic.js';
 import { SegmentArena } from '../../../src/pcap/arena.js';
 import { MergedSource, newMergedRecord } from '../../../src/pcap/merge.js';
 import { ReadResult } from '../../../src/pcap/types.js';
@@ -42,7 +49,7 @@ function frames(o: FloodOptions): string[] {
   return found;
 }
 
-for (const flood of FLOODS) {
+for (const flood of FLOODS.filter((name) => name !== 'expectations')) {
   test(`flood ${flood}: strangers open connections, or fragments wait; real ones talk, each within its own`, async () => {
     const r = await replay({ ...BASE, flood }, {});
     const verdicts = parseVerdicts(r);
@@ -63,6 +70,24 @@ for (const flood of FLOODS) {
     }
   });
 }
+
+test('flood expectations: strangers announce ports over FTP; real transfers are related', async () => {
+  const flows = fs.readFileSync(new URL('../../../../bench/flood/ftp.txt', import.meta.url), 'utf8');
+  const o: FloodOptions = { ...BASE, flood: 'expectations', real: 32, realRate: 200 };
+  const r = await replay(o, { flows });
+  const verdicts = parseVerdicts(r);
+  const strangers = verdicts.filter((v) => v.in_port === PORT_STRANGERS);
+  // The server answers each of their 256 sessions.
+  assert.equal(strangers.length, o.packets - 256);
+  const announcements = strangers.slice(-(o.packets - 3 * 256));
+  assert.ok(announcements.every((v) => v.ct[0].state === '+est+trk'));
+  const related = verdicts.filter((v) => v.ct[0].state.includes('+rel'));
+  assert.ok(
+    related.length > 10 && related.every((v) => v.in_port === PORT_SERVER),
+    `${related.length} related`,
+  );
+  assert.equal(r.traffic.ct.invalid, 0);
+});
 
 test('flood: the same frames at the same times every time; silent, only the real ones', () => {
   const all = frames(BASE);
