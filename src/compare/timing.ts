@@ -523,7 +523,7 @@ class Pair {
     }
   }
 
-  /** Both run a scene with threads, in slices. `counted`: it is known what they count. */
+  /** Both run a scene with threads, in slices. */
   private async threads({ base, candidate, both }: Sides, scene: Scene): Promise<void> {
     const { o, index, counts, knowsTurns } = this;
     await Promise.all(both.map((r) => r.open(r === base ? scene.base : scene.candidate)));
