@@ -13,7 +13,7 @@ import type { SegmentArena } from '../pcap/arena.js';
 import type { PacketFilter } from '../pcap/filter.js';
 import type { MergedRecord, PacketSource, SourceClock } from '../pcap/merge.js';
 import { RestoredSource } from '../pcap/restored.js';
-import { type CaptureNotice, ReadResult } from '../pcap/types.js';
+import { type LeftOut, SiftedSource } from '../pcap/sifted.js';
 import { Steering } from '../rss/steer.js';
 import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../rss/toeplitz.js';
 import { extract } from '../wire/extract.js';
@@ -29,8 +29,6 @@ export interface Bucket {
 
 /** All jobs must share packets out alike, so no key is drawn. */
 const SEED = 1;
-/** Packets that may be left out in a row before others have their turn. */
-const MOST_IN_A_ROW = 1 << 14;
 
 /** Why connections under a flow table depend on each other, so that buckets would not be the whole; null: they don't. */
 export function whyTogether({ pipeline, ordering }: Tables): string | null {
@@ -71,63 +69,36 @@ export interface ShareOptions {
 }
 
 /** A bucket of `source`. */
-export class Share implements PacketSource {
-  /** Of other buckets, and of this one left out by the filter: packets, and bytes of their frames on the wire. */
-  readonly elsewhere = { packets: 0, bytes: 0 };
-  readonly filtered = { packets: 0, bytes: 0 };
+export class Share extends SiftedSource {
+  /** Of other buckets, and of this one left out by the filter. */
+  readonly elsewhere: LeftOut;
+  readonly filtered: LeftOut;
   private readonly picked: Picked;
-  /** What `picked` gives, cut packets restored. */
-  private readonly source: PacketSource;
-  private readonly arena: SegmentArena;
-  private readonly view: DataView;
   private readonly watch: FragmentWatch | null;
   private readonly owner: Owner;
-  private isWaiting = false;
 
   constructor(source: PacketSource, options: ShareOptions, arena: SegmentArena) {
     const { bucket, together, cutAsIs, tables } = options;
-    this.arena = arena;
-    this.view = new DataView(arena.sab);
-    this.owner = new Owner(bucket, together);
-    this.picked = new Picked(source, this.owner, options.filter, this, !together, arena);
-    this.source = cutAsIs ? this.picked : new RestoredSource(this.picked, arena);
+    const left = { elsewhere: { packets: 0, bytes: 0 }, filtered: { packets: 0, bytes: 0 } };
+    const owner = new Owner(bucket, together);
+    const picked = new Picked(source, owner, options.filter, left, !together, arena);
+    super(cutAsIs ? picked : new RestoredSource(picked, arena), arena);
+    this.elsewhere = left.elsewhere;
+    this.filtered = left.filtered;
+    this.picked = picked;
+    this.owner = owner;
     this.watch = together ? null : new FragmentWatch(arena, ctsOf(tables), tables.builtIn ? 2 : 1);
   }
 
-  next(packet: MergedRecord): ReadResult {
-    const { source, watch, owner, view, arena, elsewhere } = this;
-    for (let n = 0; n < MOST_IN_A_ROW; n++) {
-      const state = source.next(packet);
-      if (state !== ReadResult.PACKET) {
-        this.isWaiting = state === ReadResult.STARVED;
-        return state;
-      }
-      const { off, capLen } = packet;
-      if (watch === null || !owner.steering.mayBeFragment(view, off, capLen)) return state;
-      watch.see(off, capLen, this.clock);
-      if (owner.has(view, off, capLen)) return state;
-      elsewhere.packets++;
-      elsewhere.bytes += packet.wireLen;
-      arena.release(packet.segment);
-    }
-    this.isWaiting = false;
-    return ReadResult.STARVED;
-  }
-
-  async readable(): Promise<void> {
-    if (this.isWaiting) await this.source.readable();
+  protected sift({ off, capLen }: MergedRecord): LeftOut | null {
+    const { watch, owner, view } = this;
+    if (watch === null || !owner.steering.mayBeFragment(view, off, capLen)) return null;
+    watch.see(off, capLen, this.clock);
+    return owner.has(view, off, capLen) ? null : this.elsewhere;
   }
 
   get clock(): SourceClock {
     return this.picked.clock;
-  }
-
-  get notices(): readonly CaptureNotice[] {
-    return this.source.notices;
-  }
-
-  close(): void {
-    this.source.close();
   }
 }
 
@@ -147,18 +118,14 @@ class Owner {
 }
 
 /** The packets of a bucket, and if need be the fragments of all. */
-class Picked implements PacketSource {
+class Picked extends SiftedSource {
   /** Of all packets that pass the filter. */
   readonly clock: SourceClock = { firstSec: 0, firstNsec: 0, sec: -Infinity, nsec: 0, packet: -1 };
-  private readonly source: PacketSource;
   private readonly owner: Owner;
   private readonly passes: PacketFilter | null;
   private readonly left: Pick<Share, 'elsewhere' | 'filtered'>;
   /** Whether to give out the fragments of all. */
   private readonly fragments: boolean;
-  private readonly arena: SegmentArena;
-  private readonly view: DataView;
-  private isWaiting = false;
 
   constructor(
     source: PacketSource,
@@ -168,47 +135,21 @@ class Picked implements PacketSource {
     fragments: boolean,
     arena: SegmentArena,
   ) {
+    super(source, arena);
     this.fragments = fragments;
-    this.source = source;
     this.owner = owner;
     this.passes = passes;
     this.left = left;
-    this.arena = arena;
-    this.view = new DataView(arena.sab);
   }
 
-  next(packet: MergedRecord): ReadResult {
-    const { source, owner, passes, left, fragments, arena, view, clock } = this;
-    for (let n = 0; n < MOST_IN_A_ROW; n++) {
-      const state = source.next(packet);
-      if (state !== ReadResult.PACKET) {
-        this.isWaiting = state === ReadResult.STARVED;
-        return state;
-      }
-      const { off, capLen, wireLen } = packet;
-      const passed = passes === null || passes(view, off, capLen, wireLen);
-      if (passed) tick(clock, packet.sec, packet.nsec);
-      const isOwn = owner.has(view, off, capLen);
-      if (passed && (isOwn || (fragments && owner.steering.mayBeFragment(view, off, capLen)))) return state;
-      const kind = isOwn ? left.filtered : left.elsewhere;
-      kind.packets++;
-      kind.bytes += wireLen;
-      arena.release(packet.segment);
-    }
-    this.isWaiting = false;
-    return ReadResult.STARVED;
-  }
-
-  async readable(): Promise<void> {
-    if (this.isWaiting) await this.source.readable();
-  }
-
-  get notices(): readonly CaptureNotice[] {
-    return this.source.notices;
-  }
-
-  close(): void {
-    this.source.close();
+  protected sift(packet: MergedRecord): LeftOut | null {
+    const { owner, passes, left, fragments, view, clock } = this;
+    const { off, capLen, wireLen } = packet;
+    const passed = passes === null || passes(view, off, capLen, wireLen);
+    if (passed) tick(clock, packet.sec, packet.nsec);
+    const isOwn = owner.has(view, off, capLen);
+    if (passed && (isOwn || (fragments && owner.steering.mayBeFragment(view, off, capLen)))) return null;
+    return isOwn ? left.filtered : left.elsewhere;
   }
 }
 

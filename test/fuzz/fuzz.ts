@@ -5,7 +5,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { LoopMessage, LoopOptions, Progress } from './loop.js';
+import type { LoopMessage, LoopOptions } from './loop.js';
+import { NOTHING, type Progress } from './progress.js';
 import { TARGETS } from './targets.js';
 
 export interface FuzzOptions {
@@ -31,16 +32,6 @@ export interface Outcome {
 }
 
 export const NAMES: readonly string[] = TARGETS.map((make) => make(false).name);
-const NOTHING: Progress = {
-  inputs: 0,
-  files: 0,
-  packets: 0,
-  blocks: 0,
-  kept: 0,
-  audits: 0,
-  peakBytes: 0,
-  heldBytes: 0,
-};
 const HANG_SECONDS = 60;
 const MOST_HEAP_MB = 1024;
 

@@ -8,6 +8,7 @@ import { guardSharedMemory } from '../support/guard.js';
 import { type Bytes, Random } from '../support/packets.js';
 import { readCorpus } from './corpus.js';
 import { Coverage } from './coverage.js';
+import { NOTHING, type Progress } from './progress.js';
 import type { Target, Work } from './target.js';
 
 export interface LoopOptions {
@@ -22,19 +23,6 @@ export interface LoopOptions {
   state: string;
   /** No coverage: faster. */
   blind: boolean;
-}
-
-export interface Progress {
-  inputs: number;
-  files: number;
-  packets: number;
-  /** Blocks of code that have run, and inputs that are kept because of new ones. */
-  blocks: number;
-  kept: number;
-  audits: number;
-  peakBytes: number;
-  /** Still in use after a garbage collection, at most. */
-  heldBytes: number;
 }
 
 export type LoopMessage =
@@ -64,16 +52,7 @@ const state = fs.openSync(options.state, 'r+');
 const header = new Uint32Array(2);
 const r = new Random(options.seed);
 const coverage = target.guided && !options.blind ? new Coverage() : null;
-const progress: Progress = {
-  inputs: 0,
-  files: 0,
-  packets: 0,
-  blocks: 0,
-  kept: 0,
-  audits: 0,
-  peakBytes: 0,
-  heldBytes: 0,
-};
+const progress: Progress = { ...NOTHING };
 
 function send(message: LoopMessage): Promise<void> {
   return new Promise((resolve) => process.send!(message, undefined, undefined, () => resolve()));
