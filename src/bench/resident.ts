@@ -161,17 +161,26 @@ export class Resident {
 
   /** Sends `n` packets through and waits until all are done. */
   async run(n: number): Promise<void> {
-    const { fabric, collector } = this;
     const end = this.seq + n;
+    await this.turnWhile(() => this.seq < end || this.collector.inFlight > 0, end);
+  }
+
+  /** Sends packets through for so long; does not wait for those in flight. */
+  async runFor(ms: number): Promise<void> {
+    const until = performance.now() + ms;
+    await this.turnWhile(() => performance.now() < until, Number.POSITIVE_INFINITY);
+  }
+
+  private async turnWhile(goesOn: () => boolean, end: number): Promise<void> {
     let breath = performance.now();
-    while (this.seq < end || collector.inFlight > 0) {
+    while (goesOn()) {
       this.turn(end);
       const now = performance.now();
       if (now - breath > 50) {
         await new Promise(setImmediate);
         breath = now;
       }
-      if (fabric.failure !== null) throw fabric.failure;
+      if (this.fabric.failure !== null) throw this.fabric.failure;
     }
   }
 
