@@ -4,7 +4,7 @@ import {
   commonVariance,
   earlyVerdict,
   isLook,
-  judge,
+  lateVerdict,
   type Ratio,
   ratioOf,
   type TimingVerdict,
@@ -39,10 +39,10 @@ export function draw(d: Drawing, random: Random): { verdict: TimingVerdict; pair
     if (!isLook(pairs) && pairs < d.mostPairs) continue;
     const prior = commonVariance(logs);
     ratios = Object.fromEntries(logs.map((list, k) => [`${k}`, ratioOf(list, prior)]));
-    const verdict = earlyVerdict(ratios, LIMITS);
+    const verdict = isLook(pairs) ? earlyVerdict(ratios, LIMITS) : "can't tell";
     if (verdict !== "can't tell") return { verdict, pairs };
   }
-  return { verdict: judge(ratios, LIMITS), pairs: d.mostPairs };
+  return { verdict: lateVerdict(ratios, d.mostPairs, LIMITS), pairs: d.mostPairs };
 }
 
 /** G. E. P. Box, M. E. Muller, 1958. */

@@ -144,7 +144,7 @@ function drawnTable(n: number): string {
     ['3 %', 0.03, 0, 0],
     ['1 %, one in eight 10 %', 0.01, 0.125, 10],
   ] as const) {
-    for (const mostPairs of [6, 12]) {
+    for (const mostPairs of [2, 6, 12]) {
       for (const slowdown of [0, 0.03, 0.05, 0.1]) {
         const random = new Random(1);
         const drawn = Array.from({ length: n }, () =>

@@ -193,7 +193,7 @@ export async function compareTimes(o: TimingOptions): Promise<TimingComparison> 
     if (isLook(pairs)) verdict = earlyVerdict(ratios, o);
     if (verdict !== "can't tell") break;
   }
-  if (verdict === "can't tell" && pairs >= FIRST_LOOK) verdict = judge(ratios, o);
+  if (verdict === "can't tell") verdict = lateVerdict(ratios, pairs, o);
   return {
     verdict,
     pairs,
@@ -237,6 +237,18 @@ export function earlyVerdict(ratios: Record<string, Ratio>, limits: Limits): Tim
   return asked.every((r) => r.ratio < 1 + SEEMING * limits.tolerance * (r.weight ?? 1))
     ? verdict
     : "can't tell";
+}
+
+/** Of fewer pairs than FIRST_LOOK: how many times the tolerance a slow-down must be, and in how many measures. */
+const PLAIN = 3;
+const PLAIN_IN = 2;
+
+/** What is said when the time is over. If there was no time for FIRST_LOOK pairs, as on a machine that is busy with other things,
+ *  only what is plainly slower, in a part and in the whole or in several scenes, is called so, and nothing is called not slower. */
+export function lateVerdict(ratios: Record<string, Ratio>, pairs: number, limits: Limits): TimingVerdict {
+  if (pairs >= FIRST_LOOK) return judge(ratios, limits);
+  const plain = Object.values(ratios).filter((r) => isSlower(r, PLAIN * limits.tolerance));
+  return plain.length >= PLAIN_IN ? 'slower' : "can't tell";
 }
 
 /** Of the candidate's time by base's, from the pairs' logarithms: the narrower of Student's interval, which needs few pairs,

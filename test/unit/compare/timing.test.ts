@@ -6,6 +6,7 @@ import {
   commonVariance,
   earlyVerdict,
   judge,
+  lateVerdict,
   logRatio,
   ratioOf,
   slicePackets,
@@ -159,4 +160,15 @@ test('timing: drawn comparisons: equal sides are seldom slower, 5 % is found', (
   const wild = { deviation: 0.01, far: 0.125, farBy: 10, mostPairs: 14 };
   assert.ok(share({ ...wild, slowdown: 0 }, 'slower', 100) <= 0.01);
   assert.ok(share({ ...wild, slowdown: 0.05 }, 'slower', 50) >= 0.9);
+});
+
+test('timing: with no time for four pairs, what is plainly slower in two measures is slower', () => {
+  const plain = ratio(1.04, 1.2);
+  const some = ratio(1.02, 1.2);
+  const none = ratio(0.97, 1.02);
+  assert.equal(lateVerdict({ part: plain, all: plain, other: none }, 2, limits), 'slower');
+  assert.equal(lateVerdict({ part: plain, all: some, other: none }, 2, limits), "can't tell");
+  assert.equal(lateVerdict({ part: none, all: none }, 3, limits), "can't tell");
+  assert.equal(lateVerdict({ part: some, all: none }, 4, limits), 'slower');
+  assert.equal(lateVerdict({ part: none, all: none }, 4, limits), 'not slower');
 });
