@@ -4,6 +4,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { replay } from '../coordinator/replay.js';
 import { Slice, SlicesWontDo } from '../coordinator/slice.js';
 import type { CaptureReport } from '../pcap/timeline.js';
+import { Space } from '../shm/space.js';
 import { type AnalyzeOptions, openInput, replayOptions, ruleNames, type SliceResult } from './analyze.js';
 import { RowStream, type StreamMemory } from './streams.js';
 import { checkWriter } from './writer.js';
@@ -23,7 +24,7 @@ export interface SliceInit {
   writer: SharedArrayBuffer;
   options: Pick<
     AnalyzeOptions,
-    'paths' | 'filter' | 'cutAsIs' | 'ignoreChecksums' | 'jitter' | 'window' | 'vector'
+    'paths' | 'filter' | 'cutAsIs' | 'ignoreChecksums' | 'jitter' | 'window' | 'vector' | 'kernel'
   >;
   maxConns: number;
   ports: readonly number[];
@@ -49,7 +50,8 @@ export async function runSlice(
     checkWriter(writer);
   });
   try {
-    const input = await openInput(options, false, SEGMENT_BYTES);
+    const space = options.kernel === false ? null : Space.open();
+    const input = await openInput(options, false, SEGMENT_BYTES, space);
     const ruleOf = ruleNames(input.tables.pipeline);
     slice.passed = () => stream.mark();
     const { packets, bytes, seconds, captureSeconds, tallies } = await replay({
@@ -57,8 +59,7 @@ export async function runSlice(
         { window: WINDOW, vector: VECTOR, ...options, ...control, maxConns, workers: 1 },
         input,
       ),
-      ports,
-      slice,
+      ...{ ports, slice, space },
       onRecord: (record) => stream.record(record, ruleOf),
     });
     stream.end();

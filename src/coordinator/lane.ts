@@ -27,8 +27,7 @@ export class Lane extends VectorLoop implements LocalDatapath {
   completions: Completions | null = null;
   private readonly control: Direct;
   private readonly pipeline: Pipeline;
-  /** Packets that have been taken and not been run: the first `n` elements. */
-  private readonly slots: Int32Array;
+  /** Packets that have been taken and not been run: so many elements of `vectorSlots`. */
   private n = 0;
   /** Packets of the next vector. */
   private size: number;
@@ -43,13 +42,12 @@ export class Lane extends VectorLoop implements LocalDatapath {
     this.control = o.control;
     this.pipeline = o.pipeline;
     this.generation = o.pipeline.generation;
-    this.slots = new Int32Array(o.vector);
     this.random = o.jitter;
     this.size = this.nextSize();
   }
 
   take(slot: number): void {
-    this.slots[this.n++] = slot;
+    this.vectorSlots[this.n++] = slot;
     if (this.n >= this.size) this.finish();
   }
 
@@ -60,7 +58,7 @@ export class Lane extends VectorLoop implements LocalDatapath {
     this.size = this.nextSize();
     this.engine.partition.refresh();
     this.deadline = Number.POSITIVE_INFINITY;
-    this.runVector(this.slots, n);
+    this.runVector(this.vectorSlots, n);
     this.flush();
   }
 
@@ -198,8 +196,9 @@ export class Lane extends VectorLoop implements LocalDatapath {
   // ---- test only ----
 
   private nextSize(): number {
-    if (this.random === 0) return this.slots.length;
+    const { length } = this.vectorSlots;
+    if (this.random === 0) return length;
     this.random = (Math.imul(this.random, 1103515245) + 12345) | 0 || 1;
-    return 1 + (((this.random >>> 8) & 0xffff) % this.slots.length);
+    return 1 + (((this.random >>> 8) & 0xffff) % length);
   }
 }
