@@ -292,6 +292,28 @@ test('inputs: files once each, folders below, names in the order that people cou
   await assert.rejects(findCaptures([files({ 'a.txt': 'x' })]), /no capture is in the folder/);
 });
 
+test('inputs: names with anything in them, and what several links lead to once', async () => {
+  const capture = pcapFile([]);
+  const odd = ['-', 'new\nline.pcap', 'sp ace [1]*?{a,b}.pcap', '\u00fcn\u00ef', 'a!(b).cap', '$HOME'];
+  const at = files({
+    ...Object.fromEntries(odd.map((name) => [`odd/${name}`, capture])),
+    'set/x-1.pcap': capture,
+    'elsewhere/y.pcap': capture,
+  });
+  const names = async (...args: string[]): Promise<string[]> =>
+    (await findCaptures(args)).paths.map((p) => path.relative(at, p)).sort();
+  assert.deepEqual(await names(`${at}/odd/`), odd.map((name) => `odd/${name}`).sort());
+  assert.deepEqual(await names(...odd.map((name) => `${at}/odd/${name}`)), odd.map((n) => `odd/${n}`).sort());
+  fs.symlinkSync('x-1.pcap', path.join(at, 'set/latest.pcap'));
+  fs.symlinkSync('../set', path.join(at, 'set/again'));
+  fs.symlinkSync('../elsewhere', path.join(at, 'set/away'));
+  fs.symlinkSync('nowhere', path.join(at, 'set/dangling.pcap'));
+  assert.deepEqual(await names(`${at}/set`), ['set/away/y.pcap', 'set/x-1.pcap']);
+  assert.deepEqual(await names(`${at}/set/*.pcap`), ['set/x-1.pcap']);
+  assert.deepEqual(await names(`${at}/set/latest.pcap`), ['set/latest.pcap']);
+  assert.deepEqual(await names(`${at}/set/x-1.pcap`, `${at}/set/../set/x-1.pcap`), ['set/x-1.pcap']);
+});
+
 test('analyze: a filter leaves packets out, and they are a row of the reconciliation', async () => {
   const packets = randomTraffic(new Random(5), { packets: 400 }).map((p) => ({ ...p, port: 1 }));
   packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
