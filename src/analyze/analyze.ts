@@ -146,7 +146,7 @@ async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Anal
     outputs.length === 0 ? null : await RecordWriter.open(outputs, checkpoint?.stored?.writer ?? null);
   const summarizer = new Summarizer(ruleOf);
   try {
-    await pass(source, arena, checkpoint?.stored?.replay.packets ?? 0);
+    await pass(source, arena, checkpoint?.stored?.replay.packets ?? 0, options.signal);
     const result = await replay({
       ...replayOptions(options, input),
       checkpoints: checkpoint?.checkpoints(() => (writer as RecordWriter).save()),
@@ -302,14 +302,24 @@ function checkpointFile(options: AnalyzeOptions, paths: readonly string[]): Chec
   return new CheckpointFile(resume, { paths, outputs, options: further }, options.checkpointEvery ?? null);
 }
 
+/** Packets read past between two looks at the signal. */
+const PASS_STEP = 1 << 16;
+
 /** Reads past the first `n` packets. */
-async function pass(source: PacketSource, arena: SegmentArena, n: number): Promise<void> {
+async function pass(
+  source: PacketSource,
+  arena: SegmentArena,
+  n: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const packet = newMergedRecord();
   while (n > 0) {
     const state = source.next(packet);
     if (state === ReadResult.PACKET) {
       arena.release(packet.segment);
-      n--;
+      if (--n % PASS_STEP !== 0) continue;
+      await new Promise(setImmediate);
+      signal?.throwIfAborted();
     } else if (state === ReadResult.STARVED) {
       await source.readable();
     } else {

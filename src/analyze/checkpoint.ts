@@ -85,7 +85,12 @@ export class CheckpointFile {
 
   /** The analysis is done. */
   remove(): void {
-    fs.rmSync(this.path, { force: true });
+    for (const file of [this.path, this.next]) fs.rmSync(file, { force: true });
+  }
+
+  /** The name of a checkpoint that is not whole yet; a crash may leave it. */
+  private get next(): string {
+    return `${this.path}.next`;
   }
 
   private read(): CheckpointFile['stored'] {
@@ -116,7 +121,7 @@ export class CheckpointFile {
   }
 
   private write(stored: Stored): void {
-    const next = `${this.path}.next`;
+    const { next } = this;
     try {
       const fd = fs.openSync(next, 'w');
       try {

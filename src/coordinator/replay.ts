@@ -438,7 +438,8 @@ class Run {
     const { source } = this.options;
     const { collector, fabric } = this;
     this.starved = false;
-    if (this.options.stop?.aborted) this.ended = true;
+    // A packet that has been read, and waits, still counts.
+    if (this.options.stop?.aborted && !this.holding) this.ended = true;
     let n = 0;
     while (n < READ_BURST && collector.inFlight < this.most && !this.ended) {
       if (!this.holding) {

@@ -71,6 +71,34 @@ test('resume: however often it crashes, the outputs are those of an undisturbed 
   }
 });
 
+test('resume: a stop while a packet waits for a checkpoint leaves whole outputs, and the rest goes on', async () => {
+  const packets = randomTraffic(new Random(9), { packets: 200 }).map((p) => ({ ...p, port: 1 }));
+  packets.sort((a, b) => a.sec - b.sec || a.nsec - b.nsec);
+  fs.writeFileSync(file('held.pcap'), pcapFile(packets, { nano: true }));
+  const common = { paths: [file('held.pcap')], maxConns: 1000 };
+  await analyze({ ...common, outputs: outputsOf('held-want') });
+  const resumed = { ...common, outputs: outputsOf('held'), resume: file('held.checkpoint') };
+  for (const after of [1, 50, Infinity]) {
+    const stop = new AbortController();
+    let left = after;
+    const { reconciliation, result } = await analyze({
+      ...resumed,
+      workers: 1,
+      checkpointEvery: 1,
+      stop: stop.signal,
+      // Called when a packet is dispatched: the one behind it is read, and waits for its checkpoint.
+      portMap: {
+        portOf() {
+          if (--left === 0) stop.abort();
+          return 1;
+        },
+      },
+    });
+    assert.equal(reconciliation.captured.packets, result.packets);
+  }
+  assert.deepEqual(bytesOf('held'), bytesOf('held-want'));
+});
+
 function shardtrack(...args: string[]): ChildProcess {
   return spawn(process.execPath, [CLI, ...args], { stdio: 'ignore' });
 }
