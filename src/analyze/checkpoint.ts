@@ -5,6 +5,7 @@
  *  read past the packets that were done (which is many times faster than analyzing them), and connections are put
  *  back into the table. The file has the connections that live, 512 bytes each, so the time between two grows
  *  with them. */
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import v8 from 'node:v8';
 import type { Checkpoints, ReplayState } from '../coordinator/replay.js';
@@ -14,6 +15,9 @@ import type { WriterState } from './writer.js';
 
 /** Moves with what a checkpoint has in it. */
 const VERSION = 4;
+/** Before all else in the file: what says that it is whole and as it was written. */
+const DIGEST = 'sha256';
+const DIGEST_BYTES = 32;
 /** Packets between two checkpoints, at least; and for each connection that lives. */
 const EVERY = 1 << 20;
 const PER_CONNECTION = 16;
@@ -97,7 +101,11 @@ export class CheckpointFile {
     if (!fs.existsSync(this.path)) return null;
     let stored: Stored;
     try {
-      stored = v8.deserialize(fs.readFileSync(this.path)) as Stored;
+      const bytes = fs.readFileSync(this.path);
+      const state = bytes.subarray(DIGEST_BYTES);
+      if (!bytes.subarray(0, DIGEST_BYTES).equals(digestOf(state)))
+        throw new Error('it is damaged, or of another version');
+      stored = v8.deserialize(state) as Stored;
       if (stored.version !== VERSION) throw new Error('it is of another version');
     } catch (error) {
       throw new Error(
@@ -125,7 +133,9 @@ export class CheckpointFile {
     try {
       const fd = fs.openSync(next, 'w');
       try {
-        fs.writeFileSync(fd, v8.serialize(stored));
+        const state = v8.serialize(stored);
+        fs.writeSync(fd, digestOf(state));
+        fs.writeFileSync(fd, state);
         fs.fdatasyncSync(fd);
       } finally {
         fs.closeSync(fd);
@@ -135,4 +145,8 @@ export class CheckpointFile {
       throw new Error(`${this.path}: cannot write the checkpoint: ${systemReason(error)}`, { cause: error });
     }
   }
+}
+
+function digestOf(state: Uint8Array): Uint8Array {
+  return createHash(DIGEST).update(state).digest();
 }

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { markdownTable } from 'markdown-table';
 import type { ProcessResult } from './measure.js';
+import { resultsMistake } from './schema.js';
 import type { BenchSpec } from './spec.js';
 import { type Interval, meanOf } from './statistics.js';
 
@@ -215,6 +216,9 @@ export function checkResults(text: string, place: string): BenchResults {
       `${place}: these are no results of shardtrack bench of version ${RESULTS_VERSION}; expected what --json or --history wrote`,
     );
   }
+  const mistake = resultsMistake(results);
+  if (mistake !== null)
+    throw new Error(`${place}: ${mistake}; these results are incomplete or were changed, measure anew`);
   return results as BenchResults;
 }
 

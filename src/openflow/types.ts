@@ -257,14 +257,23 @@ export interface FlowProblem {
   suggestion?: string;
 }
 
+/** Problems that a message has, at most, and characters that it quotes of a line for each: else one line with thousands of
+ *  mistakes would be quoted thousands of times. */
+const MOST_TOLD = 100;
+const MOST_QUOTED = 2000;
+
 /** "FILE:LINE:COLUMN: message", the source line with the token underlined, and what was expected. */
 function problemText(p: FlowProblem, source: readonly string[]): string {
   let text = `${p.pos.file}:${p.pos.line}:${p.pos.column}: ${p.message}`;
   const line = source[p.pos.line - 1];
   if (line !== undefined) {
+    // Of a long line the part around the token.
+    const from = line.length <= MOST_QUOTED ? 0 : Math.max(0, p.pos.column - 1 - MOST_QUOTED / 2);
+    const quoted = line.slice(from, from + MOST_QUOTED);
     // A tab before the token is kept, so that the caret stands under it at any tab width.
-    const indent = line.slice(0, p.pos.column - 1).replace(/[^\t]/g, ' ');
-    text += `\n  ${line.trimEnd()}\n  ${indent}${'^'.repeat(Math.max(1, p.pos.length))}`;
+    const indent = quoted.slice(0, p.pos.column - 1 - from).replace(/[^\t]/g, ' ');
+    const size = Math.min(p.pos.length, MOST_QUOTED);
+    text += `\n  ${quoted.trimEnd()}\n  ${indent}${'^'.repeat(Math.max(1, size))}`;
   }
   text += `\n  expected ${p.expected}`;
   if (p.suggestion !== undefined) text += `\n  did you mean ${p.suggestion}?`;
@@ -285,7 +294,9 @@ export class FlowSyntaxError extends Error {
   /** `sourceText` is the whole file; the message quotes the lines that it complains about. */
   constructor(problems: FlowProblem[], sourceText = '') {
     const source = sourceText === '' ? [] : sourceText.split(/\r\n|\n/);
-    super(problems.map((p) => problemText(p, source)).join('\n'));
+    const told = problems.slice(0, MOST_TOLD).map((p) => problemText(p, source));
+    if (problems.length > MOST_TOLD) told.push(`and ${problems.length - MOST_TOLD} more mistakes`);
+    super(told.join('\n'));
     this.name = 'FlowSyntaxError';
     this.problems = problems;
   }

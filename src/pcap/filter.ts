@@ -195,6 +195,10 @@ const WORDS_OF_LANGUAGE = new Set([
   ),
 ]);
 
+/** Parentheses and the like within each other, and operators of arithmetic, at most: each takes of the stack. */
+const MOST_DEPTH = 200;
+const MOST_OPERATORS = 1000;
+
 type Dir = 'or' | 'and' | 'src' | 'dst';
 type Kind = 'host' | 'net' | 'port' | 'portrange' | 'proto';
 
@@ -254,6 +258,8 @@ class Parser {
   /** How much further what comes after the addresses is: `vlan` moves it. */
   private shift = 0;
   private last: Qualifiers = { proto: null, dir: 'or', kind: null };
+  private depth = 0;
+  private nOperators = 0;
 
   constructor(text: string, frame: Frame) {
     this.text = text;
@@ -268,24 +274,48 @@ class Parser {
     return test;
   }
 
-  /** `and` and `or` bind alike, from left to right. */
   private expression(): Test {
-    let left = this.term();
+    return this.row(() => this.term());
+  }
+
+  /** Conditions with `and` and `or` between them, which bind alike, from left to right. */
+  private row(condition: () => Test): Test {
+    const tests = [condition()];
+    /** Whether `and` stands before a condition. */
+    const ands = [true];
     for (;;) {
-      const before = left;
-      if (this.accept('and', '&&')) {
-        const right = this.term();
-        left = () => before() && right();
-      } else if (this.accept('or', '||')) {
-        const right = this.term();
-        left = () => before() || right();
-      } else {
-        return left;
-      }
+      if (this.accept('and', '&&')) ands.push(true);
+      else if (this.accept('or', '||')) ands.push(false);
+      else break;
+      tests.push(condition());
+    }
+    const [a, b] = tests;
+    if (tests.length === 1) return a;
+    if (tests.length === 2) return ands[1] ? () => a() && b() : () => a() || b();
+    // There may be thousands, of hosts for instance.
+    return () => {
+      let passes = true;
+      for (let i = 0; i < tests.length; i++) if (passes === ands[i]) passes = tests[i]();
+      return passes;
+    };
+  }
+
+  /** Parses what may have the same within it. */
+  private within<T>(parse: () => T): T {
+    if (this.depth === MOST_DEPTH) this.fail(this.peek(), 'conditions are nested too deeply here');
+    this.depth++;
+    try {
+      return parse();
+    } finally {
+      this.depth--;
     }
   }
 
   private term(): Test {
+    return this.within(() => this.condition());
+  }
+
+  private condition(): Test {
     if (this.accept('not', '!')) {
       const test = this.term();
       return () => !test();
@@ -335,9 +365,10 @@ class Parser {
       const operand = this.operand();
       const token = this.peek();
       // As the grammar of libpcap has it: all that follows is the other side.
-      if (this.accept('^')) return this.combined(operand, this.arith(0), (a, b) => (a ^ b) >>> 0, false);
+      const rest = (): Arith => this.within(() => this.arith(0));
+      if (this.accept('^')) return this.combined(operand, rest(), (a, b) => (a ^ b) >>> 0, false);
       if (!this.accept('%')) return operand;
-      const right = this.arith(0);
+      const right = rest();
       if (right.constant === 0) this.fail(token, 'division by zero');
       return this.combined(operand, right, (a, b) => a % b, true);
     }
@@ -361,6 +392,8 @@ class Parser {
     divides: boolean,
   ): Arith {
     const { frame } = this;
+    if (++this.nOperators > MOST_OPERATORS)
+      this.fail(this.peek(), `there are more than ${MOST_OPERATORS} operators`);
     const needs = both(left.needs, right.needs);
     if (left.constant !== null && right.constant !== null) {
       const constant = operator(left.constant, right.constant);
@@ -380,6 +413,10 @@ class Parser {
   }
 
   private operand(): Arith {
+    return this.within(() => this.value());
+  }
+
+  private value(): Arith {
     const token = this.take();
     const { frame } = this;
     if (token.text === '(') {
@@ -517,28 +554,17 @@ class Parser {
   /** An identifier, or several in parentheses: `port (80 or 443)`. */
   private identifier(q: Qualifiers): Test {
     if (!this.accept('(')) return this.simple(q);
-    let left = this.negated(q);
-    while (!this.accept(')')) {
-      const before = left;
-      if (this.accept('and', '&&')) {
-        const right = this.negated(q);
-        left = () => before() && right();
-      } else if (this.accept('or', '||')) {
-        const right = this.negated(q);
-        left = () => before() || right();
-      } else {
-        this.fail(this.peek(), 'expected "and", "or" or ")"');
-      }
-    }
-    return left;
+    const test = this.row(() => this.negated(q));
+    if (!this.accept(')')) this.fail(this.peek(), 'expected "and", "or" or ")"');
+    return test;
   }
 
   private negated(q: Qualifiers): Test {
-    if (this.accept('not', '!')) {
+    return this.within(() => {
+      if (!this.accept('not', '!')) return this.identifier(q);
       const test = this.negated(q);
       return () => !test();
-    }
-    return this.identifier(q);
+    });
   }
 
   private simple(q: Qualifiers): Test {

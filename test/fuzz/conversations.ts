@@ -1,55 +1,45 @@
 /** Conversations: frames with ports and times, through the tracker with all that it knows: TCP, SCTP, ICMP and its errors,
  *  FTP and TFTP helpers, fragments, zones, translation. Begins with what the protocol fuzzers play, and is guided by coverage.
  *
- *  An input is a byte for the table, and for each packet a byte for the port and the time since the last, the frame's length
- *  in two bytes, and the frame. */
+ *  An input is a byte for the table, and a row of frames (rows.ts) with ports and times. */
 import { FUZZERS } from '../differential/fuzz/index.js';
 import { mutant } from '../differential/fuzz/mutants.js';
 import { Script } from '../differential/scenarios/script.js';
-import { type Bytes, cat, type Packet, Random, u16, unhex } from '../support/packets.js';
+import { type Bytes, cat, type Packet, Random, unhex } from '../support/packets.js';
 import { difference } from '../support/run.js';
 import { DrawnTurns } from '../support/turns.js';
 import { mutateBytes } from './mutate.js';
 import { balanced, runOver } from './replays.js';
+import { changeRow, type Part, packRow, unpackRow } from './rows.js';
 import { check, type MakeTarget, seedOf } from './target.js';
-
-interface Part {
-  port: number;
-  wait: number;
-  frame: Bytes;
-}
 
 const TABLES = FUZZERS.flatMap((f) =>
   f.tables.map((flows) => ({ flows, ports: Array.from({ length: f.ports }, (_, i) => i + 1) })),
 );
-/** Seconds between packets, by two bits of a byte. */
-const WAITS = [0, 0.01, 1, 40];
-const PORT_BITS = 6;
 const MOST_PACKETS = 48;
 const MOST_FRAME = 4000;
+/** Between packets: of this unit, some. */
+const WAIT_SECONDS = 0.01;
+const WAITS = [0, 1, 100, 4000];
 
-function pack(table: number, parts: readonly Part[]): Bytes {
-  return cat(
-    Uint8Array.of(table),
-    ...parts.flatMap(({ port, wait, frame }) => [
-      Uint8Array.of((wait << PORT_BITS) | port, ...u16(frame.length)),
-      frame,
-    ]),
-  );
+/** The row behind the byte for the table. */
+export const rowOf = (input: Bytes): Part[] => unpackRow(input.subarray(1), MOST_PACKETS, MOST_FRAME);
+const pack = (table: number, parts: readonly Part[]): Bytes =>
+  cat(Uint8Array.of(table), packRow(parts.slice(0, MOST_PACKETS)));
+
+/** The packets of a row, by their times and ports. */
+export function packetsOf(parts: readonly Part[]): Packet[] {
+  let ticks = 0;
+  return parts.map(({ place, wait, frame }) => {
+    ticks += wait;
+    const t = ticks * WAIT_SECONDS;
+    return { sec: Math.floor(t), nsec: Math.floor((t % 1) * 1e9), port: place & PORT_MASK, frame };
+  });
 }
+const PORT_MASK = 63;
 
-function unpack(input: Bytes): Part[] {
-  const parts: Part[] = [];
-  for (let at = 1; at + 3 <= input.length && parts.length < MOST_PACKETS; ) {
-    const length = Math.min(MOST_FRAME, (input[at + 1] << 8) | input[at + 2]);
-    const frame = input.slice(at + 3, at + 3 + length);
-    parts.push({ port: input[at] & ((1 << PORT_BITS) - 1), wait: input[at] >> PORT_BITS, frame });
-    at += 3 + length;
-  }
-  return parts;
-}
-
-function seeds(): Bytes[] {
+/** What the protocol fuzzers play, in each of their tables. */
+export function conversations(): Bytes[] {
   const r = new Random(777);
   let table = 0;
   return FUZZERS.flatMap((fuzzer) =>
@@ -62,9 +52,8 @@ function seeds(): Bytes[] {
         let last = 0;
         for (const { t, in_port, hex } of script.records) {
           if (in_port === undefined || hex === undefined || parts.length === MOST_PACKETS) continue;
-          const since = t - last;
-          const wait = WAITS.findLastIndex((w) => w <= since);
-          parts.push({ port: in_port, wait: Math.max(0, wait), frame: unhex(hex) });
+          const since = (t - last) / WAIT_SECONDS;
+          parts.push({ place: in_port, wait: WAITS.findLast((w) => w <= since) ?? 0, frame: unhex(hex) });
           last = t;
         }
         return pack(number, parts);
@@ -73,61 +62,39 @@ function seeds(): Bytes[] {
   );
 }
 
+/** Changes a row, or the table that it goes through, of so many. */
+export function mutateConversation(r: Random, input: Bytes, others: readonly Bytes[], tables: number): Bytes {
+  const parts = rowOf(input);
+  if (r.once(8) || parts.length === 0) return mutateBytes(r, input, others);
+  const table = r.once(20) ? r.int(tables) : input[0];
+  changeRow(r, parts, {
+    waits: WAITS,
+    further: [
+      (row, at) => {
+        row[at].place = 1 + r.int(3);
+      },
+      (row, at) => {
+        const other = rowOf(r.pick(others));
+        if (other.length > 0) row.splice(at, 0, ...other.slice(r.int(other.length)).slice(0, 5));
+      },
+      (row, at) => {
+        if (row[at].frame.length >= 15) row[at].frame = mutant((most) => r.int(most), row[at].frame);
+      },
+    ],
+  });
+  return pack(table, parts);
+}
+
 export const conversationsTarget: MakeTarget = (bug) => ({
   name: 'conversations',
   about: 'protocols and helpers: rows of mutated packets through tables that track, translate and help',
-  seeds,
-  mutate(r, input, others) {
-    if (r.once(8)) return mutateBytes(r, input, others);
-    const parts = unpack(input);
-    if (parts.length === 0) return mutateBytes(r, input, others);
-    let table = input[0];
-    for (let n = 1 + r.int(4); n > 0; n--) {
-      const at = r.int(parts.length);
-      const part = parts[at];
-      switch (r.int(9)) {
-        case 0:
-          parts.splice(at, 0, { ...part });
-          break;
-        case 1:
-          if (parts.length > 1) parts.splice(at, 1);
-          break;
-        case 2:
-          parts.splice(r.int(parts.length), 0, ...parts.splice(at, 1));
-          break;
-        case 3:
-          part.wait = r.int(WAITS.length);
-          break;
-        case 4:
-          part.port = 1 + r.int(3);
-          break;
-        case 5:
-          if (r.once(4)) table = r.int(TABLES.length);
-          break;
-        case 6: {
-          const other = unpack(r.pick(others));
-          if (other.length > 0) parts.splice(at, 0, ...other.slice(r.int(other.length)).slice(0, 5));
-          break;
-        }
-        case 7:
-          part.frame = mutateBytes(r, part.frame, [r.pick(parts).frame]).slice(0, MOST_FRAME);
-          break;
-        default:
-          if (part.frame.length >= 15) part.frame = mutant((most) => r.int(most), part.frame);
-      }
-    }
-    return pack(table, parts.slice(0, MOST_PACKETS));
-  },
+  seeds: conversations,
+  mutate: (r, input, others) => mutateConversation(r, input, others, TABLES.length),
   guided: true,
   async run(input) {
-    const parts = unpack(input);
-    if (parts.length === 0) return { files: 0, packets: 0 };
+    const packets = packetsOf(rowOf(input));
+    if (packets.length === 0) return { files: 0, packets: 0 };
     const { flows, ports } = TABLES[input[0] % TABLES.length];
-    let t = 0;
-    const packets = parts.map(({ port, wait, frame }): Packet => {
-      t += WAITS[wait];
-      return { sec: Math.floor(t), nsec: Math.floor((t % 1) * 1e9), port, frame };
-    });
     const r = new Random(seedOf(input));
     const o = { flows, ports, window: 64, maxConns: r.pick([2, 100]), records: r.once(4) };
     const want = await runOver(packets, o, 0);

@@ -23,7 +23,6 @@ import { readCaptureFile } from '../differential/capture-file.js';
 import { CAPTURES } from '../differential/fixture.js';
 import {
   type Bytes,
-  cat,
   ethernet,
   fragmentIpv4,
   fragmentIpv6,
@@ -35,6 +34,7 @@ import {
 } from '../support/packets.js';
 import { randomTraffic } from '../support/random-traffic.js';
 import { mutateBytes } from './mutate.js';
+import { changeRow, packRow, unpackRow } from './rows.js';
 import { check, type MakeTarget, seedOf } from './target.js';
 
 const MOST_FRAME = 9000;
@@ -200,27 +200,6 @@ export const framesTarget: MakeTarget = (bug) => {
 
 // ---- reassembly ----
 
-const PART_HEADER = 5;
-
-/** Frames in a row: length (16 bits), ms since the last (16 bits), zone. */
-function pack(parts: readonly { frame: Bytes; wait: number; zone: number }[]): Bytes {
-  return cat(
-    ...parts.flatMap(({ frame, wait, zone }) => [[...u16(frame.length), ...u16(wait), zone], frame]),
-  );
-}
-
-function unpack(input: Bytes): { frame: Bytes; wait: number; zone: number }[] {
-  const out = [];
-  for (let at = 0; at + PART_HEADER <= input.length; ) {
-    const length = (input[at] << 8) | input[at + 1];
-    const from = at + PART_HEADER;
-    const frame = input.slice(from, from + length);
-    out.push({ frame, wait: (input[at + 2] << 8) | input[at + 3], zone: input[at + 4] & 3 });
-    at = from + length;
-  }
-  return out;
-}
-
 function fragmentSeeds(): Bytes[] {
   const r = new Random(42);
   return Array.from({ length: 24 }, (_, i) => {
@@ -229,8 +208,8 @@ function fragmentSeeds(): Bytes[] {
     const l4 = payload(17, r.bytes(size));
     const parts = six ? fragmentIpv6(ipv6({}, l4), 1400, i) : fragmentIpv4(ipv4({ id: i }, l4), 1400);
     if (r.once(2)) parts.reverse();
-    return pack(
-      parts.map((l3) => ({ frame: ethernet({}, l3), wait: r.once(8) ? 16_000 : r.int(9), zone: 0 })),
+    return packRow(
+      parts.map((l3) => ({ frame: ethernet({}, l3), wait: r.once(8) ? 16_000 : r.int(9), place: 0 })),
     );
   });
 }
@@ -242,37 +221,25 @@ export const reassemblyTarget: MakeTarget = (bug) => ({
   mutate: (r, input, others) => {
     if (r.once(3)) return mutateBytes(r, input, others);
     // Whole parts, so that the row stays one.
-    const parts = unpack(input);
+    const parts = unpackRow(input);
     if (parts.length === 0) return mutateBytes(r, input, others);
-    for (let n = 1 + r.int(4); n > 0; n--) {
-      const at = r.int(parts.length);
-      const part = parts[at];
-      switch (r.int(6)) {
-        case 0:
-          parts.splice(at, 0, { ...part });
-          break;
-        case 1:
-          if (parts.length > 1) parts.splice(at, 1);
-          break;
-        case 2:
-          parts.push(...parts.splice(at, 1));
-          break;
-        case 3: {
+    changeRow(r, parts, {
+      // Milliseconds.
+      waits: [0, 1, 15_000, 15_001, 25_000, 65_535],
+      further: [
+        (row, at) => {
+          const { frame } = row[at];
           // Another offset, or another answer to whether more follow; its checksum is made right below.
           const l3 = 14;
-          if (part.frame.length > l3 + 48)
-            part.frame.set(u16(r.int(0x4000)), l3 + (part.frame[l3] >> 4 === 6 ? 42 : 6));
-          break;
-        }
-        case 4:
-          part.wait = r.pick([0, 1, 15_000, 15_001, 25_000, 65_535]);
-          break;
-        default:
-          part.frame = mutateBytes(r, part.frame, [r.pick(parts).frame]);
-      }
-    }
+          if (frame.length > l3 + 48) frame.set(u16(r.int(0x4000)), l3 + (frame[l3] >> 4 === 6 ? 42 : 6));
+        },
+        (row, at) => {
+          row[at].place = r.int(4);
+        },
+      ],
+    });
     for (const part of parts) if (!r.once(6)) resum(part.frame);
-    return pack(parts).slice(0, 1 << 16);
+    return packRow(parts).slice(0, 1 << 16);
   },
   guided: true,
   run(input) {
@@ -289,8 +256,8 @@ export const reassemblyTarget: MakeTarget = (bug) => ({
     }
     let now = 0;
     let inside = 0;
-    const parts = unpack(input);
-    for (const { frame, wait, zone } of parts) {
+    const parts = unpackRow(input);
+    for (const { frame, wait, place } of parts) {
       now += wait;
       const view = new DataView(frame.buffer, frame.byteOffset, frame.length);
       const arrival = new Arrival(frame, view);
@@ -300,7 +267,7 @@ export const reassemblyTarget: MakeTarget = (bug) => ({
       if (key[FLOW.NW] >>> 24 === 0 || arrival.layout.l4 < 0) continue;
       arrival.off = 0;
       arrival.len = frame.length;
-      arrival.packet(key, zone, 0);
+      arrival.packet(key, place & 3, 0);
       const answer = r.arrive(arrival, now);
       if (answer === FRAGMENT_HELD) {
         r.expire(now, 1);

@@ -132,7 +132,7 @@ export function mutateText(r: Random, input: Bytes, others: readonly Bytes[]): B
           tokens
             .slice(at, at + size)
             .join('')
-            .repeat(r.pick([2, 10, 200])),
+            .repeat(r.once(50) ? 5000 : r.pick([2, 10, 200])),
         );
         break;
       case 7: {

@@ -27,7 +27,10 @@ import { mutateText } from './mutate.js';
 import { check, type MakeTarget, seedOf, type Target, type Work } from './target.js';
 
 const MOST_TEXT = 8192;
-const NOTHING: Work = { files: 1, packets: 0 };
+export const NOTHING: Work = { files: 1, packets: 0 };
+
+/** Of what says why a text is refused. */
+const MOST_MESSAGE = 1 << 20;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -38,15 +41,17 @@ const PACKETS: readonly Packet[] = randomTraffic(new Random(99), { packets: 40, 
 function refused(error: unknown, what: string): void {
   if (!(error instanceof FlowSyntaxError)) throw error;
   check(error.problems.length > 0, () => `${what} is refused without a reason`);
+  check(error.message.length < MOST_MESSAGE, () => `${error.message.length} characters say what is wrong`);
   for (const p of error.problems)
     check(p.pos.line >= 1 && p.pos.column >= 1, () => `a mistake at ${p.pos.line}:${p.pos.column}`);
 }
 
-function textTarget(
+export function textTarget(
   name: string,
   about: string,
   seeds: () => string[],
   body: (text: string, input: Bytes, bug: boolean) => Work | Promise<Work>,
+  most = MOST_TEXT,
 ): MakeTarget {
   return (bug): Target => ({
     name,
@@ -54,7 +59,7 @@ function textTarget(
     seeds: () => seeds().map((s) => encoder.encode(s)),
     mutate: mutateText,
     guided: true,
-    run: (input) => body(decoder.decode(input.subarray(0, MOST_TEXT)), input, bug),
+    run: (input) => body(decoder.decode(input.subarray(0, most)), input, bug),
   });
 }
 

@@ -6,6 +6,7 @@ import type { Verdict, VerdictSink } from '../../src/coordinator/collector.js';
 import { outcomeJson, parseEvents } from '../../src/coordinator/events.js';
 import type { ConnectionRecord } from '../../src/coordinator/record.js';
 import { type ReplayResult, replay, type TraceRequest, type Turns } from '../../src/coordinator/replay.js';
+import type { Slice } from '../../src/coordinator/slice.js';
 import { parseMeters } from '../../src/openflow/flowmod.js';
 import { parseGroups } from '../../src/openflow/groups.js';
 import { orderingOf } from '../../src/openflow/order.js';
@@ -43,6 +44,9 @@ export interface RunOptions {
   trace?: TraceRequest;
   /** Takes verdicts and frames; then the result has none. */
   sink?: VerdictSink;
+  /** As analyze without a flow table has it: a share of the connections, and VLAN tags to look behind. */
+  slice?: Slice;
+  vlanLimit?: 1 | 2;
   /** See Translator. */
   maxFrozen?: number;
   /** Told of every output, in hex, when its packet is collected: with no workers, before the next is read. */
@@ -211,6 +215,8 @@ export async function runSource(
     ...(o.turns === undefined ? {} : { turns: o.turns }),
     ...(o.ringWords === undefined ? {} : { ringWords: o.ringWords }),
     ...(o.slow === undefined ? {} : { slow: o.slow }),
+    ...(o.slice === undefined ? {} : { slice: o.slice }),
+    ...(o.vlanLimit === undefined ? {} : { vlanLimit: o.vlanLimit }),
     ...(o.watchdog === undefined ? {} : { watchdog: o.watchdog }),
   });
   assert.equal(arena.nFreeSegments, arena.nSegments, 'a packet was never released');

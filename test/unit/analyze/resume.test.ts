@@ -206,4 +206,12 @@ test('resume: a checkpoint of a run with other options is refused, and says whic
   const { ctimeMs } = fs.statSync(file('d.pcap'));
   fs.utimesSync(file('d.pcap'), new Date(), new Date(ctimeMs + 5000));
   await assert.rejects(analyze({ ...options, portMap: whole }), /captures that have changed/);
+  // A checkpoint with another byte, or cut.
+  for (const damaged of [
+    before.with(before.length >> 1, before[before.length >> 1] ^ 1),
+    before.subarray(0, -1),
+  ]) {
+    fs.writeFileSync(file('d.checkpoint'), damaged);
+    await assert.rejects(analyze({ ...options, portMap: whole }), /can be read \(it is damaged/);
+  }
 });

@@ -8,30 +8,18 @@ import { readHistory, trendsOf } from '../../../src/bench/history.js';
 import type { BenchResults } from '../../../src/bench/results.js';
 import { historySections } from '../../../src/report/bench.js';
 import { renderReport } from '../../../src/report/html.js';
+import { sampleResults } from '../../support/sample-results.js';
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-history-'));
 after(() => fs.rmSync(folder, { recursive: true, force: true }));
 
 function run(day: number, ns: number, more: { cpu?: string; workers?: number } = {}): BenchResults {
-  const interval = (mean: number) => ({ mean, low: mean * 0.98, high: mean * 1.02 });
-  return {
-    format: 'shardtrack-bench',
-    version: 1,
-    environment: {
-      commit: `${day}`.padStart(40, 'c'),
-      cpu: more.cpu ?? 'one',
-      cores: 2,
-      date: new Date(Date.UTC(2026, 0, day)).toISOString(),
-    },
-    workloads: [
-      {
-        name: 'tcp',
-        spec: { name: 'tcp', workers: more.workers ?? 1 },
-        summary: { cpuNsPerPacket: interval(ns), mpps: interval(1000 / ns) },
-      },
-    ],
-    micro: [{ name: 'tcp/update', summary: interval(ns / 10) }],
-  } as unknown as BenchResults;
+  const results = sampleResults([ns], [ns / 10]);
+  results.environment.commit = `${day}`.padStart(40, 'c');
+  results.environment.cpu = more.cpu ?? 'one';
+  results.environment.date = new Date(Date.UTC(2026, 0, day)).toISOString();
+  results.workloads[0].spec.workers = more.workers ?? 1;
+  return results;
 }
 
 /** 300 ns, a little up and down, then by a tenth more. */
@@ -69,6 +57,21 @@ test('history: files are read line by line; what is wrong is named', () => {
   assert.throws(() => readHistory(file), /h\.ndjson:25: these are no results of shardtrack bench/);
   fs.writeFileSync(file, '{\n');
   assert.throws(() => readHistory(file), /h\.ndjson:1: /);
+  const wrong = (change: (results: BenchResults) => void): void => {
+    const results = run(1, 300);
+    change(results);
+    fs.writeFileSync(file, JSON.stringify(results));
+  };
+  wrong((r) => r.workloads[0].processes.pop());
+  assert.throws(() => readHistory(file), /:1: workloads\[0\]\.processes: expected 1 or more elements/);
+  wrong((r) => {
+    r.workloads[0].processes[0].nsPerPacket = -1;
+  });
+  assert.throws(() => readHistory(file), /processes\[0\]\.nsPerPacket: expected 0 or more/);
+  wrong((r) => Reflect.deleteProperty(r, 'micro'));
+  assert.throws(() => readHistory(file), /the whole: expected "micro"/);
+  wrong((r) => Object.assign(r, { later: true }));
+  assert.equal(readHistory(file).length, 1);
 });
 
 test('history: the report says what changed and shows it; a single run has no history', () => {

@@ -263,3 +263,22 @@ test('error: all problems of a file are thrown together, each with its line unde
     assert.match(error.message, /did you mean priority\?/);
   }
 });
+
+test('error: a line with thousands of mistakes is not quoted thousands of times, and of a long line the part around one', () => {
+  const problemsOf = (text: string): FlowSyntaxError => {
+    try {
+      parseFlows(text, 'flows.txt');
+    } catch (error) {
+      if (error instanceof FlowSyntaxError) return error;
+    }
+    return assert.fail('accepted');
+  };
+  const many = problemsOf(`actions=${'fnord,'.repeat(4000)}`);
+  assert.equal(many.problems.length, 4000);
+  assert.ok(many.message.length < 300_000, `${many.message.length} characters`);
+  assert.match(many.message, /\nand 3900 more mistakes$/);
+  const far = problemsOf(`actions=${'1,'.repeat(4000)}fnord,${'2,'.repeat(4000)}3`);
+  const [, quoted, carets] = far.message.split('\n');
+  assert.ok(quoted.length <= 2002, `${quoted.length} characters`);
+  assert.equal(quoted.slice(carets.indexOf('^'), carets.length), 'fnord');
+});

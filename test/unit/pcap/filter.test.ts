@@ -46,6 +46,30 @@ test('filter: IPv6, ARP and tags', () => {
   assert.ok(!passes('ip or vlan 8', tagged));
 });
 
+test('filter: as many conditions as one likes; what is nested without end is refused, and no stack overflows', () => {
+  const many = (n: number, condition: string, joint: string) => Array(n).fill(condition).join(joint);
+  assert.ok(passes(`${many(20_000, 'host 10.9.9.9', ' or ')} or host 10.0.0.1`, WEB));
+  assert.ok(!passes(`tcp and (${many(20_000, 'port 80', ' and ')}) and udp`, WEB));
+  assert.ok(passes(`port (${many(20_000, '81', ' or ')} or 80)`, WEB));
+  assert.ok(passes(`ip or ip6 and udp or tcp and ip`, WEB), 'from left to right');
+  assert.ok(!passes(`ip or ip6 and udp or udp and ip`, WEB));
+  assert.ok(passes(`${'('.repeat(50)}ip${')'.repeat(50)}`, WEB));
+  for (const [open, inner, close] of [
+    ['(', 'ip', ')'],
+    ['not ', 'ip', ''],
+    ['len = -', '1', ''],
+    ['port (', '80', ')'],
+    ['len = ip[', '0', ']'],
+    ['len = len ^ ', 'len', ''],
+    ['len = len % ', 'len', ''],
+    ['len = len + ', 'len', ''],
+  ]) {
+    const [head, again] = open.startsWith('len = ') ? ['len = ', open.slice(6)] : ['', open];
+    const text = `${head}${again.repeat(20_000)}${inner}${close.repeat(20_000)}`;
+    assert.throws(() => compileFilter(text), FilterSyntaxError, open);
+  }
+});
+
 test('filter: mistakes are named with their place', () => {
   for (const [filter, column, message] of [
     ['tcp and', 8, /ends where a condition/],
