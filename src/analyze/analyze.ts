@@ -20,7 +20,6 @@ import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { RestoredSource } from '../pcap/restored.js';
 import { type CaptureReport, MAX_OVERLAPPING, Timeline } from '../pcap/timeline.js';
 import { ReadResult } from '../pcap/types.js';
-import type { Space } from '../shm/space.js';
 import { type Bucket, NotApart, Share, whyTogether } from './bucket.js';
 import { CheckpointFile } from './checkpoint.js';
 import { findCaptures } from './inputs.js';
@@ -84,8 +83,6 @@ export interface AnalyzeOptions
   resume?: string;
   /** For tests: packets between two checkpoints. */
   checkpointEvery?: number;
-  /** Test only: false: nothing runs in WebAssembly (datapath/kernel.ts). */
-  kernel?: boolean;
   /** Files of records; each has a temporary name until it is whole. A thread of its own writes them. */
   outputs?: readonly RecordOutput[];
   /** Takes every record, with a function that gives the text of the rule at its stat point. */
@@ -194,17 +191,16 @@ export interface Input {
 
 const NOTHING: Amount = { packets: 0, bytes: 0 };
 
-/** `together`: the first bucket is the whole. The arena lies in `space` if there is one. */
+/** `together`: the first bucket is the whole. */
 export async function openInput(
   options: AnalyzeOptions,
   together = false,
   segmentBytes: number = DEFAULT_SEGMENT_BYTES,
-  space: Space | null = null,
 ): Promise<Input> {
   const { paths, passedOver } = await findCaptures(options.paths);
   const tables = tablesFor(options);
   const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
-  const arena = new SegmentArena(segments, segmentBytes, space);
+  const arena = new SegmentArena(segments, segmentBytes);
   const filter = options.filter === undefined ? null : compileFilter(options.filter);
   const timeline = await Timeline.of(paths, arena);
   const { bucket, cutAsIs = false } = options;

@@ -4,7 +4,6 @@ import type { MessagePort } from 'node:worker_threads';
 import { replay } from '../coordinator/replay.js';
 import { Slice, SlicesWontDo } from '../coordinator/slice.js';
 import type { CaptureReport } from '../pcap/timeline.js';
-import { Space } from '../shm/space.js';
 import { type AnalyzeOptions, openInput, replayOptions, ruleNames, type SliceResult } from './analyze.js';
 import { RowStream, type StreamMemory } from './streams.js';
 import { checkWriter } from './writer.js';
@@ -24,7 +23,7 @@ export interface SliceInit {
   writer: SharedArrayBuffer;
   options: Pick<
     AnalyzeOptions,
-    'paths' | 'filter' | 'cutAsIs' | 'ignoreChecksums' | 'jitter' | 'window' | 'vector' | 'kernel'
+    'paths' | 'filter' | 'cutAsIs' | 'ignoreChecksums' | 'jitter' | 'window' | 'vector'
   >;
   maxConns: number;
   ports: readonly number[];
@@ -50,8 +49,7 @@ export async function runSlice(
     checkWriter(writer);
   });
   try {
-    const space = options.kernel === false ? null : Space.open();
-    const input = await openInput(options, false, SEGMENT_BYTES, space);
+    const input = await openInput(options, false, SEGMENT_BYTES);
     const ruleOf = ruleNames(input.tables.pipeline);
     slice.passed = () => stream.mark();
     const { packets, bytes, seconds, captureSeconds, tallies } = await replay({
@@ -59,7 +57,8 @@ export async function runSlice(
         { window: WINDOW, vector: VECTOR, ...options, ...control, maxConns, workers: 1 },
         input,
       ),
-      ...{ ports, slice, space },
+      ports,
+      slice,
       onRecord: (record) => stream.record(record, ruleOf),
     });
     stream.end();

@@ -70,18 +70,7 @@ export async function analyzeInSlices(
   { paths, passedOver }: Inputs,
   n: number,
 ): Promise<Analysis> {
-  const {
-    outputs = [],
-    flows,
-    filter,
-    cutAsIs,
-    ignoreChecksums,
-    jitter,
-    window,
-    vector,
-    kernel,
-    stop,
-  } = options;
+  const { outputs = [], flows, filter, cutAsIs, ignoreChecksums, jitter, window, vector, stop } = options;
   const maxConns = options.maxConns ?? DEFAULT_MAX_CONNS;
   const ports = typeof flows === 'object' ? flows.ports : [...new Set([1, ...(options.ports ?? [])])];
   const control = Slice.allocate(n);
@@ -95,7 +84,7 @@ export async function analyzeInSlices(
       ...{ k, n, control, maxConns, ports },
       stream: { ...memory, port: port1 },
       writer: writer.controlMemory,
-      options: { paths, filter, cutAsIs, ignoreChecksums, jitter, window, vector, kernel },
+      options: { paths, filter, cutAsIs, ignoreChecksums, jitter, window, vector },
     });
     return { ...memory, port: port2 };
   });

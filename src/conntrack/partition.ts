@@ -38,7 +38,6 @@ import {
   TAG_FREE,
   TAG_REMOVED,
 } from '../shm/layouts.js';
-import type { Space } from '../shm/space.js';
 import { allocateExpected, ExpectedRing } from './expected.js';
 import { tupleHash } from './hash.js';
 import { ConnKey, replyZoneProto } from './key.js';
@@ -70,15 +69,14 @@ const ENDED_SLOTS = 1 << 16;
 
 /** What a thread needs to attach to a partition. */
 export interface PartitionMemory {
-  /** These four may lie in one Space. */
-  hot: Int32Array;
-  addr6: Int32Array;
-  /** RECORD of each slot, if records are asked for. */
-  records: Int32Array | null;
-  index: Int32Array;
+  hot: SharedArrayBuffer;
   cold: SharedArrayBuffer;
+  addr6: SharedArrayBuffer;
   nat: SharedArrayBuffer;
   parent: SharedArrayBuffer;
+  /** RECORD of each slot, if records are asked for. */
+  records: SharedArrayBuffer | null;
+  index: SharedArrayBuffer;
   /** Word 3: the coordinator's own. Word 0: index level in use. Word 1: 1 once a connection has been translated. Word 2: how often a
    *  connection has got a tuple that an older one had (and has, for all that it can't be found by it). */
   ctl: SharedArrayBuffer;
@@ -96,27 +94,25 @@ export interface PartitionMemory {
   seed: number;
 }
 
-/** Memory for `capacity` connections, some of it in `space` if there is one. The buffers are zero pages until something is written to them. */
+/** Memory for `capacity` connections. The buffers are zero pages until something is written to them. */
 export function allocatePartition(
   capacity: number,
   seed: number,
   timeouts = allocateTimeouts(),
   withRecords = false,
   shared = false,
-  space: Space | null = null,
 ): PartitionMemory {
   // All of them could be translated.
   const levels = levelsFor(2 * capacity);
   const buckets = FIRST_LEVEL_BUCKETS * (2 ** levels - 1);
-  const words = (n: number): Int32Array => space?.int32(n) ?? new Int32Array(allocateShared(n * 4));
   return {
-    hot: words(capacity * CONN.words),
-    addr6: words(capacity * ADDR6.words),
-    records: withRecords ? words(capacity * RECORD.words) : null,
-    index: words(buckets * 16),
+    hot: allocateShared(capacity * CONN.words * 4),
     cold: allocateShared(capacity * COLD.words * 4),
+    addr6: allocateShared(capacity * ADDR6.words * 4),
     nat: allocateShared(capacity * NAT.words * 4),
     parent: allocateShared(capacity * PARENT.words * 4),
+    records: withRecords ? allocateShared(capacity * RECORD.words * 4) : null,
+    index: allocateShared(buckets * 64),
     ctl: new SharedArrayBuffer(64),
     ended: allocateEnded(),
     expected: allocateExpected(),
@@ -136,11 +132,6 @@ function levelsFor(entries: number): number {
   let levels = 1;
   while (FIRST_LEVEL_BUCKETS * 2 ** (levels - 1) * MAX_LOAD < entries) levels++;
   return levels;
-}
-
-/** The same memory as Float64. */
-export function doublesOf(words: Int32Array): Float64Array {
-  return new Float64Array(words.buffer, words.byteOffset, words.length >> 1);
 }
 
 /** Tags 0 and 1 mean something else. */
@@ -177,17 +168,17 @@ export class Partition {
   conflicts = 0;
 
   constructor(memory: PartitionMemory) {
-    this.hot = memory.hot;
-    this.hotF64 = doublesOf(memory.hot);
+    this.hot = new Int32Array(memory.hot);
+    this.hotF64 = new Float64Array(memory.hot);
     this.cold = new Int32Array(memory.cold);
     this.coldF64 = new Float64Array(memory.cold);
-    this.addr6 = memory.addr6;
+    this.addr6 = new Int32Array(memory.addr6);
     this.nat = new Int32Array(memory.nat);
     this.parent = new Int32Array(memory.parent);
-    this.records = memory.records;
+    this.records = memory.records === null ? null : new Int32Array(memory.records);
     this.timeouts = new Float64Array(memory.timeouts);
     this.endedBy = new Float64Array(memory.endedBy);
-    this.index = memory.index;
+    this.index = new Int32Array(memory.index);
     this.ctl = new Int32Array(memory.ctl);
     this.endedSlots = new Int32Array(memory.ended);
     this.expected = new ExpectedRing(memory.expected);

@@ -65,7 +65,6 @@ import {
   ctlWords,
 } from '../shm/layouts.js';
 import { PacketColumns, SUM_UNKNOWN } from '../shm/packets.js';
-import type { Space } from '../shm/space.js';
 import { VLAN_LIMIT } from '../wire/extract.js';
 import { Ahead, BEHIND } from './ahead.js';
 import { CommonEpoch } from './common-epoch.js';
@@ -132,8 +131,6 @@ export interface FabricOptions {
   share?: boolean;
   /** With `records`, in the lane: the table does nothing but track everything in zone 0. */
   tracksAll?: boolean;
-  /** Where the arena lies, if tables beside it are of use (datapath/kernel.ts); without workers. */
-  space?: Space | null;
   /** Key of the tables' hashes and of HASH; drawn unless it is given. */
   seed?: number;
   /** Test only: seed of random delays in workers and coordinator; 0 for none. */
@@ -186,12 +183,6 @@ export interface Completions {
   complete(worker: number, slots: Int32Array, n: number): void;
   /** Emits what is complete and in turn. False if that was nothing. */
   drain(): boolean;
-}
-
-function columnsIn(space: Space | null, slots: number, share: boolean): PacketColumns {
-  if (space === null || share) return new PacketColumns(slots, undefined, share);
-  const at = space.take(PacketColumns.bytes(slots));
-  return new PacketColumns(slots, space.memory.buffer, false, at);
 }
 
 /** One worker's rings, from this side. */
@@ -319,8 +310,7 @@ export class Fabric {
     this.slow = o.slow ?? 0;
     this.arena = { u8: new Uint8Array(o.arena), view: new DataView(o.arena) };
     this.arrival = new Arrival(this.arena.u8, this.arena.view);
-    const { space = null } = o;
-    this.packets = columnsIn(space, o.slots, o.share ?? false);
+    this.packets = new PacketColumns(o.slots, undefined, o.share ?? false);
     this.ahead = o.ignoreChecksums ? null : new Ahead(this.packets, o.arena);
     this.behindAt = Math.min(BEHIND, o.slots >> 2);
     this.popped = new Int32Array(o.slots);
@@ -337,7 +327,7 @@ export class Fabric {
     for (let id = 0; id < homes; id++) {
       let partition = this.partitions[0];
       if (!o.steered) {
-        partition = allocatePartition(capacity, o.seed, timeouts, o.records, false, space);
+        partition = allocatePartition(capacity, o.seed, timeouts, o.records);
         const epochAt = (2 * id + 2) * CTL_LINE + CTL_EPOCH;
         // On this thread nothing is searched for while the coordinator is at work.
         const epoch = o.workers === 0 ? () => ++this.epoch : () => Atomics.load(this.ctl, epochAt);
@@ -395,7 +385,7 @@ export class Fabric {
     this.direct = new Direct(coordinator, pipeline, packets, this.reassembly, o.arena);
     if (o.workers === 0) {
       const { vectors, arena, vector, strict, ignoreChecksums, vlanLimit, tracksAll, dpflows, jitter } = o;
-      const shared = { arena, vector, strict, ignoreChecksums, vlanLimit, tracksAll, dpflows, jitter, space };
+      const shared = { arena, vector, strict, ignoreChecksums, vlanLimit, tracksAll, dpflows, jitter };
       const memory = { partition: this.partitions[0], stats: stats[0], tallies: tallies[0] ?? null };
       const local = { ...shared, ...memory, packets, pipeline, control: this.direct };
       this.local = vectors ? new Lane(local) : new Reference(local);

@@ -27,7 +27,8 @@ export class Lane extends VectorLoop implements LocalDatapath {
   completions: Completions | null = null;
   private readonly control: Direct;
   private readonly pipeline: Pipeline;
-  /** Packets that have been taken and not been run: so many elements of `vectorSlots`. */
+  /** Packets that have been taken and not been run: the first `n` elements. */
+  private readonly slots: Int32Array;
   private n = 0;
   /** Packets of the next vector. */
   private size: number;
@@ -42,12 +43,13 @@ export class Lane extends VectorLoop implements LocalDatapath {
     this.control = o.control;
     this.pipeline = o.pipeline;
     this.generation = o.pipeline.generation;
+    this.slots = new Int32Array(o.vector);
     this.random = o.jitter;
     this.size = this.nextSize();
   }
 
   take(slot: number): void {
-    this.vectorSlots[this.n++] = slot;
+    this.slots[this.n++] = slot;
     if (this.n >= this.size) this.finish();
   }
 
@@ -58,7 +60,7 @@ export class Lane extends VectorLoop implements LocalDatapath {
     this.size = this.nextSize();
     this.engine.partition.refresh();
     this.deadline = Number.POSITIVE_INFINITY;
-    this.runVector(this.vectorSlots, n);
+    this.runVector(this.slots, n);
     this.flush();
   }
 
@@ -196,9 +198,8 @@ export class Lane extends VectorLoop implements LocalDatapath {
   // ---- test only ----
 
   private nextSize(): number {
-    const { length } = this.vectorSlots;
-    if (this.random === 0) return length;
+    if (this.random === 0) return this.slots.length;
     this.random = (Math.imul(this.random, 1103515245) + 12345) | 0 || 1;
-    return 1 + (((this.random >>> 8) & 0xffff) % length);
+    return 1 + (((this.random >>> 8) & 0xffff) % this.slots.length);
   }
 }

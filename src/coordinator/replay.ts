@@ -15,7 +15,6 @@ import { newMergedRecord, type PacketSource } from '../pcap/merge.js';
 import { CaptureError, type CaptureNotice, type PacketArena, ReadResult } from '../pcap/types.js';
 import { Steering } from '../rss/steer.js';
 import { defaultIndirection, drawRssKey, Toeplitz } from '../rss/toeplitz.js';
-import type { Space } from '../shm/space.js';
 import { census } from './census.js';
 import { Collector, type Tally, type VerdictSink } from './collector.js';
 import type { Coordinator } from './coordinator.js';
@@ -127,8 +126,6 @@ export interface ReplayOptions {
   /** Only a share of the connections, in the lane, while others run the other shares; with `onRecord`, and a table that
    *  does nothing but track. Without events, checkpoints, sinks. */
   slice?: Slice;
-  /** Where `arena` lies: tables are put beside it. With `slice`. */
-  space?: Space | null;
   /** Keep what `ReplayResult.dpflows` needs. */
   dpflows?: boolean;
   sinks?: readonly VerdictSink[];
@@ -286,7 +283,6 @@ class Run {
       dpflows: options.dpflows ?? false,
       records: options.onRecord !== undefined,
       share: this.isShare,
-      space: options.space ?? null,
       tracksAll: options.slice !== undefined,
       ...(options.vector === undefined ? {} : { vector: options.vector }),
       ...(options.seed === undefined ? {} : { seed: options.seed }),

@@ -6,12 +6,9 @@
  *  ports, wrong checksums, packets that ct() calls invalid, connections that are more than a tuple. Nothing has been
  *  changed then.
  *
- *  As in microflow.ts, in stages: parse and hash all; touch the buckets; find the candidates and touch their records; then, in
+ *  As in microflow.ts, in stages: hash all; touch the buckets; find the candidates and touch their records; then, in
  *  packet order, compare and change. What a vector's own packets open or end is noticed there, because a candidate is
  *  compared with all that makes it the packet's, and if it is not, it is searched for again.
- *
- *  All this for most packets in WebAssembly (kernel.ts), if there is a Space for it: what is here then is for those that
- *  it leaves, such as the first of a connection, and for processors that can't run it.
  *
  *  Private to its thread. With records only (recorder.ts). */
 import { fold6, tupleHash } from '../conntrack/hash.js';
@@ -23,9 +20,7 @@ import * as timers from '../conntrack/timeouts.js';
 import * as updates from '../conntrack/verdict.js';
 import * as layouts from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
-import type { Space } from '../shm/space.js';
 import * as headers from '../wire/extract.js';
-import { type Kernel, loadKernel } from './kernel.js';
 import { tcpStep } from './microflow.js';
 import type { Slots } from './openings.js';
 import type { Recorder } from './recorder.js';
@@ -82,7 +77,7 @@ export class Express {
   private readonly recorder: Recorder;
   private readonly tracker: Tracker;
   /** Verdict template by IP version and port; -1 as long as it is not known. */
-  private readonly verdicts: Int32Array;
+  private readonly verdicts = new Int32Array(2 * MOST_PORTS).fill(-1);
   /** Of each staged packet: the slot of the connection that it may be of, -1 if there is none in its bucket, or PASSED; the
    *  hash of its tuple; its addresses as in CONN. */
   private readonly found: Int32Array;
@@ -91,9 +86,6 @@ export class Express {
   private readonly dsts: Int32Array;
   private readonly addr6 = new Int32Array(8);
   private readonly saved = new Int32Array(STEPPED_WORDS);
-  /** Positions of the packets of the staged vector that were not the kernel's: all if there is none. */
-  readonly rest: Int32Array;
-  private readonly kernel: Kernel | null = null;
   /** Keeps the loads of `stage` alive. */
   sink = 0;
 
@@ -104,8 +96,7 @@ export class Express {
     slots: Slots,
     recorder: Recorder,
     tracker: Tracker,
-    vectorSlots: Int32Array,
-    space: Space | null,
+    vector: number,
   ) {
     this.partition = partition;
     this.packets = packets;
@@ -113,56 +104,10 @@ export class Express {
     this.slots = slots;
     this.recorder = recorder;
     this.tracker = tracker;
-    const column = (words: number): Int32Array => space?.int32(words) ?? new Int32Array(words);
-    const vector = vectorSlots.length;
-    this.verdicts = column(2 * MOST_PORTS).fill(-1);
-    this.found = column(vector);
-    this.hashes = column(vector);
-    this.srcs = column(vector);
-    this.dsts = column(vector);
-    this.rest = column(vector);
-    if (space !== null) this.kernel = this.load(space, vectorSlots);
-    if (this.kernel === null) for (let i = 0; i < vector; i++) this.rest[i] = i;
-  }
-
-  private load(space: Space, vectorSlots: Int32Array): Kernel | null {
-    const { packets, partition, staging } = this;
-    const timeouts = space.float64(1 << timers.TM_SHIFT);
-    timeouts.set(DEFAULT_TIMEOUTS_MS);
-    return loadKernel(space, {
-      SLOTS: vectorSlots,
-      OFF: packets.off,
-      CAP_LEN: packets.capLen,
-      WIRE_LEN: packets.wireLen,
-      IN_PORT: packets.inPort,
-      NSEC: packets.nsec,
-      SEC: packets.sec,
-      CLOCK: packets.clock,
-      SEQ: packets.seq,
-      VERDICT: packets.verdict,
-      SUMS: packets.sums,
-      KEYS: staging.keys,
-      KEY_ADDR6: staging.addr6,
-      KEY_HASHES: staging.hashes,
-      L3S: staging.l3s,
-      L4S: staging.l4s,
-      L3_SIZES: staging.l3Sizes,
-      L4_SIZES: staging.l4Sizes,
-      FOUND: this.found,
-      HASHES: this.hashes,
-      SRCS: this.srcs,
-      DSTS: this.dsts,
-      REST: this.rest,
-      VERDICTS: this.verdicts,
-      INDEX: partition.index,
-      HOT: partition.hot,
-      RECORDS: partition.records as Int32Array,
-      ADDR6: partition.addr6,
-      TIMEOUTS: timeouts,
-      MOST_PORTS,
-      SEED: partition.seed,
-      VERIFY: this.tracker.ignoreChecksums ? 0 : 1,
-    });
+    this.found = new Int32Array(vector);
+    this.hashes = new Int32Array(vector);
+    this.srcs = new Int32Array(vector);
+    this.dsts = new Int32Array(vector);
   }
 
   /** The engine has run packet `i` of the staged vector to this verdict, through one ct() and nothing else. */
@@ -172,32 +117,17 @@ export class Express {
     this.verdicts[ipv6 ? port + MOST_PORTS : port] = verdict;
   }
 
-  /** The first stages, for the packets in `slots[0..n)`: those given to the constructor if there is a kernel. Packets that are
-   *  taken here have no hash for the microflow cache. Returns how many are in `rest`. */
-  stage(slots: Int32Array, n: number): number {
-    const { kernel, partition, staging, rest } = this;
-    if (kernel === null) {
-      staging.parse(slots, n);
-      this.find(n);
-      return n;
-    }
-    const nRest = kernel.stage(n, partition.base, partition.mask);
-    staging.parseSome(slots, rest, nRest);
-    this.find(nRest);
-    return nRest;
-  }
-
-  /** Hashes, and looks for the connections of, the first `n` packets in `rest`. */
-  private find(n: number): void {
+  /** The first stages, for the `n` packets of the parsed vector. Those that are taken here have no hash for the microflow
+   *  cache any more. */
+  stage(n: number): void {
     this.hash(n);
-    const { found, hashes, partition, rest } = this;
+    const { found, hashes, partition } = this;
     const { index, base, mask, hot, addr6 } = partition;
     const { keys } = this.staging;
     const records = partition.records as Int32Array;
     let sink = 0;
-    for (let j = 0; j < n; j++) sink ^= index[base + ((hashes[rest[j]] & mask) << BUCKET_SHIFT)];
-    for (let j = 0; j < n; j++) {
-      const i = rest[j];
+    for (let i = 0; i < n; i++) sink ^= index[base + ((hashes[i] & mask) << BUCKET_SHIFT)];
+    for (let i = 0; i < n; i++) {
       if (found[i] === PASSED) continue;
       const hash = hashes[i];
       const tag = tagOf(hash);
@@ -213,8 +143,7 @@ export class Express {
       }
       found[i] = slot;
     }
-    for (let j = 0; j < n; j++) {
-      const i = rest[j];
+    for (let i = 0; i < n; i++) {
       const slot = found[i];
       if (slot < 0) continue;
       const r = slot << RECORD_SHIFT;
@@ -225,11 +154,10 @@ export class Express {
   }
 
   private hash(n: number): void {
-    const { found, hashes, srcs, dsts, staging, verdicts, rest } = this;
+    const { found, hashes, srcs, dsts, staging, verdicts } = this;
     const { seed } = this.partition;
     const { keys, addr6 } = staging;
-    for (let j = 0; j < n; j++) {
-      const i = rest[j];
+    for (let i = 0; i < n; i++) {
       found[i] = PASSED;
       if (staging.hashes[i] === 0) continue;
       const k = i << KEY_SHIFT;
@@ -259,19 +187,6 @@ export class Express {
       found[i] = -1;
       staging.hashes[i] = 0;
     }
-  }
-
-  /** The last stage for the packets of the staged vector from `i` on, as far as the kernel goes: returns the first that is left
-   *  for `run`. */
-  take(i: number, n: number): number {
-    const { kernel, recorder } = this;
-    if (kernel === null || !this.tracker.checkSequence) return i;
-    const to = kernel.run(i, n);
-    if (to > i) {
-      recorder.taken(to - i, kernel.TAKEN_BYTES.value);
-      kernel.TAKEN_BYTES.value = 0;
-    }
-    return to;
   }
 
   /** The last stage for packet `i` of the staged vector, in window slot `row`: its verdict template, or -1, and nothing has

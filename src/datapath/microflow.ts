@@ -38,7 +38,6 @@ import { allocatePrivate } from '../shm/aligned.js';
 import * as layouts from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
 import { record } from '../shm/record.js';
-import type { Space } from '../shm/space.js';
 import * as headers from '../wire/extract.js';
 import { FrameLayout } from '../wire/extract.js';
 import * as traces from './context.js';
@@ -491,13 +490,12 @@ export class MicroflowCache {
     arena: SharedArrayBuffer,
     vector: number,
     stats: Float64Array,
-    space: Space | null = null,
   ) {
     this.stats = stats;
     this.partition = partition;
     this.packets = packets;
     this.frames = frames;
-    this.staging = new Staging(packets, arena, vector, partition.seed, space);
+    this.staging = new Staging(packets, arena, vector, partition.seed);
     this.arenaU8 = new Uint8Array(arena);
     this.arenaWords = new Int32Array(arena, 0, arena.byteLength >> 2);
     this.found = new Int32Array(vector);
@@ -584,22 +582,6 @@ export class MicroflowCache {
     }
     this.sink = sink;
     this.nMissed = nMissed;
-    this.now = this.packets.clock[slots[0]];
-    this.stagedMade = this.made;
-  }
-
-  /** The same for a few packets of the vector, `list[0..n)`: the others have none. */
-  lookUpSome(slots: Int32Array, list: Int32Array, n: number): void {
-    const { staging, found, index, bucketMask } = this;
-    this.noticeConflicts();
-    this.slots = slots;
-    found.fill(-1);
-    for (let j = 0; j < n; j++) {
-      const i = list[j];
-      const e = candidate(index, bucketMask, staging.hashes[i]);
-      found[i] = e < 0 || this.sameKey(e, i) ? e : this.find(i, staging.hashes[i]);
-    }
-    this.nMissed = 0;
     this.now = this.packets.clock[slots[0]];
     this.stagedMade = this.made;
   }

@@ -7,7 +7,7 @@
  *  the number of workers. */
 import { CS_INV, FLOW } from '../classifier/flow-key.js';
 import { INVALID_NOT_IP, INVALID_REASONS } from '../conntrack/key.js';
-import { doublesOf, type Partition } from '../conntrack/partition.js';
+import type { Partition } from '../conntrack/partition.js';
 import { TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN } from '../conntrack/tcp.js';
 import { CONN, RECORD, RECORD_RTT, RECORD_STREAM_0, RECORD_SYN, RECORD_SYNACK } from '../shm/layouts.js';
 import type { PacketColumns } from '../shm/packets.js';
@@ -113,7 +113,7 @@ export class Recorder implements TrackObserver {
     const { records } = partition;
     if (records === null) throw new Error('recorder: the partition has no room for records');
     this.words = records;
-    this.f64 = doublesOf(records);
+    this.f64 = new Float64Array(records.buffer);
     this.tallies = new Float64Array(tallies);
     tracker.observer = this;
   }
@@ -233,12 +233,6 @@ export class Recorder implements TrackObserver {
     f64[(r >> 1) + DROP_PACKET] = packet;
     words[r + DROP_REASON] = reason;
     words[r + DROP_STAT] = stat;
-  }
-
-  /** Packets of connections that have been counted elsewhere, and their bytes on the wire. */
-  taken(packets: number, bytes: number): void {
-    this.tallies[2 * CATEGORY.CONNECTION] += packets;
-    this.tallies[2 * CATEGORY.CONNECTION + 1] += bytes;
   }
 
   private tally(category: number, bytes: number): void {

@@ -11,7 +11,6 @@ import { replyType, replyType6 } from '../conntrack/key.js';
 import type { PacketColumns } from '../shm/packets.js';
 import * as columns from '../shm/packets.js';
 import { record } from '../shm/record.js';
-import type { Space } from '../shm/space.js';
 import { checksum, sum } from '../wire/checksum.js';
 import * as headers from '../wire/extract.js';
 
@@ -73,25 +72,17 @@ export class Staging {
   private readonly sums: Int32Array;
   private nSums = 0;
 
-  /** The columns lie in `space` if there is one. */
-  constructor(
-    packets: PacketColumns,
-    arena: SharedArrayBuffer,
-    vector: number,
-    seed: number,
-    space: Space | null = null,
-  ) {
+  constructor(packets: PacketColumns, arena: SharedArrayBuffer, vector: number, seed: number) {
     this.packets = packets;
     this.view = new DataView(arena);
     this.seed = seed;
-    const column = (words: number): Int32Array => space?.int32(words) ?? new Int32Array(words);
-    this.keys = column(vector << KEY_SHIFT);
-    this.addr6 = column(vector * ADDR6_WORDS);
-    this.hashes = column(vector);
-    this.l3s = column(vector);
-    this.l4s = column(vector);
-    this.l3Sizes = column(vector);
-    this.l4Sizes = column(vector);
+    this.keys = new Int32Array(vector << KEY_SHIFT);
+    this.addr6 = new Int32Array(vector * ADDR6_WORDS);
+    this.hashes = new Int32Array(vector);
+    this.l3s = new Int32Array(vector);
+    this.l4s = new Int32Array(vector);
+    this.l3Sizes = new Int32Array(vector);
+    this.l4Sizes = new Int32Array(vector);
     this.rest = new Int32Array(vector);
     this.sums = new Int32Array(vector);
   }
@@ -104,16 +95,6 @@ export class Staging {
       const { rest, nRest, sums, nSums } = this;
       if (nSums > 0) this.verify(sums, nSums);
       for (let r = 0; r < nRest; r++) this.parseAny(rest[r], slots[rest[r]]);
-    }
-  }
-
-  /** The same of packets `list[0..n)` of the vector. */
-  parseSome(slots: Int32Array, list: Int32Array, n: number): void {
-    for (let j = 0; j < n; j++) {
-      const i = list[j];
-      this.parsePlain(slots, i, i + 1);
-      if (this.nSums > 0) this.verify(this.sums, 1);
-      if (this.nRest > 0) this.parseAny(i, slots[i]);
     }
   }
 

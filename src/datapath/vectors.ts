@@ -8,7 +8,6 @@ import { FLOW, OFPP_NORMAL } from '../classifier/flow-key.js';
 import { type Megaflow, MegaflowCache } from '../classifier/megaflow.js';
 import { Partition, type PartitionMemory } from '../conntrack/partition.js';
 import type { PacketColumns } from '../shm/packets.js';
-import type { Space } from '../shm/space.js';
 import { ETH_TYPE_IPV6, isPartialVlan } from '../wire/extract.js';
 import type { PacketContext } from './context.js';
 import type { CommitRequest, ControlPlane } from './control.js';
@@ -45,8 +44,6 @@ export interface VectorOptions {
   tracksAll: boolean;
   /** Megaflows count the packets of microflow entries too: they are asked for at the end. */
   dpflows: boolean;
-  /** Where arena, columns and partition lie, if that is one block of memory. */
-  space?: Space | null;
 }
 
 export abstract class VectorLoop implements ControlPlane {
@@ -69,8 +66,6 @@ export abstract class VectorLoop implements ControlPlane {
   protected readonly completed: Int32Array;
   protected nCompleted = 0;
   protected ctx: PacketContext;
-  /** Room for the window slots of a vector. */
-  protected readonly vectorSlots: Int32Array;
 
   /** `most` packets are held back before they are handed on; `chunk` is told of new chunks of changed frames. */
   constructor(
@@ -84,9 +79,7 @@ export abstract class VectorLoop implements ControlPlane {
     this.dpflows = o.dpflows;
     const frames = new FrameStore(chunk);
     const partition = new Partition(o.partition);
-    const { space = null } = o;
-    this.vectorSlots = space?.int32(o.vector) ?? new Int32Array(o.vector);
-    this.microflows = new MicroflowCache(partition, packets, frames, o.arena, o.vector, this.stats, space);
+    this.microflows = new MicroflowCache(partition, packets, frames, o.arena, o.vector, this.stats);
     this.microflows.ignoreChecksums = o.ignoreChecksums;
     this.microflows.vlanLimit = o.vlanLimit;
     this.engine = new Engine(
@@ -107,8 +100,7 @@ export abstract class VectorLoop implements ControlPlane {
     }
     if (o.tracksAll && this.recorder !== null) {
       const { staging } = this.microflows;
-      const { recorder, vectorSlots } = this;
-      this.express = new Express(partition, packets, staging, this, recorder, tracker, vectorSlots, space);
+      this.express = new Express(partition, packets, staging, this, this.recorder, tracker, o.vector);
     }
     this.openings = new Openings(partition, packets, this.microflows.staging, this, o.vector);
     this.completed = new Int32Array(most);
@@ -240,22 +232,12 @@ export abstract class VectorLoop implements ControlPlane {
   /** The same where most packets need neither cache. */
   private runExpress(express: Express, slots: Int32Array, n: number): void {
     const { microflows, packets, stats, completed } = this;
-    microflows.lookUpSome(slots, express.rest, express.stage(slots, n));
+    microflows.staging.parse(slots, n);
+    express.stage(n);
+    microflows.lookUp(slots, n);
     let hits = 0;
     let bytes = 0;
     for (let i = 0; i < n; i++) {
-      if (!this.mayQueue()) {
-        const to = express.take(i, n);
-        for (; i < to; i++) {
-          const slot = slots[i];
-          hits++;
-          this.hits[packets.verdict[slot]]++;
-          bytes += packets.capLen[slot];
-          completed[this.nCompleted++] = slot;
-          if (this.nCompleted === completed.length) this.flush();
-        }
-        if (i === n) break;
-      }
       const slot = slots[i];
       if (this.mayQueue() && this.queues(slot)) continue;
       let verdict = express.run(i, slot);

@@ -5,7 +5,6 @@
  *  closed it and every packet held in it has been released. Free segments are a stack, so that the one
  *  used last, still in the cache, is filled next. */
 
-import type { Space } from '../shm/space.js';
 import { MAX_PACKET_BYTES, type PacketArena } from './types.js';
 
 /** Bytes that a reader leaves unused at the start of a segment, so that a link header can be written in
@@ -39,9 +38,8 @@ export class SegmentArena implements PacketArena {
   private nFree: number;
 
   /** `nSegments` segments of `segmentBytes` each (a multiple of 8, default 1 MiB), at most 2^31 - 1
-   *  bytes together, because packet offsets travel in Int32Arrays; in `space` if there is one, of which it must be the first
-   *  table. Throws RangeError otherwise. */
-  constructor(nSegments: number, segmentBytes: number = DEFAULT_SEGMENT_BYTES, space: Space | null = null) {
+   *  bytes together, because packet offsets travel in Int32Arrays. Throws RangeError otherwise. */
+  constructor(nSegments: number, segmentBytes: number = DEFAULT_SEGMENT_BYTES) {
     if (!Number.isInteger(segmentBytes) || segmentBytes < 256 || segmentBytes % 8 !== 0) {
       throw new RangeError(
         `arena: segment size ${segmentBytes} is not a multiple of 8 of at least 256 bytes`,
@@ -53,10 +51,7 @@ export class SegmentArena implements PacketArena {
         `arena: ${nSegments} segments of ${segmentBytes} bytes; there can be 1 to ${most}`,
       );
     }
-    if (space !== null && space.take(nSegments * segmentBytes) !== 0) {
-      throw new RangeError('arena: the space has other tables before it');
-    }
-    this.sab = space?.memory.buffer ?? new SharedArrayBuffer(nSegments * segmentBytes);
+    this.sab = new SharedArrayBuffer(nSegments * segmentBytes);
     this.u8 = new Uint8Array(this.sab);
     this.segmentBytes = segmentBytes;
     this.nSegments = nSegments;

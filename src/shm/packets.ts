@@ -42,18 +42,16 @@ export class PacketColumns {
   /** SUM_*. */
   readonly sums: Uint8Array;
 
-  /** `sab` is that of other columns; or they are to begin at byte `from` of it. Those of a `share` have NUMBER behind the
-   *  rest. */
+  /** `sab` is that of other columns. Those of a `share` have NUMBER behind the rest. */
   constructor(
     slots: number,
     sab?: SharedArrayBuffer,
     share = sab !== undefined && sab.byteLength > PacketColumns.bytes(slots),
-    from = 0,
   ) {
     sab ??= new SharedArrayBuffer(PacketColumns.bytes(slots) + (share ? 8 * slots + 8 : 0));
     this.sab = sab;
     this.slots = slots;
-    let at = from;
+    let at = 0;
     const f64 = () => {
       const column = new Float64Array(sab, at, slots);
       at += slots * 8;
