@@ -4,6 +4,7 @@ import { availableParallelism } from 'node:os';
 import type { ConnectionRecord } from '../coordinator/record.js';
 import { type PortMap, type ReplayOptions, type ReplayResult, replay } from '../coordinator/replay.js';
 import { SlicesWontDo } from '../coordinator/slice.js';
+import type { Fault } from '../datapath/fault.js';
 import { DROP_CONTROLLER, DROP_FRAGMENT_HELD, DROP_REASONS } from '../datapath/program.js';
 import { formatRule } from '../openflow/format.js';
 import { type Ordering, orderingOf } from '../openflow/order.js';
@@ -83,6 +84,8 @@ export interface AnalyzeOptions
   resume?: string;
   /** For tests: packets between two checkpoints. */
   checkpointEvery?: number;
+  /** For tests: what all slices but the first do. */
+  sliceFault?: Fault;
   /** Files of records; each has a temporary name until it is whole. A thread of its own writes them. */
   outputs?: readonly RecordOutput[];
   /** Takes every record, with a function that gives the text of the rule at its stat point. */
@@ -140,7 +143,9 @@ async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Anal
   const { outputs = [], onRecord } = options;
   const checkpoint = checkpointFile(options, paths);
   const writer =
-    outputs.length === 0 ? null : await RecordWriter.open(outputs, checkpoint?.stored?.writer ?? null);
+    outputs.length === 0
+      ? null
+      : await RecordWriter.open(outputs, checkpoint?.stored?.writer ?? null, [options.signal, options.stop]);
   const summarizer = new Summarizer(ruleOf);
   try {
     await pass(source, arena, checkpoint?.stored?.replay.packets ?? 0, options.signal);

@@ -1,12 +1,13 @@
 /** The thread that sums connection records up and writes them: takes rows from writer.ts. */
-import fs from 'node:fs';
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ConnectionRecord, ROW_SHIFT } from '../coordinator/record.js';
+import { threadNumber } from '../coordinator/slice.js';
 import type { RuleNames } from '../output/records/columns.js';
 import { openSink } from '../output/records/output.js';
 import type { RecordSink } from '../output/records/sinks.js';
 import { systemReason } from '../pcap/feed.js';
 import { ClosedPipeError } from '../pcap/output-file.js';
+import { waitWhile } from '../pcap/patience.js';
 import { StreamMerger } from './streams.js';
 import { Summarizer } from './summary.js';
 import {
@@ -15,6 +16,7 @@ import {
   CHUNK_ROWS,
   DONE,
   FAILED,
+  HURRIED,
   type Message,
   SAVED,
   SENT,
@@ -23,15 +25,6 @@ import {
   type WriterState,
 } from './writer.js';
 
-/** The thread's number as Linux has it: whoever waits for it looks whether it is there. 0: not known. */
-function threadNumber(): number {
-  try {
-    return Number(fs.readlinkSync('/proc/thread-self').split('/').at(-1));
-  } catch {
-    return 0;
-  }
-}
-
 /** Streams that won't end. */
 class GivenUp extends Error {}
 
@@ -39,6 +32,7 @@ class GivenUp extends Error {}
 export function writeRecords(init: WriterInit, port: MessagePort): void {
   const control = new Int32Array(init.control);
   Atomics.store(control, THREAD, threadNumber());
+  waitWhile(() => Atomics.load(control, HURRIED) === 0);
   const words = new Int32Array(init.rows);
   const f64 = new Float64Array(init.rows);
   const names = new Map<number, string | null>();

@@ -2,7 +2,7 @@
  *  records to the thread that writes (streams.ts). What slices share is in coordinator/slice.ts; slices.ts starts them. */
 import type { MessagePort } from 'node:worker_threads';
 import { replay } from '../coordinator/replay.js';
-import { Slice, SlicesWontDo } from '../coordinator/slice.js';
+import { Slice, type SliceOptions, SlicesWontDo } from '../coordinator/slice.js';
 import type { CaptureReport } from '../pcap/timeline.js';
 import { type AnalyzeOptions, openInput, replayOptions, ruleNames, type SliceResult } from './analyze.js';
 import { RowStream, type StreamMemory } from './streams.js';
@@ -25,7 +25,7 @@ export interface SliceInit {
     AnalyzeOptions,
     'paths' | 'filter' | 'cutAsIs' | 'ignoreChecksums' | 'jitter' | 'window' | 'vector'
   >;
-  maxConns: number;
+  slice: SliceOptions;
   ports: readonly number[];
 }
 
@@ -42,12 +42,15 @@ export async function runSlice(
   slice: Slice,
   control: Control = {},
 ): Promise<{ result: SliceResult; files: readonly CaptureReport[] }> {
-  const { options, stream: memory, maxConns, ports } = init;
+  const { options, stream: memory, ports } = init;
+  const { maxConns } = init.slice;
   const writer = new Int32Array(init.writer);
   const stream = new RowStream(memory, memory.port, () => {
+    slice.beat();
     slice.check();
     checkWriter(writer);
   });
+  slice.begin();
   try {
     const input = await openInput(options, false, SEGMENT_BYTES);
     const ruleOf = ruleNames(input.tables.pipeline);
@@ -75,8 +78,7 @@ export async function runSlice(
 
 /** The whole of a thread of its own. */
 export async function sliceThread(init: SliceInit, port: MessagePort): Promise<void> {
-  const { control, k, n, maxConns, options } = init;
-  const slice = new Slice(control, k, n, maxConns, options.vector ?? VECTOR);
+  const slice = new Slice(init.control, init.k, init.n, init.slice);
   let answer: SliceAnswer;
   try {
     answer = { kind: 'done', ...(await runSlice(init, slice)) };

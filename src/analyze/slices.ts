@@ -6,7 +6,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { DEFAULT_MAX_CONNS } from '../coordinator/fabric.js';
 import { joinTallies } from '../coordinator/records.js';
-import { Slice, SlicesWontDo } from '../coordinator/slice.js';
+import { WATCHDOG } from '../coordinator/replay.js';
+import { PATIENCE_MS, Slice, SlicesWontDo } from '../coordinator/slice.js';
 import { isPlainCapture } from '../pcap/open.js';
 import type { CaptureReport } from '../pcap/timeline.js';
 import type { Analysis, AnalyzeOptions, SliceResult } from './analyze.js';
@@ -74,14 +75,17 @@ export async function analyzeInSlices(
   const maxConns = options.maxConns ?? DEFAULT_MAX_CONNS;
   const ports = typeof flows === 'object' ? flows.ports : [...new Set([1, ...(options.ports ?? [])])];
   const control = Slice.allocate(n);
-  const slice = new Slice(control, 0, n, maxConns, vector ?? VECTOR);
-  const writer = await RecordWriter.open(outputs);
+  const watchdog = options.watchdog ?? WATCHDOG;
+  const sliceOptions = { maxConns, vector: vector ?? VECTOR, watchdog };
+  const slice = new Slice(control, 0, n, sliceOptions);
+  const writer = await RecordWriter.open(outputs, null, [options.signal, stop]);
   const inits: SliceInit[] = [];
   const readers = Array.from({ length: n }, (_, k) => {
     const { port1, port2 } = new MessageChannel();
     const memory = allocateStream();
     inits.push({
-      ...{ k, n, control, maxConns, ports },
+      ...{ k, n, control, ports },
+      slice: { ...sliceOptions, ...(k === 0 ? {} : { fault: options.sliceFault }) },
       stream: { ...memory, port: port1 },
       writer: writer.controlMemory,
       options: { paths, filter, cutAsIs, ignoreChecksums, jitter, window, vector },
@@ -89,7 +93,7 @@ export async function analyzeInSlices(
     return { ...memory, port: port2 };
   });
   writer.take(readers);
-  const others = start(inits.slice(1));
+  const others = start(inits.slice(1), slice);
   const onStop = (): void => slice.stop();
   if (stop?.aborted) onStop();
   stop?.addEventListener('abort', onStop, { once: true });
@@ -119,13 +123,14 @@ export async function analyzeInSlices(
     slice.fail();
     const wrong = await writer.abort();
     // What an output or another slice has failed of comes before what it has led to here.
-    const theirs = await others.answers.then(
-      () => null,
-      (e: Error) => e,
-    );
-    if (wrong !== null) throw wrong;
-    const isFirst = theirs === null || !(error instanceof SlicesWontDo);
-    throw isFirst ? error : theirs;
+    const theirs =
+      error instanceof SlicesWontDo
+        ? await others.answers.then(
+            () => null,
+            (e: Error) => e,
+          )
+        : null;
+    throw wrong ?? theirs ?? error;
   } finally {
     stop?.removeEventListener('abort', onStop);
     await Promise.all(others.workers.map((w) => w.terminate()));
@@ -133,7 +138,7 @@ export async function analyzeInSlices(
   }
 }
 
-function start(inits: readonly SliceInit[]): Others {
+function start(inits: readonly SliceInit[], own: Slice): Others {
   const file = new URL('../../workers/slice.js', import.meta.url);
   const workers = inits.map(
     (init) => new Worker(file, { workerData: init, transferList: [init.stream.port] }),
@@ -144,14 +149,24 @@ function start(inits: readonly SliceInit[]): Others {
         new Promise<{ result: SliceResult; files: readonly CaptureReport[] }>((resolve, reject) => {
           let answered = false;
           const fail = (error: Error): void => {
+            clearInterval(timer);
             if (answered) return;
-            const { k, n, control, maxConns } = inits[i];
-            new Slice(control, k, n, maxConns, VECTOR).fail();
+            own.fail();
             reject(error);
           };
+          const look = own.watch(inits[i].k);
+          const timer = setInterval(() => {
+            try {
+              look();
+            } catch (error) {
+              // Why it has died is told of as an error.
+              if (!(error instanceof SlicesWontDo)) fail(error as Error);
+            }
+          }, PATIENCE_MS);
           worker.once('message', (answer: SliceAnswer) => {
             if (answer.kind === 'done') {
               answered = true;
+              clearInterval(timer);
               resolve(answer);
             } else fail(answer.wontDo ? new SlicesWontDo(answer.message) : new Error(answer.message));
           });

@@ -7,6 +7,7 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ConnectionRecord, createdOf, ROW_SHIFT, ROW_WORDS } from '../coordinator/record.js';
 import type { RuleNames } from '../output/records/columns.js';
+import { waitForThread } from '../pcap/patience.js';
 
 const CHUNK_ROWS = 256;
 const CHUNKS = 16;
@@ -47,7 +48,7 @@ export class RowStream {
   private chunk = 0;
   private n = 0;
 
-  /** `check` is called while the stream waits, and throws if nobody reads any more. */
+  /** `check` is called now and then, above all while the stream waits, and throws if nobody reads any more. */
   constructor(memory: StreamMemory, port: MessagePort, check: () => void) {
     this.words = new Int32Array(memory.rows);
     this.control = new Int32Array(memory.control);
@@ -83,11 +84,12 @@ export class RowStream {
     this.chunk = (this.chunk + 1) % CHUNKS;
     const written = Atomics.add(control, WRITTEN, 1) + 1;
     Atomics.notify(control, WRITTEN);
-    for (;;) {
+    this.check();
+    for (let again = false; ; again = true) {
       const read = Atomics.load(control, READ);
       if (((written - read) | 0) < CHUNKS) return;
+      waitForThread(control, READ, read, PATIENCE_MS, again);
       this.check();
-      Atomics.wait(control, READ, read, PATIENCE_MS);
     }
   }
 }

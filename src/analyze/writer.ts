@@ -11,6 +11,7 @@ import { type ConnectionRecord, ROW_SHIFT, ROW_WORDS } from '../coordinator/reco
 import type { RuleNames } from '../output/records/columns.js';
 import type { RecordOutput } from '../output/records/formats.js';
 import { ClosedPipeError } from '../pcap/output-file.js';
+import { waitForThread } from '../pcap/patience.js';
 import type { StreamMemory } from './streams.js';
 import type { SummarizerState, Summary, SummaryShare } from './summary.js';
 
@@ -19,13 +20,15 @@ export const CHUNK_ROWS = 1024;
 const CHUNKS = 8;
 
 /** Words that both threads see: messages sent, chunks written out, 1 once the thread has failed, checkpoints, the
- *  thread's number as Linux has it, else 0, and 1 if it is to give up streams that have not ended. */
+ *  thread's number as Linux has it, else 0, 1 if it is to give up streams that have not ended, and 1 if it is to give up
+ *  outputs that nobody reads. */
 export const SENT = 0;
 export const DONE = 1;
 export const FAILED = 2;
 export const SAVED = 3;
 export const THREAD = 4;
 export const ABORTED = 5;
+export const HURRIED = 6;
 const CONTROL_BYTES = 32;
 
 /** What the thread starts with. */
@@ -82,6 +85,7 @@ export class RecordWriter {
   private constructor(
     outputs: readonly RecordOutput[],
     saved: WriterState | null,
+    hurriedBy: readonly (AbortSignal | undefined)[],
     opened: () => void,
     failed: (error: Error) => void,
   ) {
@@ -104,13 +108,30 @@ export class RecordWriter {
     this.worker.on('error', (error) =>
       fail(new Error(`the thread that writes records failed: ${error.message}`, { cause: error })),
     );
-    this.ended = new Promise((resolve) => this.worker.once('exit', () => resolve()));
+    const hurry = (): void => {
+      Atomics.store(this.control, HURRIED, 1);
+    };
+    for (const signal of hurriedBy) {
+      if (signal?.aborted) hurry();
+      signal?.addEventListener('abort', hurry, { once: true });
+    }
+    this.ended = new Promise((resolve) =>
+      this.worker.once('exit', () => {
+        for (const signal of hurriedBy) signal?.removeEventListener('abort', hurry);
+        resolve();
+      }),
+    );
   }
 
-  /** Opens all outputs, or goes on with them from a checkpoint. Rejects with Error naming one that can't be opened. */
-  static open(outputs: readonly RecordOutput[], saved: WriterState | null = null): Promise<RecordWriter> {
+  /** Opens all outputs, or goes on with them from a checkpoint. After a signal of `hurriedBy` nobody waits long for those
+   *  who read them. Rejects with Error naming one that can't be opened. */
+  static open(
+    outputs: readonly RecordOutput[],
+    saved: WriterState | null = null,
+    hurriedBy: readonly (AbortSignal | undefined)[] = [],
+  ): Promise<RecordWriter> {
     return new Promise((resolve, reject) => {
-      const writer: RecordWriter = new RecordWriter(outputs, saved, () => resolve(writer), reject);
+      const writer: RecordWriter = new RecordWriter(outputs, saved, hurriedBy, () => resolve(writer), reject);
     });
   }
 
@@ -148,14 +169,14 @@ export class RecordWriter {
     const before = Atomics.load(control, SAVED);
     this.worker.postMessage({ kind: 'save', to: port2 } satisfies Message, [port2]);
     this.ring();
-    for (;;) {
+    for (let again = false; ; again = true) {
       const got = receiveMessageOnPort(port1) as { message: WriterState } | undefined;
       if (got !== undefined) {
         port1.close();
         return got.message;
       }
       this.check();
-      Atomics.wait(control, SAVED, before, 10);
+      waitForThread(control, SAVED, before, 10, again);
     }
   }
 
@@ -194,11 +215,11 @@ export class RecordWriter {
     this.n = 0;
     this.chunk = this.sent % CHUNKS;
     const { control } = this;
-    for (;;) {
+    for (let again = false; ; again = true) {
       const done = Atomics.load(control, DONE);
       this.check();
       if (((this.sent - done) | 0) < CHUNKS) return;
-      Atomics.wait(control, DONE, done, 100);
+      waitForThread(control, DONE, done, 100, again);
     }
   }
 

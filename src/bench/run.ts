@@ -63,6 +63,8 @@ export class BenchChild {
     this.label = label;
     this.child = fork(o.entry ?? OWN_CHILD, {
       signal: o.signal,
+      // It may be stopped, or busy.
+      killSignal: 'SIGKILL',
       execPath: o.node ?? process.execPath,
       execArgv: o.flags ?? [],
     });

@@ -17,8 +17,9 @@ import { renderReport } from '../report/lazy.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { count, INEXACT, summaryText, whatIfText } from './analyze-text.js';
 import { readText } from './flows.js';
-import { checkOutputs, InterruptedError, UsageError } from './options.js';
+import { checkOutputs, UsageError } from './options.js';
 import { loadPipeline, portMap } from './replay.js';
+import { abortOnSignals, InterruptedError, onSignals } from './signals.js';
 
 export interface AnalyzeArguments {
   paths: string[];
@@ -48,6 +49,7 @@ export interface AnalyzeArguments {
   jitter?: number;
   watchdog?: number;
   fault?: AnalyzeOptions['fault'];
+  sliceFault?: AnalyzeOptions['sliceFault'];
   quiet?: boolean;
 }
 
@@ -93,17 +95,16 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
   const toStdout = [...args.out.map((o) => o.path), args.report, args.html].includes('-');
   // Before an hour of analysis, not after it.
   if (args.sql !== undefined) await loadDuckDb();
-  const query = args.sql === undefined ? null : temporaryParquet();
   const stop = new AbortController();
   const abort = new AbortController();
   let stopped: NodeJS.Signals | null = null;
-  const onSignal = (signal: NodeJS.Signals): void => {
+  const off = onSignals((signal) => {
     if (stopped !== null) abort.abort(new InterruptedError(signal));
     stopped ??= signal;
     stop.abort();
-  };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+    return 'ends in order';
+  });
+  const query = args.sql === undefined ? null : temporaryParquet();
   const progress = new Progress(paths, args.quiet === true);
   try {
     const outputs = args.out.map((o): RecordOutput => ({ ...o, partition: args.partition }));
@@ -125,6 +126,7 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
       jitter: args.jitter,
       watchdog: args.watchdog,
       fault: args.fault,
+      sliceFault: args.sliceFault,
       outputs,
       resume: args.resume,
       checkpointEvery: args.checkpointEvery,
@@ -185,11 +187,13 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
       return stopped === 'SIGINT' ? 130 : 143;
     }
     return analysis.files.some((f) => f.damage !== null) ? 1 : 0;
+  } catch (error) {
+    if (stopped === null || error instanceof InterruptedError) throw error;
+    throw new InterruptedError(stopped, error);
   } finally {
     progress.stop();
     query?.remove();
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    off();
   }
 }
 
@@ -235,9 +239,7 @@ async function analyzeQueued(args: AnalyzeArguments, url: string, version: strin
     maxConns,
   });
   const abort = new AbortController();
-  const onSignal = (signal: NodeJS.Signals): void => abort.abort(new InterruptedError(signal));
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  const off = abortOnSignals(abort);
   const began = performance.now();
   let told = '';
   try {
@@ -284,8 +286,7 @@ async function analyzeQueued(args: AnalyzeArguments, url: string, version: strin
     }
     return files.some((f) => f.damage !== null) ? 1 : 0;
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    off();
   }
 }
 

@@ -13,7 +13,6 @@ import { changedWorkload, changeGiven, type WorkloadChanges, workloadOptions } f
 import {
   checkOutputs,
   collectIn,
-  InterruptedError,
   type PortFile,
   parseInside,
   parsePortList,
@@ -24,6 +23,7 @@ import {
 } from './options.js';
 import { loadPipeline, workersOf } from './replay.js';
 import { Reports } from './reports.js';
+import { abortOnSignals } from './signals.js';
 
 export interface BenchArguments extends WorkloadChanges {
   capture: string[];
@@ -109,9 +109,7 @@ export async function benchCommand(
   if (history !== undefined) openHistory(history);
   const reports = new Reports({ json, markdown, html });
   const abort = new AbortController();
-  const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  const off = abortOnSignals(abort);
   try {
     const results = await runBenchmarks(
       workloads,
@@ -137,14 +135,16 @@ export async function benchCommand(
     throw abort.signal.aborted ? abort.signal.reason : error;
   } finally {
     reports.discard();
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    off();
   }
 }
 
 /** Finds out whether results can be appended to a history. Throws UsageError for mistakes in it. */
 export function openHistory(path: string): void {
   try {
+    const stat = fs.statSync(path, { throwIfNoEntry: false });
+    // It is read, too: a device would never end.
+    if (stat !== undefined && !stat.isFile()) throw new Error('it is no regular file');
     fs.closeSync(fs.openSync(path, 'a'));
   } catch (error) {
     throw new Error(`${path}: cannot append to the history: ${systemReason(error)}`);

@@ -17,17 +17,20 @@ import {
 } from '../compare/sides.js';
 import { compareStored, readResults } from '../compare/stored.js';
 import { compareTimes, type Scene, type TimingOptions, type TimingVerdict } from '../compare/timing.js';
+import { EventError } from '../coordinator/events.js';
 import { tablesFor } from '../generate/tables.js';
 import { SERVER_PORT, traffic } from '../generate/traffic.js';
 import { writeCapture } from '../generate/write.js';
+import { FlowSyntaxError } from '../openflow/types.js';
 import { ClosedPipeError } from '../pcap/output-file.js';
 import { comparisonReport } from '../report/compare.js';
 import { renderReport } from '../report/lazy.js';
 import { type BenchArguments, benchOptions, capturesOf, checkInput } from './bench.js';
 import { changedWorkload } from './generate.js';
-import { ExitError, InterruptedError, UsageError, usage, wholeNumber } from './options.js';
+import { ExitError, UsageError, usage, wholeNumber } from './options.js';
 import { loadPipeline, workersOf } from './replay.js';
 import { Reports } from './reports.js';
+import { abortOnSignals } from './signals.js';
 
 export interface CompareArguments extends BenchArguments {
   workload?: string[];
@@ -106,16 +109,18 @@ export async function compareCommand(
   const say = (text: string) => {
     if (!o.quiet) process.stderr.write(`${text}\n`);
   };
-  const [base, candidate] = names.map((name) => open(name, say));
-  checkSides(o, [base, candidate]);
-  const reports = reportsOf(o);
-  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-compare-'));
   const abort = new AbortController();
-  const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  const off = abortOnSignals(abort);
+  let reports: Reports<'json' | 'markdown' | 'html'> | null = null;
+  let folder: string | null = null;
   let verdict: TimingVerdict | null = null;
   try {
+    const sides: Side[] = [];
+    for (const name of names) sides.push(await open(name, say, abort.signal));
+    const [base, candidate] = sides;
+    checkSides(o, sides);
+    reports = reportsOf(o);
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-compare-'));
     const input = await inputOf(o, folder, [base, candidate]);
     comparison.what = input.what;
     if (o.only !== 'time') {
@@ -154,20 +159,24 @@ export async function compareCommand(
     return await finish(comparison, verdict, o, reports);
   } catch (error) {
     if (abort.signal.aborted) throw abort.signal.reason;
-    throw error instanceof UsageError || error instanceof ClosedPipeError ? error : failed(error);
+    const own = [UsageError, FlowSyntaxError, EventError, ClosedPipeError, ExitError];
+    throw own.some((kind) => error instanceof kind) ? error : failed(error);
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
-    reports.discard();
-    fs.rmSync(folder, { recursive: true, force: true });
+    reports?.discard();
+    if (folder !== null) fs.rmSync(folder, { recursive: true, force: true });
+    off();
   }
 }
 
 const failed = (error: unknown) => new ExitError((error as Error).message, EXIT_FAILED, error);
 
-function open(names: readonly SideName[], say: (text: string) => void): Side {
+async function open(
+  names: readonly SideName[],
+  say: (text: string) => void,
+  signal: AbortSignal,
+): Promise<Side> {
   try {
-    return openSide(names, say);
+    return await openSide(names, say, signal);
   } catch (error) {
     throw error instanceof BuildError ? failed(error) : new UsageError((error as Error).message);
   }

@@ -1,7 +1,7 @@
 /** What the command line says, checked. */
 import { InvalidArgumentError } from 'commander';
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
-import type { Fault } from '../datapath/shard.js';
+import type { Fault } from '../datapath/fault.js';
 import { PrefixSet } from '../wire/cidr.js';
 
 /** Wrong usage: exit code 2. */
@@ -41,16 +41,6 @@ export function checkOutputs(paths: readonly (string | undefined)[]): void {
       );
     }
     seen.add(path);
-  }
-}
-
-/** SIGINT or SIGTERM. */
-export class InterruptedError extends Error {
-  override name = 'InterruptedError';
-  readonly signal: NodeJS.Signals;
-  constructor(signal: NodeJS.Signals) {
-    super(`interrupted by ${signal}`);
-    this.signal = signal;
   }
 }
 

@@ -17,7 +17,8 @@ import { renderReport } from '../report/lazy.js';
 import { replayReport, Timeline } from '../report/replay.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { parseTables, readText } from './flows.js';
-import { checkOutputs, InterruptedError, type PortFile, UsageError } from './options.js';
+import { checkOutputs, type PortFile, UsageError } from './options.js';
+import { abortOnSignals } from './signals.js';
 import { statsOf, summaryText } from './summary.js';
 
 export interface ReplayArguments {
@@ -75,9 +76,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
   const files: OutputFile[] = [];
   const bar = await progressBar(args, paths);
   const abort = new AbortController();
-  const onSignal = (signal: NodeJS.Signals) => abort.abort(new InterruptedError(signal));
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  const off = abortOnSignals(abort);
   try {
     openSinks(args, ports, sinks);
     const conntrack = open(args.conntrack, files);
@@ -159,8 +158,7 @@ export async function replayCommand(args: ReplayArguments, version: string): Pro
     }
     throw error;
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    off();
   }
 }
 

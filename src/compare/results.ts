@@ -139,7 +139,11 @@ class Replay {
       ...[cliOf(side), 'replay', ...replayArguments(side, o)],
       ...['--verdicts', '-', '--frame-hashes', all ? '--connections' : '--conntrack', connections, '--quiet'],
     ];
-    this.child = spawn(side.node, args, { stdio: ['ignore', 'pipe', 'pipe'], signal: o.signal });
+    this.child = spawn(side.node, args, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      signal: o.signal,
+      killSignal: 'SIGKILL',
+    });
     this.closed = once(this.child, 'close');
     // Reported by `ended`.
     this.closed.catch(() => {});
@@ -162,7 +166,7 @@ class Replay {
   }
 
   stop(): void {
-    if (this.child.exitCode === null) this.child.kill();
+    if (this.child.exitCode === null) this.child.kill('SIGKILL');
   }
 }
 
@@ -291,7 +295,11 @@ function fieldsOf(text: string): Map<string, string> {
 async function trace(side: Side, packet: number, o: CompareResultsOptions): Promise<string[] | null> {
   const { signal } = o;
   const args = [cliOf(side), 'trace', ...replayArguments(side, o), '--packet', `${packet}`];
-  const child = spawn(side.node, args, { stdio: ['ignore', 'pipe', 'ignore'], signal });
+  const child = spawn(side.node, args, {
+    stdio: ['ignore', 'pipe', 'ignore'],
+    signal,
+    killSignal: 'SIGKILL',
+  });
   let text = '';
   child.stdout.on('data', (chunk) => {
     text += chunk;

@@ -1,9 +1,10 @@
 /** What is compared: two installations, commits, Node binaries, flow tables or captures, or several of these together. */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 export const KINDS = [
   ...(['install', 'git', 'node', 'flows', 'groups', 'meters', 'events', 'capture', 'result'] as const),
@@ -33,6 +34,7 @@ export interface Side {
   capture?: string;
 }
 
+const execute = promisify(execFile);
 const ownRoot = fileURLToPath(new URL('../../../', import.meta.url));
 /** Commits that were built, by hash, so that a second comparison need not. */
 const BUILDS = path.join(os.tmpdir(), `shardtrack-builds-${os.userInfo().username}`);
@@ -110,7 +112,11 @@ function noCommit(): string {
 }
 
 /** Makes a side ready: builds commits, looks for entry points. Throws Error. */
-export function openSide(names: readonly SideName[], say: (text: string) => void): Side {
+export async function openSide(
+  names: readonly SideName[],
+  say: (text: string) => void,
+  signal?: AbortSignal,
+): Promise<Side> {
   const label = names.map((n) => n.value).join(', ');
   const side: Side = { label, root: ownRoot, node: process.execPath, tables: {} };
   for (const { kind, value } of names) {
@@ -119,7 +125,7 @@ export function openSide(names: readonly SideName[], say: (text: string) => void
         side.root = path.resolve(value);
         break;
       case 'git':
-        side.root = build(value, say);
+        side.root = await build(value, say, signal);
         break;
       case 'node':
         side.node = path.resolve(value);
@@ -144,7 +150,7 @@ export function openSide(names: readonly SideName[], say: (text: string) => void
 }
 
 /** Checks a commit out beside this one and builds it; returns its folder. */
-function build(ref: string, say: (text: string) => void): string {
+async function build(ref: string, say: (text: string) => void, signal?: AbortSignal): Promise<string> {
   const commit = commitOf(ref);
   if (commit === null) throw new Error(`"${ref}" is ${noCommit()}`);
   const built = path.join(BUILDS, commit);
@@ -154,7 +160,7 @@ function build(ref: string, say: (text: string) => void): string {
   fs.mkdirSync(BUILDS, { recursive: true });
   const folder = fs.mkdtempSync(`${built}.`);
   try {
-    compile(ref, commit, folder);
+    await compile(ref, commit, folder, signal);
     if (!fs.existsSync(built)) fs.renameSync(folder, built);
   } finally {
     fs.rmSync(folder, { recursive: true, force: true });
@@ -162,26 +168,26 @@ function build(ref: string, say: (text: string) => void): string {
   return built;
 }
 
-function compile(ref: string, commit: string, folder: string): void {
-  const run = (command: string, args: string[]) => {
+async function compile(ref: string, commit: string, folder: string, signal?: AbortSignal): Promise<void> {
+  const run = async (command: string, args: string[]): Promise<void> => {
     try {
-      execFileSync(command, args, { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+      await execute(command, args, { cwd: folder, signal, maxBuffer: 2 ** 26 });
     } catch (error) {
-      const { stdout, stderr, message } = error as Error & { stdout?: Buffer; stderr?: Buffer };
+      const { stdout, stderr, message } = error as Error & { stdout?: string; stderr?: string };
       const said = `${stdout ?? ''}${stderr ?? ''}`;
       throw new BuildError(`${ref}: ${command} ${args.join(' ')} failed:\n${said === '' ? message : said}`);
     }
   };
   const archive = path.join(folder, 'commit.tar');
   git('archive', '--format=tar', '-o', archive, commit);
-  run('tar', ['-xf', archive]);
+  await run('tar', ['-xf', archive]);
   fs.rmSync(archive);
   // What is installed here serves if it is what the commit asks for.
   const lock = (root: string) => fs.readFileSync(path.join(root, 'package-lock.json'), 'utf8');
   if (lock(folder) === lock(ownRoot)) {
     fs.symlinkSync(fs.realpathSync(path.join(ownRoot, 'node_modules')), path.join(folder, 'node_modules'));
   } else {
-    run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
+    await run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
   }
-  run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.product.json']);
+  await run(process.execPath, ['node_modules/typescript/bin/tsc', '-p', 'tsconfig.product.json']);
 }

@@ -26,6 +26,7 @@ export async function startTime(
   const child: ChildProcess = spawn(side.node, ['--import', REPORTER, cliOf(side), 'replay', ...args], {
     stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
     signal,
+    killSignal: 'SIGKILL',
   });
   const exit = once(child, 'exit');
   const [said, cost] = await Promise.all([text(child.stderr!), text(child.stdio[3] as Readable)]);

@@ -44,7 +44,7 @@ const IDLE_MS = 1;
 const SLICE_BURST = 8192;
 const ABANDON_MS = 1000;
 /** Seconds; see ReplayOptions.watchdog. */
-const WATCHDOG = 60;
+export const WATCHDOG = 60;
 
 /** Chooses the port that a packet arrives on. */
 export interface PortMap {

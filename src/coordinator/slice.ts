@@ -8,8 +8,15 @@
  *  - which marks give out records (records.ts): each tells the others how many connections it has;
  *  - where the input ends if it is stopped: at a packet that none has passed.
  *
+ *  A slice that waits for another looks whether that one still is there, and gets on: if it has died, or reads nothing for
+ *  too long, all give up.
+ *
  *  What they share is one block of words. STOP, STOP_AT and FAILED are the main thread's or whoever fails; of a slice's line
  *  only it writes. */
+
+import fs from 'node:fs';
+import { type Fault, misbehave } from '../datapath/fault.js';
+import { waitForThread } from '../pcap/patience.js';
 
 /** Packets between two looks at whether the input has been stopped. */
 export const SLICE_STEP = 4096;
@@ -21,12 +28,34 @@ const STOP_AT = 1;
 const FAILED = 2;
 const ASKED = 1;
 const DECIDED = 2;
-/** Line 1 + k: the step that slice k may reach, its marks so far, and the connections at each of the last four. */
+/** Line 1 + k: the step that slice k may reach, its marks so far, the connections at each of the last four, its
+ *  thread's number as Linux has it, and a word that it changes as long as it gets on, or waits. */
 const REACH = 0;
 const MARKS = 1;
 const LIVE = 2;
 const LIVES = 4;
-const PATIENCE_MS = 100;
+const THREAD = 6;
+const BEAT = 7;
+export const PATIENCE_MS = 100;
+
+export interface SliceOptions {
+  maxConns: number;
+  /** Packets of a vector. */
+  vector: number;
+  /** Seconds that another slice may read nothing, 0: any. */
+  watchdog: number;
+  /** Test only: what to do when so many packets have been read. */
+  fault?: Fault;
+}
+
+/** The number of this thread as Linux has it: whoever waits for it looks whether it is there. 0: not known. */
+export function threadNumber(): number {
+  try {
+    return Number(fs.readlinkSync('/proc/thread-self').split('/').at(-1));
+  } catch {
+    return 0;
+  }
+}
 
 /** Slices can't do what one thread can, or another one has failed: the analysis has to begin anew without. */
 export class SlicesWontDo extends Error {
@@ -45,14 +74,21 @@ export class Slice {
   private readonly words: Int32Array;
   private readonly line: number;
   private marks = 0;
+  private readonly o: SliceOptions;
 
-  constructor(sab: SharedArrayBuffer, k: number, n: number, maxConns: number, vector: number) {
+  constructor(sab: SharedArrayBuffer, k: number, n: number, o: SliceOptions) {
     this.words = new Int32Array(sab);
     this.k = k;
     this.n = n;
-    this.mostConnections = Math.floor(maxConns / n);
-    this.vector = vector;
+    this.o = o;
+    this.mostConnections = Math.floor(o.maxConns / n);
+    this.vector = o.vector;
     this.line = (1 + k) * LINE;
+  }
+
+  /** Called by its thread before it begins. */
+  begin(): void {
+    Atomics.store(this.words, this.line + THREAD, threadNumber());
   }
 
   static allocate(n: number): SharedArrayBuffer {
@@ -64,10 +100,14 @@ export class Slice {
     const { words, line } = this;
     const step = packet / SLICE_STEP;
     this.check();
+    this.beat();
+    const { fault } = this.o;
+    if (fault && packet >= fault.after) misbehave(fault.kind);
     // Told first, looked at then: either it is seen here that the input is to end, or there how far this has come.
     Atomics.store(words, line + REACH, step + 1);
     let stop = Atomics.load(words, STOP);
     while (stop === ASKED) {
+      this.beat();
       Atomics.wait(words, STOP, ASKED, PATIENCE_MS);
       stop = Atomics.load(words, STOP);
     }
@@ -100,14 +140,46 @@ export class Slice {
     let sum = 0;
     for (let k = 0; k < n; k++) {
       const line = (1 + k) * LINE;
+      let look: (() => void) | null = null;
       for (let there = Atomics.load(words, line + MARKS); there < marks; ) {
         this.check();
-        Atomics.wait(words, line + MARKS, there, PATIENCE_MS);
+        this.beat();
+        look?.();
+        waitForThread(words, line + MARKS, there, PATIENCE_MS, look !== null);
+        look ??= this.watch(k);
         there = Atomics.load(words, line + MARKS);
       }
       sum += Atomics.load(words, line + LIVE + ((marks - 1) % LIVES));
     }
     return sum;
+  }
+
+  /** This slice gets on, or waits for somebody. */
+  beat(): void {
+    const { words, line } = this;
+    Atomics.store(words, line + BEAT, (words[line + BEAT] + 1) | 0);
+  }
+
+  /** A function to be called every PATIENCE_MS while slice `k` is waited for, which throws Error if that is in vain. Time in which this
+   *  process is stopped does not count. */
+  watch(k: number): () => void {
+    const { words, o } = this;
+    const line = (1 + k) * LINE;
+    let beat = Atomics.load(words, line + BEAT);
+    let looks = 0;
+    return () => {
+      const thread = Atomics.load(words, line + THREAD);
+      if (thread > 0 && !fs.existsSync(`/proc/self/task/${thread}`)) {
+        throw new SlicesWontDo(`the thread of slice ${k} has died`);
+      }
+      const now = Atomics.load(words, line + BEAT);
+      if (now !== beat) looks = 0;
+      beat = now;
+      if (o.watchdog === 0 || ++looks * PATIENCE_MS < o.watchdog * 1000) return;
+      throw new Error(
+        `slice ${k} of ${this.n} has not got on for ${o.watchdog} s: its thread is stuck; --watchdog SECONDS waits longer, 0 for ever`,
+      );
+    };
   }
 
   /** Makes all others give up. */

@@ -35,6 +35,7 @@ import { PacketColumns } from '../shm/packets.js';
 import { FrameLayout } from '../wire/extract.js';
 import { type PacketContext, WAIT_NONE, WAIT_NORMAL, WAIT_TURN, WAIT_UPCALL } from './context.js';
 import { type CommitRequest, MAX_COMMIT_WORDS, PENDING } from './control.js';
+import { type Fault, misbehave } from './fault.js';
 import { MAX_PROGRAM_WORDS } from './program.js';
 import { STAT } from './stats.js';
 import { VectorLoop, type VectorOptions } from './vectors.js';
@@ -86,12 +87,6 @@ export const REQUEST_RING_WORDS = MAX_PARKED * LONGEST_REQUEST;
 /** Slots that workers together may have been granted and not told of: one for each packet that is usually in flight, so that none
  *  has to ask while the main thread is behind. */
 export const MAX_GRANTED = 16_384;
-
-/** Test only: what a worker does wrong when so many packets have come to it. */
-export interface Fault {
-  kind: 'throw' | 'exit' | 'hang' | 'memory';
-  after: number;
-}
 
 /** What a worker needs; everything in it is shared memory or can be cloned. */
 export interface ShardInit extends VectorOptions {
@@ -899,11 +894,7 @@ export class Shard extends VectorLoop {
     const { kind, after } = this.init.fault!;
     this.came += n;
     if (this.came < after) return;
-    if (kind === 'exit') process.exit(3);
-    while (kind === 'hang') Atomics.load(this.ctl, 0);
-    const heap: number[][] = [];
-    while (kind === 'memory') heap.push(new Array<number>(1 << 16).fill(heap.length));
-    throw new Error('fault injected');
+    misbehave(kind);
   }
 
   private next(): number {

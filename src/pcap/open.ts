@@ -5,6 +5,7 @@
  *                                          captures, the readers above for everything else */
 
 import fs from 'node:fs';
+import net from 'node:net';
 import type { Readable } from 'node:stream';
 import { MIN_SEGMENT_BYTES } from './arena.js';
 import { DecodedFeed } from './decoded-feed.js';
@@ -43,21 +44,27 @@ export async function openCapture(path: string, arena: PacketArena): Promise<Cap
     return openCaptureStream(STDIN_NAME, process.stdin, arena);
   }
   let regular: boolean;
+  let stream: Readable | null = null;
+  let fd = -1;
   try {
     const stat = fs.statSync(path);
     if (stat.isDirectory()) throw new Error('it is a folder; name a file in it');
     regular = stat.isFile();
+    if (regular) fd = fs.openSync(path, 'r');
+    else stream = stat.isFIFO() ? pipeStream(path) : fs.createReadStream(path);
   } catch (error) {
     throw new CaptureError(path, 0, `cannot open the capture: ${systemReason(error)}`);
   }
-  if (!regular) return openCaptureStream(path, fs.createReadStream(path), arena);
-  let fd: number;
-  try {
-    fd = fs.openSync(path, 'r');
-  } catch (error) {
-    throw new CaptureError(path, 0, `cannot open the capture: ${systemReason(error)}`);
-  }
+  if (stream !== null) return openCaptureStream(path, stream, arena);
   return openFeed(new FileFeed(path, fd), arena, false);
+}
+
+/** A named pipe, without a thread that is blocked until somebody writes: with one the process could not end. */
+function pipeStream(path: string): Readable {
+  // Elsewhere one that nobody has opened for writing may look ended.
+  if (process.platform !== 'linux') return fs.createReadStream(path);
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  return new net.Socket({ fd, readable: true, writable: false });
 }
 
 /** The same for a stream of bytes, such as a socket or an upload; `name` is what messages call it. */

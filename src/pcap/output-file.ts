@@ -2,14 +2,20 @@
  *
  *  Everything goes to `<path>.partial`, which `finish` renames to `<path>`; after a crash or `abort` the partial file
  *  stays under its own name. "-" is standard output. A path that exists and is no regular file (a device, a named
- *  pipe) is written straight to. Writes are synchronous; a full pipe is waited for. */
+ *  pipe) is written straight to. Writes are synchronous; a full pipe is waited for, and a named one without a reader,
+ *  so that signals end the process (patience.ts). */
 
 import fs from 'node:fs';
 import { systemReason } from './feed.js';
+import { isWorthwhile, mortally, pause } from './patience.js';
 
 const BUFFER_BYTES = 1 << 18;
 const RETRY_MS = 1;
-const sleepWord = new Int32Array(new SharedArrayBuffer(4));
+/** A reader that takes nothing for so long has stalled. */
+const STALLED_MS = 20;
+/** What was interrupted waits no longer for its reader. */
+const LAST_MS = 1000;
+const { O_WRONLY, O_APPEND, O_NONBLOCK } = fs.constants;
 const encoder = new TextEncoder();
 
 /** Whoever read an output does not want any more of it. */
@@ -59,7 +65,8 @@ export class OutputFile {
         this.truncate(resume);
         return;
       }
-      this.fd = fs.openSync(straight ? path : this.partial, straight ? 'a' : 'w');
+      if (stat?.isFIFO()) this.fd = openPipe(path);
+      else this.fd = fs.openSync(straight ? path : this.partial, straight ? 'a' : 'w');
     } catch (error) {
       throw this.error('open', error);
     }
@@ -121,27 +128,50 @@ export class OutputFile {
 
   /** Hands what is buffered to the system, so that a reader of a pipe sees it. */
   flush(): void {
+    this.flushFor(Number.POSITIVE_INFINITY);
+  }
+
+  /** Waits at most so long for a reader that takes nothing. */
+  private flushFor(mostMs: number): void {
     if (this.state !== 'open') throw new Error(`${this.label}: cannot write: the output is ${this.state}`);
-    const buffer = this.buffer;
     let at = 0;
     try {
       while (at < this.used) {
-        try {
-          const n = fs.writeSync(this.fd, buffer, at, this.used - at, this.position);
-          at += n;
-          this.written += n;
-        } catch (error) {
-          if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
-          Atomics.wait(sleepWord, 0, 0, RETRY_MS);
-        }
+        let n = this.writeFrom(at);
+        if (n < 0) n = this.awaitReader(at, STALLED_MS, 0);
+        if (n < 0) n = mortally(() => this.awaitReader(at, mostMs, STALLED_MS));
+        if (n < 0) throw new Error('nobody reads it');
+        at += n;
+        this.written += n;
       }
     } catch (error) {
       // What was written is not written again by a later flush or abort.
-      buffer.copyWithin(0, at, this.used);
+      this.buffer.copyWithin(0, at, this.used);
       this.used -= at;
       throw this.error('write', error);
     }
     this.used = 0;
+  }
+
+  /** Writes what can be written, -1: nothing now. */
+  private writeFrom(at: number): number {
+    try {
+      return fs.writeSync(this.fd, this.buffer, at, this.used - at, this.position);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+      return -1;
+    }
+  }
+
+  /** `writeFrom` again and again, until it has waited for so long or it is not worthwhile; -1: it has written nothing. */
+  private awaitReader(at: number, mostMs: number, waitedMs: number): number {
+    const began = performance.now() - waitedMs;
+    for (;;) {
+      pause(RETRY_MS);
+      const n = this.writeFrom(at);
+      const waited = performance.now() - began;
+      if (n >= 0 || waited >= mostMs || !isWorthwhile(waited)) return n;
+    }
   }
 
   /** Writes the rest, closes the file and gives it its name. Further calls do nothing. */
@@ -157,12 +187,12 @@ export class OutputFile {
     }
   }
 
-  /** Writes what it can, closes the file and leaves it as `<path>.partial`. Never throws; does nothing after
+  /** Writes what it can at once, closes the file and leaves it as `<path>.partial`. Never throws; does nothing after
    *  `finish`. */
   abort(): void {
     if (this.state !== 'open') return;
     try {
-      this.flush();
+      this.flushFor(LAST_MS);
     } catch {
       // The reason for aborting is known already.
     }
@@ -196,4 +226,28 @@ export class OutputFile {
     const closed = (error as NodeJS.ErrnoException).code === 'EPIPE';
     return closed ? new ClosedPipeError(message, { cause: error }) : new Error(message, { cause: error });
   }
+}
+
+/** Opens a named pipe for writing, once it has a reader. */
+function openPipe(path: string): number {
+  const open = (): number => {
+    try {
+      return fs.openSync(path, O_WRONLY | O_APPEND | O_NONBLOCK);
+    } catch (error) {
+      // It has no reader.
+      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') throw error;
+      return -1;
+    }
+  };
+  const fd = open();
+  if (fd >= 0) return fd;
+  return mortally(() => {
+    const began = performance.now();
+    for (;;) {
+      pause(RETRY_MS);
+      const fd = open();
+      if (fd >= 0) return fd;
+      if (!isWorthwhile(performance.now() - began)) throw new Error('nobody reads it');
+    }
+  });
 }

@@ -5,6 +5,7 @@
  *  rotates has one file open at a time, and a thousand files cost no more memory than those that overlap.
  *
  *  A damaged capture gives what it has; the damage is noted with its report, and the others go on. */
+import fs from 'node:fs';
 import { MIN_SEGMENT_BYTES, SegmentArena } from './arena.js';
 import { type MergedRecord, mergeInto, type PacketSource } from './merge.js';
 import { openCapture } from './open.js';
@@ -88,8 +89,8 @@ export class Timeline implements PacketSource {
     }));
     const starts: Start[] = [];
     for (const [source, report] of reports.entries()) {
-      // Standard input can be read only once, so it comes first.
-      const first = report.path === '-' ? { sec: -Infinity, nsec: 0 } : await firstPacket(report);
+      // What can be read only once comes first.
+      const first = isReadOnce(report.path) ? { sec: -Infinity, nsec: 0 } : await firstPacket(report);
       if (first !== null) starts.push({ source, sec: first.sec, nsec: first.nsec });
     }
     starts.sort((a, b) => b.sec - a.sec || b.nsec - a.nsec || b.source - a.source);
@@ -222,6 +223,18 @@ function before(a: Entry, b: Entry): boolean {
 
 function later(a: { sec: number; nsec: number }, b: { sec: number; nsec: number }): boolean {
   return a.sec !== b.sec ? a.sec > b.sec : a.nsec > b.nsec;
+}
+
+/** Whether it is standard input, a pipe or a device. */
+function isReadOnce(path: string): boolean {
+  if (path === '-') return true;
+  try {
+    const stat = fs.statSync(path);
+    return !stat.isFile() && !stat.isDirectory();
+  } catch {
+    // Told of by whoever opens it.
+    return false;
+  }
 }
 
 /** The first packet of a capture; null, with what is to be said in its report, if there is none. */

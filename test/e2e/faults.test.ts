@@ -221,6 +221,135 @@ describe('faults', { concurrency: 2 }, () => {
     },
   );
 
+  // Of a process that the shell has become, which so has a number that is known, and pipes for input and output.
+  const stalled: [string, string, RegExp][] = [
+    [
+      'replay of a named pipe whose writer has stalled',
+      'mkfifo $D/in; (head -c 9000 $CAPTURE; sleep 9) > $D/in & exec $CLI replay $D/in --workers 1 --verdicts $D/v',
+      /interrupted by SIG/,
+    ],
+    [
+      'analyze of a named pipe that nobody writes to',
+      'mkfifo $D/in; exec $CLI analyze $D/in --out csv=$D/v',
+      /stopped by SIG\w+ after 0 packets/,
+    ],
+    [
+      'replay into a named pipe without a reader',
+      'mkfifo $D/out; exec $CLI replay $CAPTURE --workers 1 --verdicts $D/out',
+      /^$/,
+    ],
+    [
+      'analyze into a named pipe without a reader',
+      'mkfifo $D/out; exec $CLI analyze $CAPTURE --quiet --out csv=$D/out',
+      /interrupted by SIG\w+: .*out: cannot open the output: nobody reads it/,
+    ],
+    [
+      'replay into a named pipe whose reader has stalled',
+      'mkfifo $D/out; (head -c 100; sleep 9) < $D/out > $D/read & exec $CLI replay $CAPTURE --workers 1 --verdicts $D/out',
+      /^$/,
+    ],
+  ];
+  for (const [i, [what, line, says]] of stalled.entries()) {
+    const signal = i % 2 === 0 ? 'SIGTERM' : 'SIGINT';
+    test(`${what}: ${signal} ends it`, posix, async () => {
+      const D = fresh('stalled');
+      fs.mkdirSync(D);
+      const child = spawn('bash', ['-c', line], {
+        env: { ...process.env, CLI: `${process.execPath} ${CLI}`, CAPTURE: capture, D },
+        detached: true,
+      });
+      const exited = new Promise<number | null>((resolve) => child.once('exit', (code) => resolve(code)));
+      let err = '';
+      child.stderr.on('data', (text) => {
+        err += text;
+      });
+      // Until it can do nothing but wait.
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+      child.kill(signal);
+      const code = await exited;
+      // Those who stall, if there are any.
+      try {
+        process.kill(-(child.pid as number), 'SIGKILL');
+      } catch {
+        // Nobody.
+      }
+      if (child.signalCode === null) assert.equal(code, signal === 'SIGINT' ? 130 : 143, err);
+      else assert.equal(child.signalCode, signal);
+      assert.match(err, says);
+      assert.ok(!fs.existsSync(path.join(D, 'v')) || /are whole/.test(err), 'it looks whole');
+    });
+  }
+
+  test('analyze of a pipe is that of the file', posix, () => {
+    const [piped, plain] = [fresh('piped.csv'), fresh('plain.csv')];
+    const { code, err } = shell(
+      `$CLI analyze <(cat $CAPTURE) --quiet --out ${piped} && $CLI analyze $CAPTURE --quiet --out ${plain}`,
+    );
+    assert.equal(code, 0, err);
+    assert.deepEqual(fs.readFileSync(piped), fs.readFileSync(plain));
+  });
+
+  for (const [kind, says, ...node] of [
+    ['throw', /fault injected/],
+    ['exit', /the thread of a slice ended with 3/],
+    ['hang', /slice 1 of 2 has not got on for 2 s: its thread is stuck; --watchdog SECONDS/],
+    ['memory', /Worker terminated due to reaching memory limit/, '--max-old-space-size=96'],
+  ] as const) {
+    test(`a slice of analyze that ends by ${kind}: exit code 1, and why; outputs left as .partial`, async () => {
+      const records = fresh('c.csv');
+      const { code, err } = await cli(
+        [
+          ...['analyze', capture, '--workers', '2', '--quiet', '--out', records],
+          ...['--slice-fault', `${kind}@0`, '--watchdog', kind === 'hang' ? '2' : '60'],
+        ],
+        node,
+      );
+      assert.match(err, says);
+      assert.equal(code, 1);
+      assertPartial(records);
+    });
+  }
+
+  test('too few files may be open: exit code 1, and what to do', posix, () => {
+    const { code, err } = shell('ulimit -n 30; $CLI replay $CAPTURE --quiet --workers 1');
+    assert.match(err, /^shardtrack: EMFILE: too many open files.*ulimit -n/);
+    assert.equal(code, 1);
+  });
+
+  test('a history that is a device is not read for ever', { ...posix, timeout: 20_000 }, () => {
+    const { code, err } = shell('$CLI bench udp --history /dev/zero');
+    assert.match(err, /\/dev\/zero: cannot append to the history: it is no regular file/);
+    assert.equal(code, 1);
+  });
+
+  const checkout = spawnSync('git', [
+    '-C',
+    fileURLToPath(new URL('../../..', import.meta.url)),
+    'rev-parse',
+    'HEAD',
+  ]);
+  test('compare, interrupted while it builds a commit: no process and no folder is left', {
+    skip: checkout.status === 0 ? false : 'no checkout',
+  }, async () => {
+    const temporary = fresh('tmp');
+    fs.mkdirSync(temporary);
+    const child = spawn(process.execPath, [CLI, 'compare', 'HEAD', 'HEAD', '--only', 'results'], {
+      env: { ...process.env, TMPDIR: temporary },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    const done = outcome(child);
+    await new Promise<void>((resolve) =>
+      child.stderr!.on('data', (b) => /building/.test(`${b}`) && resolve()),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    child.kill('SIGTERM');
+    // The end of its outputs: whoever it has started has ended, too.
+    const { code, err } = await done;
+    assert.equal(code, 143, err);
+    const left = fs.readdirSync(temporary, { recursive: true }).filter((name) => /\.\w{6}$/.test(`${name}`));
+    assert.deepEqual(left, []);
+  });
+
   const full = { skip: fs.existsSync('/dev/full') ? false : 'no /dev/full' };
 
   test('no space left: exit code 1, which output, and why', full, () => {

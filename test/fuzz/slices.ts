@@ -54,7 +54,7 @@ export const slicesTarget: MakeTarget = (bug) => ({
     const slices: RunResult[] = [];
     // One after the other: there are too few packets for a mark, at which they would wait for each other.
     for (let k = 0; k < n; k++) {
-      const slice = new Slice(memory, k, n, CONNECTIONS, vector);
+      const slice = new Slice(memory, k, n, { maxConns: CONNECTIONS, vector: vector, watchdog: 0 });
       try {
         slices.push(await runOver(packets, { ...o, workers: 1, vector, slice }, 0xff));
       } catch (error) {

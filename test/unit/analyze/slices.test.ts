@@ -5,7 +5,7 @@ import path from 'node:path';
 import { after, test } from 'node:test';
 import { type Analysis, type AnalyzeOptions, analyze } from '../../../src/analyze/analyze.js';
 import { slicesOf } from '../../../src/analyze/slices.js';
-import { SLICE_STEP, Slice, SlicesWontDo } from '../../../src/coordinator/slice.js';
+import { SLICE_STEP, Slice, SlicesWontDo, threadNumber } from '../../../src/coordinator/slice.js';
 import { data, ethernet, ipv4, packet, pcapFile, Random, udp } from '../../support/packets.js';
 import { randomTraffic } from '../../support/random-traffic.js';
 
@@ -113,7 +113,7 @@ test('slices: who can have them', () => {
 
 test('slices: a stop is at a packet that none has passed, and one that gives up takes the others with it', () => {
   const sab = Slice.allocate(2);
-  const [a, b] = [0, 1].map((k) => new Slice(sab, k, 2, 1000, 256));
+  const [a, b] = [0, 1].map((k) => new Slice(sab, k, 2, { maxConns: 1000, vector: 256, watchdog: 60 }));
   assert.ok(a.goesOn(0) && a.goesOn(SLICE_STEP) && b.goesOn(0));
   a.tell(3);
   b.tell(4);
@@ -126,4 +126,19 @@ test('slices: a stop is at a packet that none has passed, and one that gives up 
   assert.ok(!b.goesOn(2 * SLICE_STEP));
   b.fail();
   assert.throws(() => a.goesOn(0), SlicesWontDo);
+});
+
+test('slices: one that has died, or is stuck, is not waited for', {
+  skip: process.platform !== 'linux',
+}, () => {
+  const sab = Slice.allocate(2);
+  const [a, b] = [0, 1].map((k) => new Slice(sab, k, 2, { maxConns: 1000, vector: 256, watchdog: 1 }));
+  a.begin();
+  b.begin();
+  a.tell(3);
+  assert.throws(() => a.total(), /slice 1 of 2 has not got on for 1 s: its thread is stuck/);
+  // A number that no thread of this process has.
+  const line = new Int32Array(sab).subarray(32);
+  line[line.indexOf(threadNumber())] = 1;
+  assert.throws(() => a.total(), { name: 'SlicesWontDo', message: 'the thread of slice 1 has died' });
 });
