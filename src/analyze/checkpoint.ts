@@ -14,7 +14,7 @@ import { systemReason } from '../pcap/feed.js';
 import type { WriterState } from './writer.js';
 
 /** Moves with what a checkpoint has in it. */
-const VERSION = 4;
+const VERSION = 5;
 /** Before all else in the file: what says that it is whole and as it was written. */
 const DIGEST = 'sha256';
 const DIGEST_BYTES = 32;

@@ -4,6 +4,8 @@
 import { protocolName } from '../coordinator/dump.js';
 import { type ConnectionRecord, connState } from '../coordinator/record.js';
 import { DROP_REASONS } from '../datapath/program.js';
+import { Codes } from '../output/records/codes.js';
+import { formatIpv4, ipv4TextRank } from '../wire/address.js';
 import { IPPROTO_TCP, IPPROTO_UDP } from '../wire/extract.js';
 import type { Amount } from './reconcile.js';
 import type { Summed } from './writer.js';
@@ -64,9 +66,9 @@ export class Summarizer {
   /** Totals over all records. */
   readonly counted = { connections: 0, packets: 0, bytes: 0 };
   private readonly ruleOf: (stat: number) => string | null;
-  private readonly hosts = new Ranking<Ranked>((r) => r.bytes);
-  private readonly services = new Ranking<Ranked>((r) => r.bytes);
-  private readonly sources = new Ranking<Source>((s) => s.failed + s.unanswered);
+  private readonly hosts = new Ranking<Counted>(hostOrder, counter, (r) => r.bytes);
+  private readonly services = new Ranking<Counted>(serviceOrder, counter, (r) => r.bytes);
+  private readonly sources = new Ranking<Source>(hostOrder, source, (s) => s.failed + s.unanswered);
   private readonly tcpStates = new Map<string, number>();
   private readonly endings = new Map<string, number>();
   private readonly protocols = new Map<string, number>();
@@ -81,40 +83,34 @@ export class Summarizer {
   }
 
   add(r: ConnectionRecord): void {
-    const { connection: c } = r;
+    const { proto } = r;
     const packets = r.packets[0] + r.packets[1];
     const bytes = r.frameBytes[0] + r.frameBytes[1];
     this.counted.connections++;
     this.counted.packets += packets;
     this.counted.bytes += bytes;
-    const { src, dst, dport } = c.orig;
-    const name = protocolName(c.proto);
+    const src = r.host(0, 0);
+    const dst = r.host(0, 1);
+    const dport = r.ports(0) & 0xffff;
+    const name = protocolName(proto);
+    const tcp = proto === IPPROTO_TCP;
     credit(this.hosts, src, packets, bytes);
     if (dst !== src) credit(this.hosts, dst, packets, bytes);
-    credit(this.services, this.serviceOf(c.proto, name, dport ?? 0), packets, bytes);
+    const service = tcp || proto === IPPROTO_UDP ? (proto << 16) | dport : name;
+    credit(this.services, service, packets, bytes);
     increment(this.endings, r.ending);
     increment(this.protocols, name);
-    if (c.proto === IPPROTO_TCP) {
-      this.handshake(src, dst, dport ?? 0, connState(r));
+    if (tcp) {
+      const state = connState(r);
+      increment(this.tcpStates, state);
+      this.contact(src, dst, dport, FAILED.has(state), true);
       this.retransmissions += r.retransmissions[0] + r.retransmissions[1];
       this.outOfOrder += r.outOfOrder[0] + r.outOfOrder[1];
-    } else if (c.proto === IPPROTO_UDP) {
-      this.contact(src, dst, dport ?? 0, r.packets[1] === 0, false);
+    } else if (proto === IPPROTO_UDP) {
+      this.contact(src, dst, dport, r.packets[1] === 0, false);
     }
     if (r.drops > 0) this.dropped(r);
   }
-
-  private serviceOf(proto: number, name: string, dport: number): string {
-    if (proto !== IPPROTO_TCP && proto !== IPPROTO_UDP) return name;
-    const key = proto * 0x10000 + dport;
-    let text = this.serviceNames.get(key);
-    if (text === undefined) {
-      text = `${name}/${dport}`;
-      this.serviceNames.set(key, text);
-    }
-    return text;
-  }
-  private readonly serviceNames = new Map<number, string>();
 
   /** All of it, for `restore` of another. */
   save(): SummarizerState {
@@ -125,8 +121,8 @@ export class Summarizer {
 
   restore(state: SummarizerState): void {
     Object.assign(this.counted, state.counted);
-    this.hosts.restore(state.rankings[0] as RankingState<Ranked>);
-    this.services.restore(state.rankings[1] as RankingState<Ranked>);
+    this.hosts.restore(state.rankings[0] as RankingState<Counted>);
+    this.services.restore(state.rankings[1] as RankingState<Counted>);
     this.sources.restore(state.rankings[2] as RankingState<Source>);
     for (const name of ['tcpStates', 'endings', 'protocols'] as const) {
       for (const [key, n] of state[name]) this[name].set(key, n);
@@ -138,16 +134,16 @@ export class Summarizer {
 
   summary(): Summary {
     const { hosts, services, sources } = this;
+    const talked = sources.largest(1).map(told);
     return {
       connections: this.counted.connections,
-      hosts: hosts.largest(),
-      services: services.largest(),
+      hosts: hosts.largest().map(ranked(hostName)),
+      services: services.largest().map(ranked(serviceName)),
       exact: hosts.exact && services.exact && sources.exact && this.isWhole,
       tcpStates: this.tcpStates,
       endings: this.endings,
       protocols: this.protocols,
-      failed: sources
-        .largest()
+      failed: talked
         .filter((s) => s.failed > 0)
         .sort((a, b) => b.failed - a.failed)
         .map(({ src, failed, connections, refused }) => ({
@@ -157,7 +153,7 @@ export class Summarizer {
           hosts: refused?.hosts.size ?? 0,
           ports: refused?.ports.size ?? 0,
         })),
-      scans: sources.largest().flatMap(scanOf),
+      scans: talked.flatMap(scanOf),
       drops: [...this.drops.values()].sort((a, b) => b.packets - a.packets),
       retransmissions: this.retransmissions,
       outOfOrder: this.outOfOrder,
@@ -172,9 +168,9 @@ export class Summarizer {
   /** What `join` of another needs. */
   share(): SummaryShare {
     const { hosts, services, sources, counted, retransmissions, outOfOrder } = this;
-    const told = sources.largest().slice(0, SHARED);
+    const most = sources.largest().slice(0, SHARED);
     let [many, targets] = [0, 0];
-    for (const { refused, silent } of told) {
+    for (const { refused, silent } of most) {
       targets += sizeOf(refused) + sizeOf(silent);
       if (targets > SHARED_TARGETS) break;
       many++;
@@ -188,11 +184,11 @@ export class Summarizer {
         hosts.size <= SHARED &&
         services.size <= SHARED &&
         sources.size === many,
-      hosts: hosts.largest().slice(0, SHARED),
-      services: services.largest().slice(0, SHARED),
-      sources: told
+      hosts: hosts.largest().slice(0, SHARED).map(ranked(hostName)),
+      services: services.largest().slice(0, SHARED).map(ranked(serviceName)),
+      sources: most
         .slice(0, many)
-        .map((s) => ({ ...s, refused: listed(s.refused), silent: listed(s.silent) })),
+        .map((s) => ({ ...told(s), refused: listed(s.refused), silent: listed(s.silent) })),
       ...{ tcpStates: [...this.tcpStates], endings: [...this.endings], protocols: [...this.protocols] },
       drops: [...this.drops.values()],
       retransmissions,
@@ -215,7 +211,7 @@ export class Summarizer {
         credit(ranking, name, packets, bytes, connections);
     }
     for (const s of share.sources) {
-      const source = this.source(s.src);
+      const source = this.sources.of(s.src);
       source.failed += s.failed;
       source.connections += s.connections;
       source.unanswered += s.unanswered;
@@ -234,13 +230,8 @@ export class Summarizer {
     this.outOfOrder += share.outOfOrder;
   }
 
-  private handshake(src: string, dst: string, dport: number, state: string): void {
-    increment(this.tcpStates, state);
-    this.contact(src, dst, dport, FAILED.has(state), true);
-  }
-
-  private contact(src: string, dst: string, dport: number, failed: boolean, tcp: boolean): void {
-    const source = this.source(src);
+  private contact(src: Key, dst: Key, dport: number, failed: boolean, tcp: boolean): void {
+    const source = this.sources.of(src);
     if (tcp) source.connections++;
     if (!failed) return;
     let targets = tcp ? source.refused : source.silent;
@@ -253,22 +244,8 @@ export class Summarizer {
       source.silent = targets;
     }
     const { hosts, ports } = targets;
-    if (hosts.size < TARGETS) hosts.add(dst);
+    if (hosts.size < TARGETS) hosts.add(hostName(dst));
     if (ports.size < TARGETS) ports.add(dport);
-  }
-
-  private source(src: string): Source {
-    return (
-      this.sources.find(src) ??
-      this.sources.add(src, {
-        src,
-        failed: 0,
-        connections: 0,
-        unanswered: 0,
-        refused: null,
-        silent: null,
-      })
-    );
   }
 
   private dropped(r: ConnectionRecord): void {
@@ -295,7 +272,7 @@ export interface SummaryShare {
   exact: boolean;
   hosts: Ranked[];
   services: Ranked[];
-  sources: (Omit<Source, 'refused' | 'silent'> & { refused: Listed | null; silent: Listed | null })[];
+  sources: (Omit<Told, 'refused' | 'silent'> & { refused: Listed | null; silent: Listed | null })[];
   tcpStates: [string, number][];
   endings: [string, number][];
   protocols: [string, number][];
@@ -348,11 +325,46 @@ export interface SummarizerState {
 
 interface RankingState<T> {
   exact: boolean;
-  entries: Map<string, T>;
+  entries: T[];
+}
+
+/** What an entry of a ranking is of: a name, or a number that stands for one. */
+type Key = string | number;
+
+interface Counted {
+  key: Key;
+  connections: number;
+  packets: number;
+  bytes: number;
+}
+
+const counter = (key: Key): Counted => ({ key, connections: 0, packets: 0, bytes: 0 });
+
+/** An IPv4 address may be its word. */
+function hostName(key: Key): string {
+  return typeof key === 'number' ? formatIpv4(key) : key;
+}
+
+function hostOrder(a: Key, b: Key): number {
+  if (typeof a === 'number' && typeof b === 'number') return ipv4TextRank(a) - ipv4TextRank(b);
+  return hostName(a) < hostName(b) ? -1 : 1;
+}
+
+/** A port of TCP or UDP may be protocol and port. */
+function serviceName(key: Key): string {
+  return typeof key === 'number' ? `${protocolName(key >>> 16)}/${key & 0xffff}` : key;
+}
+
+function serviceOrder(a: Key, b: Key): number {
+  return serviceName(a) < serviceName(b) ? -1 : 1;
+}
+
+function ranked(nameOf: (key: Key) => string): (entry: Counted) => Ranked {
+  return ({ key, connections, packets, bytes }) => ({ name: nameOf(key), connections, packets, bytes });
 }
 
 interface Source {
-  src: string;
+  key: Key;
   failed: number;
   connections: number;
   /** Of UDP. */
@@ -367,7 +379,18 @@ interface Targets {
   ports: Set<number>;
 }
 
-function scanOf({ src, failed, connections, unanswered, refused, silent }: Source): Scan[] {
+function source(key: Key): Source {
+  return { key, failed: 0, connections: 0, unanswered: 0, refused: null, silent: null };
+}
+
+/** A source by its name. */
+type Told = Omit<Source, 'key'> & { src: string };
+
+function told({ key, failed, connections, unanswered, refused, silent }: Source): Told {
+  return { src: hostName(key), failed, connections, unanswered, refused, silent };
+}
+
+function scanOf({ src, failed, connections, unanswered, refused, silent }: Told): Scan[] {
   const hosts = union(refused?.hosts, silent?.hosts);
   const ports = union(refused?.ports, silent?.ports);
   const many = [hosts >= SCAN, ports >= SCAN];
@@ -381,61 +404,83 @@ function union<T>(a: ReadonlySet<T> = new Set(), b: ReadonlySet<T> = new Set()):
   return Math.min(TARGETS, new Set([...a, ...b]).size);
 }
 
-/** Entries by name; when there are twice as many as are kept, the smaller half goes. */
-class Ranking<T> {
+/** Entries by key; when there are twice as many as are kept, the smaller half goes. The same thing always has the same key. */
+class Ranking<T extends { key: Key }> {
   exact = true;
-  private entries = new Map<string, T>();
+  /** Entries of names, and of numbers by their code. */
+  private readonly named = new Map<string, T>();
+  private readonly codes = new Codes();
+  private numbered: T[] = [];
+  private readonly order: (a: Key, b: Key) => number;
+  private readonly make: (key: Key) => T;
   private readonly weight: (entry: T) => number;
 
-  constructor(weight: (entry: T) => number) {
+  /** `order` is that of the names. */
+  constructor(order: (a: Key, b: Key) => number, make: (key: Key) => T, weight: (entry: T) => number) {
+    this.order = order;
+    this.make = make;
     this.weight = weight;
   }
 
-  find(name: string): T | undefined {
-    return this.entries.get(name);
-  }
-
   get size(): number {
-    return this.entries.size;
+    return this.named.size + this.numbered.length;
   }
 
-  add(name: string, entry: T): T {
-    if (this.entries.size >= 2 * RANKED) this.prune();
-    this.entries.set(name, entry);
+  /** The entry of a key, made if there is none. */
+  of(key: Key): T {
+    const known = typeof key === 'number' ? this.numbered[this.codes.idOf(key)] : this.named.get(key);
+    if (known !== undefined) return known;
+    const entry = this.make(key);
+    if (this.size >= 2 * RANKED) this.prune();
+    this.enter(entry);
     return entry;
   }
 
   save(): RankingState<T> {
-    return { exact: this.exact, entries: this.entries };
+    return { exact: this.exact, entries: this.all() };
   }
 
   restore({ exact, entries }: RankingState<T>): void {
     this.exact = exact;
-    this.entries = entries;
+    for (const entry of entries) this.enter(entry);
   }
 
-  largest(): T[] {
-    return this.sorted().map(([, entry]) => entry);
+  /** From the largest down to those of weight `least`. */
+  largest(least = 0): T[] {
+    return this.sorted(this.all().filter((entry) => this.weight(entry) >= least));
+  }
+
+  private all(): T[] {
+    return [...this.named.values(), ...this.numbered];
+  }
+
+  private enter(entry: T): void {
+    const { key } = entry;
+    if (typeof key === 'number') this.numbered[this.codes.idOf(key)] = entry;
+    else this.named.set(key, entry);
   }
 
   private prune(): void {
     this.exact = false;
-    this.entries = new Map(this.sorted().slice(0, RANKED));
+    const all = this.all();
+    const weights = Float64Array.from(all, this.weight).sort();
+    const least = weights[all.length - RANKED];
+    const kept = all.filter((entry) => this.weight(entry) > least);
+    const last = this.sorted(all.filter((entry) => this.weight(entry) === least));
+    this.named.clear();
+    this.codes.clear();
+    this.numbered = [];
+    for (const entry of kept) this.enter(entry);
+    for (const entry of last.slice(0, RANKED - kept.length)) this.enter(entry);
   }
 
-  private sorted(): [string, T][] {
-    return [...this.entries].sort(([a, x], [b, y]) => this.weight(y) - this.weight(x) || (a < b ? -1 : 1));
+  private sorted(entries: T[]): T[] {
+    return entries.sort((x, y) => this.weight(y) - this.weight(x) || this.order(x.key, y.key));
   }
 }
 
-function credit(
-  ranking: Ranking<Ranked>,
-  name: string,
-  packets: number,
-  bytes: number,
-  connections = 1,
-): void {
-  const entry = ranking.find(name) ?? ranking.add(name, { name, connections: 0, packets: 0, bytes: 0 });
+function credit(ranking: Ranking<Counted>, key: Key, packets: number, bytes: number, connections = 1): void {
+  const entry = ranking.of(key);
   entry.connections += connections;
   entry.packets += packets;
   entry.bytes += bytes;

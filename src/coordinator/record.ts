@@ -27,6 +27,7 @@ import {
   STATE_TFTP,
   STATE_TRANSLATED,
 } from '../shm/layouts.js';
+import { ipv6Text } from '../wire/address.js';
 import {
   ETH_TYPE_IP,
   ETH_TYPE_IPV6,
@@ -207,6 +208,49 @@ export class ConnectionRecord {
     return this.base + ROW_NAT + NAT.at.SRC6_0;
   }
 
+  /** What `connection` says, without making all of it: an address is a word if it is one of IPv4, else text; ports are
+   *  those of a tuple, the source in the upper half. */
+  host(reply: 0 | 1, dst: 0 | 1): number | string {
+    const { words, base } = this;
+    const translated = reply === 1 && this.isTranslated;
+    const end = reply === 1 && !translated ? 1 - dst : dst;
+    if (this.ipv6) return ipv6Text(words, (translated ? this.natAddr6At : base + ROW_ADDR6) + 4 * end);
+    return words[(translated ? base + ROW_NAT : base + ROW_CONN) + (end === 0 ? SRC : DST)];
+  }
+  ports(reply: 0 | 1): number {
+    const { words, base } = this;
+    if (reply === 1 && this.isTranslated) return words[base + ROW_NAT + PORTS];
+    const ports = words[base + ROW_CONN + PORTS];
+    return reply === 0 ? ports : (ports << 16) | (ports >>> 16);
+  }
+  /** ICMP or ICMPv6, over whichever version of IP: no ports, but a type and an id. */
+  get isIcmp(): boolean {
+    const { proto } = this;
+    return proto === IPPROTO_ICMP || proto === IPPROTO_ICMPV6;
+  }
+  get icmpType(): number {
+    const right = this.proto === (this.ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+    return right ? this.words[this.base + ROW_CONN + ZONE_PROTO] & 0xff : 0;
+  }
+  /** Of the tracker (CONN.STATE). */
+  get state(): number {
+    return this.words[this.base + ROW_CONN + STATE];
+  }
+  get mark(): number {
+    return this.words[this.base + ROW_COLD + COLD.at.MARK] >>> 0;
+  }
+  get label(): Int32Array {
+    return this.labelAt(this.base + ROW_COLD + COLD.at.LABEL_0);
+  }
+  get helper(): Connection['helper'] {
+    const { state } = this;
+    return state & STATE_FTP ? 'ftp' : state & STATE_TFTP ? 'tftp' : null;
+  }
+  /** A helper expected it. */
+  get isChild(): boolean {
+    return (this.state & STATE_CHILD) !== 0;
+  }
+
   get zone(): number {
     return this.words[this.base + ROW_CONN + ZONE_PROTO] >>> 16;
   }
@@ -321,14 +365,19 @@ export class ConnectionRecord {
   /** First occurrences in order, in the letters of Zeek: S, H (SYN-ACK), A (bare ACK), D (data), F, R; small for
    *  replies. */
   get history(): string {
+    return this.story.text;
+  }
+
+  /** The history, and what it makes of a TCP connection (`connState`). */
+  get story(): Story {
     const { words, base } = this;
     const key = (words[base + R.HISTORY_0] >>> 0) + (words[base + R.HISTORY_1] & 0xffff) * 2 ** 32;
-    let text = histories.get(key);
-    if (text === undefined) {
-      text = this.spell();
-      if (histories.size < MOST_HISTORIES) histories.set(key, text);
+    let story = stories.get(key);
+    if (story === undefined) {
+      story = { text: this.spell(), tcpState: tcpState(this) };
+      if (stories.size < MOST_STORIES) stories.set(key, story);
     }
-    return text;
+    return story;
   }
 
   private spell(): string {
@@ -399,7 +448,7 @@ export class ConnectionRecord {
       ipv6: this.ipv6,
       orig: this.tuple(c, base + ROW_ADDR6, words[c + ZONE_PROTO]),
       reply: this.replyTuple(),
-      helper: state & STATE_FTP ? 'ftp' : state & STATE_TFTP ? 'tftp' : null,
+      helper: this.helper,
       parent:
         state & STATE_CHILD
           ? this.tuple(
@@ -409,8 +458,8 @@ export class ConnectionRecord {
             )
           : null,
       zone: this.zone,
-      mark: words[m + COLD.at.MARK] >>> 0,
-      label: this.label(m + COLD.at.LABEL_0),
+      mark: this.mark,
+      label: this.label,
       state,
       packets: [words[c + CONN.at.PKTS_0] >>> 0, words[c + CONN.at.PKTS_1] >>> 0],
       bytes: [
@@ -423,7 +472,7 @@ export class ConnectionRecord {
     };
   }
 
-  private label(at: number): Int32Array {
+  private labelAt(at: number): Int32Array {
     const { words } = this;
     const any = words[at] | words[at + 1] | words[at + 2] | words[at + 3];
     return any === 0 ? NO_LABEL : words.slice(at, at + 4);
@@ -470,9 +519,13 @@ export class ConnectionRecord {
 const key = new ConnKey();
 const NO_VLAN: readonly number[] = [];
 const NO_LABEL = new Int32Array(4);
-/** Histories by their events: most connections share a few. */
-const histories = new Map<number, string>();
-const MOST_HISTORIES = 1 << 12;
+/** By their events: most connections share a few. */
+const stories = new Map<number, Story>();
+const MOST_STORIES = 1 << 12;
+interface Story {
+  readonly text: string;
+  readonly tcpState: string;
+}
 /** What a Community ID is the digest of: at most 2 + 32 + 2 + 4 bytes. */
 const message = new Uint8Array(40);
 const DIGEST_BYTES = 20;
@@ -495,7 +548,7 @@ export function connState(r: ConnectionRecord): string {
     return reply > 0 ? (orig > 0 ? 'SF' : 'SHR') : 'S0';
   }
   if (proto !== IPPROTO_TCP) return 'OTH';
-  return tcpState(r);
+  return r.story.tcpState;
 }
 
 /** What Zeek knows of an end of a TCP connection. */

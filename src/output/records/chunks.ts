@@ -7,6 +7,8 @@ import type { ColumnChunk, Encoding, SchemaElement } from 'hyparquet';
 import type { Writer } from 'hyparquet-writer';
 import { writePageHeader } from 'hyparquet-writer/src/datapage.js';
 import { snappyCompress } from 'hyparquet-writer/src/snappy.js';
+import { formatIpv4, ipv4TextRank } from '../../wire/address.js';
+import { Codes } from './codes.js';
 
 /** Values that a column has room for at first. */
 const FIRST_ROOM = 256;
@@ -15,6 +17,8 @@ const MOST_NUMBERS = 256;
 const TABLE = 1024;
 /** Pages shorter than this are not compressed. */
 const LEAST_COMPRESSED = 128;
+/** Bytes of the longest text of an IPv4 address. */
+const LONGEST_IPV4 = 15;
 /** Half of 2^64 by 2^32. */
 const TWO_32 = 2 ** 32;
 
@@ -28,7 +32,7 @@ interface Bounds {
 export interface ColumnState {
   levels: Uint8Array;
   words: Int32Array;
-  dictionary: string[];
+  dictionary: (string | number)[];
 }
 
 /** A column of a row group that is being filled. `element` says how it is called and typed. */
@@ -277,9 +281,14 @@ export class DoubleColumn extends ChunkColumn {
   }
 }
 
-/** UTF8, whose values repeat. */
+/** UTF8, whose values repeat. An IPv4 address is its word, and no text before it is written. */
 export class TextColumn extends ChunkColumn {
+  /** Of texts, and by the ids of `addresses`: ids in the dictionary. */
   private ids = new Map<string, number>();
+  private readonly addresses = new Codes();
+  private addressIds: number[] = [];
+  /** By id. */
+  private dictionary: (string | number)[] = [];
   private last = '';
   private lastId = -1;
 
@@ -287,36 +296,49 @@ export class TextColumn extends ChunkColumn {
     if (value !== this.last || this.lastId < 0) {
       let id = this.ids.get(value);
       if (id === undefined) {
-        id = this.ids.size;
+        id = this.dictionary.push(value) - 1;
         this.ids.set(value, id);
       }
       this.last = value;
       this.lastId = id;
     }
+    this.put(this.lastId);
+  }
+
+  /** The text of an IPv4 address, which no text that is given to `push` has. */
+  pushIpv4(address: number): void {
+    const code = this.addresses.idOf(address);
+    if (code === this.addressIds.length) this.addressIds.push(this.dictionary.push(address) - 1);
+    this.put(this.addressIds[code]);
+  }
+
+  private put(id: number): void {
     if (this.nWords === this.words.length) this.grow();
-    this.words[this.nWords++] = this.lastId;
+    this.words[this.nWords++] = id;
     this.level(1);
   }
 
   override save(): ColumnState {
-    return { ...super.save(), dictionary: [...this.ids.keys()] };
+    return { ...super.save(), dictionary: this.dictionary };
   }
 
   override restore(state: ColumnState): void {
     super.restore(state);
-    state.dictionary.forEach((text, id) => {
-      this.ids.set(text, id);
+    this.dictionary = state.dictionary;
+    state.dictionary.forEach((value, id) => {
+      if (typeof value === 'string') this.ids.set(value, id);
+      else this.addressIds[this.addresses.idOf(value)] = id;
     });
   }
 
   protected encode(): Encoded {
-    const { ids, words, nWords } = this;
+    const { dictionary, words, nWords } = this;
     if (nWords === 0) return NOTHING;
     const bits = new Bits(nWords << 1);
-    bits.indexes(words, nWords, ids.size);
+    bits.indexes(words, nWords, dictionary.length);
     return {
-      dictionary: plainText(ids.keys()),
-      size: ids.size,
+      dictionary: plainText(dictionary),
+      size: dictionary.length,
       page: bits.bytes,
       encoding: 'RLE_DICTIONARY',
     };
@@ -325,11 +347,26 @@ export class TextColumn extends ChunkColumn {
   protected bounds(): Bounds {
     let min: string | undefined;
     let max: string | undefined;
-    for (const text of this.ids.keys()) {
+    const consider = (text: string): void => {
       if (min === undefined || text < min) min = text;
       if (max === undefined || text > max) max = text;
+    };
+    let lowest: number | null = null;
+    let highest: number | null = null;
+    for (const value of this.dictionary) {
+      if (typeof value === 'string') consider(value);
+      else {
+        const rank = ipv4TextRank(value);
+        if (lowest === null || rank < ipv4TextRank(lowest)) lowest = value;
+        if (highest === null || rank > ipv4TextRank(highest)) highest = value;
+      }
     }
+    if (lowest !== null) consider(formatIpv4(lowest));
+    if (highest !== null) consider(formatIpv4(highest));
     this.ids = new Map();
+    this.addresses.clear();
+    this.addressIds = [];
+    this.dictionary = [];
     this.lastId = -1;
     return { min, max };
   }
@@ -350,7 +387,7 @@ export class NamesColumn extends ChunkColumn {
 
   override restore(state: ColumnState): void {
     super.restore(state);
-    this.texts = state.dictionary;
+    this.texts = state.dictionary as string[];
   }
 
   protected encode(n: number): Encoded {
@@ -370,17 +407,38 @@ export class NamesColumn extends ChunkColumn {
 
 const NOTHING: Encoded = { dictionary: null, size: 0, page: new Uint8Array(0), encoding: 'PLAIN' };
 
-/** BYTE_ARRAY values: each behind its length. */
-function plainText(texts: Iterable<string>): Uint8Array {
+/** Writes the text of an IPv4 address to `bytes`; returns its end. */
+function writeIpv4(bytes: Uint8Array, at: number, address: number): number {
+  for (let shift = 24; shift >= 0; shift -= 8) {
+    const octet = (address >>> shift) & 0xff;
+    if (octet >= 100) bytes[at++] = 0x30 + Math.floor(octet / 100);
+    if (octet >= 10) bytes[at++] = 0x30 + (Math.floor(octet / 10) % 10);
+    bytes[at++] = 0x30 + (octet % 10);
+    if (shift > 0) bytes[at++] = 0x2e;
+  }
+  return at;
+}
+
+/** BYTE_ARRAY values, each behind its length: texts, and IPv4 addresses. */
+function plainText(texts: readonly (string | number)[]): Uint8Array {
   let bytes = Buffer.allocUnsafe(1 << 12);
   let n = 0;
+  const room = (size: number): void => {
+    if (n + 4 + size <= bytes.length) return;
+    const grown = Buffer.allocUnsafe(2 * bytes.length + size);
+    bytes.copy(grown, 0, 0, n);
+    bytes = grown;
+  };
   for (const text of texts) {
-    // A UTF-16 unit takes three bytes at most.
-    if (n + 4 + 3 * text.length > bytes.length) {
-      const grown = Buffer.allocUnsafe(2 * bytes.length + 3 * text.length);
-      bytes.copy(grown, 0, 0, n);
-      bytes = grown;
+    if (typeof text === 'number') {
+      room(LONGEST_IPV4);
+      const end = writeIpv4(bytes, n + 4, text);
+      bytes.writeUInt32LE(end - n - 4, n);
+      n = end;
+      continue;
     }
+    // A UTF-16 unit takes three bytes at most.
+    room(3 * text.length);
     let at = n + 4;
     for (let i = 0; i < text.length; i++) {
       const unit = text.charCodeAt(i);

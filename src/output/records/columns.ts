@@ -5,6 +5,7 @@ import { TCP_STATE_NAMES } from '../../conntrack/tcp.js';
 import { protocolName, type Tuple, tcpOneState } from '../../coordinator/dump.js';
 import { type ConnectionRecord, connState } from '../../coordinator/record.js';
 import { DROP_REASONS } from '../../datapath/program.js';
+import { ipv4Text } from '../../wire/address.js';
 import { IPPROTO_TCP } from '../../wire/extract.js';
 
 type Of<T> = (r: ConnectionRecord, rules: RuleNames) => T;
@@ -18,6 +19,8 @@ interface TextColumn extends Named<string> {
   readonly type: 'text';
   /** Next to no two records have the same. */
   readonly unique: boolean;
+  /** An address: the word of one of IPv4, else its text. */
+  readonly host?: (r: ConnectionRecord) => number | string;
 }
 /** `small`: an integer below 2^31. `seconds`: a difference. */
 interface NumberColumn extends Named<number> {
@@ -40,6 +43,16 @@ const text = (name: string, value: Of<string | null>, unique = false): Column =>
   type: 'text',
   unique,
   value,
+});
+const host = (name: string, reply: 0 | 1, dst: 0 | 1): Column => ({
+  name,
+  type: 'text',
+  unique: false,
+  host: (r) => r.host(reply, dst),
+  value: (r) => {
+    const address = r.host(reply, dst);
+    return typeof address === 'number' ? ipv4Text(address) : address;
+  },
 });
 const integer = (name: string, value: Of<number | null>): Column => ({ name, type: 'integer', value });
 const small = (name: string, value: Of<number | null>): Column => ({ name, type: 'small', value });
@@ -86,19 +99,19 @@ export const COLUMNS: readonly Column[] = [
   seconds('duration', (r) => r.durationNs),
   text('protocol', (r) => protocolName(r.proto)),
   small('ip_version', (r) => (r.ipv6 ? 6 : 4)),
-  text('src', (r) => r.connection.orig.src),
-  small('sport', (r) => r.connection.orig.sport ?? null),
-  text('dst', (r) => r.connection.orig.dst),
-  small('dport', (r) => r.connection.orig.dport ?? null),
-  small('icmp_type', (r) => r.connection.orig.type ?? null),
-  small('icmp_id', (r) => r.connection.orig.id ?? null),
+  host('src', 0, 0),
+  small('sport', (r) => (r.isIcmp ? null : r.ports(0) >>> 16)),
+  host('dst', 0, 1),
+  small('dport', (r) => (r.isIcmp ? null : r.ports(0) & 0xffff)),
+  small('icmp_type', (r) => (r.isIcmp ? r.icmpType : null)),
+  small('icmp_id', (r) => (r.isIcmp ? r.ports(0) >>> 16 : null)),
   text('nat', (r) => natOf(r)),
-  text('reply_src', (r) => r.connection.reply.src),
-  small('reply_sport', (r) => r.connection.reply.sport ?? null),
-  text('reply_dst', (r) => r.connection.reply.dst),
-  small('reply_dport', (r) => r.connection.reply.dport ?? null),
+  host('reply_src', 1, 0),
+  small('reply_sport', (r) => (r.isIcmp ? null : r.ports(1) >>> 16)),
+  host('reply_dst', 1, 1),
+  small('reply_dport', (r) => (r.isIcmp ? null : r.ports(1) & 0xffff)),
   small('zone', (r) => r.zone),
-  integer('mark', (r) => r.connection.mark),
+  integer('mark', (r) => r.mark),
   text('label', (r) => labelOf(r)),
   text('state', (r) => stateOf(r)),
   text('conn_state', (r) => connState(r)),
@@ -118,8 +131,8 @@ export const COLUMNS: readonly Column[] = [
   seconds('handshake_time', (r) => r.handshakeNs),
   integer('invalid_packets', (r) => r.invalid),
   integer('icmp_errors', (r) => r.icmpErrors),
-  text('helper', (r) => r.connection.helper),
-  text('parent', (r) => (r.connection.parent === null ? null : tupleText(r.connection.parent))),
+  text('helper', (r) => r.helper),
+  text('parent', (r) => (r.isChild ? tupleText(r.connection.parent as Tuple) : null)),
   small('vlan', (r) => r.vlan[0] ?? null),
   small('inner_vlan', (r) => r.vlan[1] ?? null),
   small('in_port', (r) => r.inPort),
@@ -133,6 +146,7 @@ export const COLUMNS: readonly Column[] = [
 
 /** Which end of the connection was translated: src, dst, both; null if neither. */
 export function natOf(r: ConnectionRecord): string | null {
+  if (!r.isTranslated) return null;
   const { orig, reply } = r.connection;
   const src = orig.src !== reply.dst || orig.sport !== reply.dport || orig.id !== reply.id;
   const dst = orig.dst !== reply.src || orig.dport !== reply.sport;
@@ -141,7 +155,7 @@ export function natOf(r: ConnectionRecord): string | null {
 
 /** The state at the end: for TCP as the kernel would name it, else whether a reply has come. */
 export function stateOf(r: ConnectionRecord): string {
-  if (isTcp(r)) return TCP_STATE_NAMES[tcpOneState(r.connection.state)];
+  if (isTcp(r)) return TCP_STATE_NAMES[tcpOneState(r.state)];
   return r.packets[1] > 0 ? 'ESTABLISHED' : 'NEW';
 }
 
@@ -162,7 +176,7 @@ export function tupleText(t: Tuple): string {
 }
 
 function labelOf(r: ConnectionRecord): string | null {
-  const { label } = r.connection;
+  const { label } = r;
   if ((label[0] | label[1] | label[2] | label[3]) === 0) return null;
   const hex = [...label].map((w) => (w >>> 0).toString(16).padStart(8, '0')).join('');
   return `0x${hex.replace(/^0+/, '')}`;

@@ -118,6 +118,16 @@ function chunkOf(
     const { sec, nsec } = column;
     return { chunk, put: (r) => chunk.pushTime(sec(r), nsec(r)) };
   }
+  if (column.type === 'text' && column.host !== undefined) {
+    const { host } = column;
+    const chunk = new TextColumn(element);
+    const put = (r: ConnectionRecord): void => {
+      const address = host(r);
+      if (typeof address === 'number') chunk.pushIpv4(address);
+      else chunk.push(address);
+    };
+    return { chunk, put };
+  }
   if (column.type === 'text') {
     const { value } = column;
     const chunk = column.unique ? new NamesColumn(element) : new TextColumn(element);
