@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { isIPv6 } from 'node:net';
 import { test } from 'node:test';
-import { formatIpv4, formatIpv6 } from '../../../src/wire/address.js';
+import { formatIpv4, formatIpv6, ipv4TextRank } from '../../../src/wire/address.js';
 import { Random } from '../../support/packets.js';
 
 const words = (...groups: number[]) =>
@@ -13,6 +13,19 @@ test('address: dotted quads, the sign bit included', () => {
   assert.equal(formatIpv4(-1), '255.255.255.255');
   assert.equal(formatIpv4(0x0a000001), '10.0.0.1');
   assert.equal(formatIpv4(0xc0a80101 | 0), '192.168.1.1');
+});
+
+test('address: ranks of IPv4 addresses are in the order of their texts', () => {
+  const r = new Random(3);
+  const octets = [0, 1, 2, 9, 10, 11, 19, 20, 25, 99, 100, 101, 199, 200, 250, 255];
+  const address = (): number =>
+    (r.pick(octets) << 24) | (r.pick(octets) << 16) | (r.pick(octets) << 8) | r.pick(octets);
+  for (let i = 0; i < 2000; i++) {
+    const a = address();
+    const b = r.once(2) ? address() : a ^ (r.int(256) << (8 * r.int(4)));
+    const [x, y] = [formatIpv4(a), formatIpv4(b)];
+    assert.equal(Math.sign(ipv4TextRank(a) - ipv4TextRank(b)), x < y ? -1 : x > y ? 1 : 0, `${x} and ${y}`);
+  }
 });
 
 // What Python's socket.inet_ntop (glibc) says.
