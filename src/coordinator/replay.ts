@@ -25,6 +25,7 @@ import type { Ledger } from './ledger.js';
 import { type ConnectionRecord, frameOfRow, ROW_WORDS } from './record.js';
 import { addTallies, type KeeperState, RecordKeeper, sumTallies, type Tallies } from './records.js';
 import { SLICE_STEP, type Slice, SlicesWontDo } from './slice.js';
+import { StretchReader } from './stretch.js';
 import { Watchdog } from './watchdog.js';
 
 /** Packets in flight at most. */
@@ -124,7 +125,7 @@ export interface ReplayOptions {
   /** With `onRecord`. */
   checkpoints?: Checkpoints;
   /** Only a share of the connections, in the lane, while others run the other shares; with `onRecord`, and a table that
-   *  does nothing but track. Without events, checkpoints, sinks. */
+   *  does nothing but track. Without events, checkpoints, sinks; `portMap` goes by the interface alone. */
   slice?: Slice;
   /** Keep what `ReplayResult.dpflows` needs. */
   dpflows?: boolean;
@@ -490,7 +491,11 @@ class Run {
     const until = collector.dispatched + this.room(slice.vector);
     this.starved = false;
     while (collector.dispatched < until && this.packets - from < SLICE_BURST) {
-      if (this.packets % SLICE_STEP === 0 && !this.goesOn(slice)) break;
+      if (this.packets % SLICE_STEP === 0) {
+        if (!this.goesOn(slice)) break;
+      } else if (this.readPlain(slice, until - collector.dispatched)) {
+        continue;
+      }
       const result = this.read(source);
       if (result !== ReadResult.PACKET) {
         this.ended = result === ReadResult.END;
@@ -518,6 +523,49 @@ class Run {
     if (collector.inFlight === 0) keeper!.advance(collector.head);
     return this.packets > from;
   }
+
+  /** Reads the packets that lie in the arena and need nothing special, within the step, and dispatches those of the slice, at most
+   *  `room`. False if the next packet is none of these. */
+  private readPlain(slice: Slice, room: number): boolean {
+    const { source, arena, portMap } = this.options;
+    const { collector, fabric, segments, view } = this;
+    const { packets } = fabric;
+    const stretch = source.stretch?.() ?? null;
+    if (stretch === null) return false;
+    this.stretches ??= new StretchReader(view, packets, slice);
+    const { stretches: reader } = this;
+    let slot = collector.dispatched % packets.slots;
+    const n = reader.read(
+      stretch,
+      SLICE_STEP - (this.packets % SLICE_STEP),
+      room,
+      slot,
+      portMap.portOf(stretch.source, 0, view, stretch.pos, 0),
+      this.packets,
+      this.firstSec,
+      this.firstNsec,
+      this.clock,
+      fabric.reassembly.oldest,
+    );
+    if (n === 0) return false;
+    const { own, bytes } = reader;
+    const { segment } = stretch;
+    this.packets += n;
+    this.bytes += bytes;
+    this.before = Math.max(this.before, this.clock);
+    this.clock = reader.clock;
+    stretch.passed(n, bytes, reader.pos);
+    arena.hold(segment, own);
+    if (own > 0 && collector.inFlight === 0) collector.clock = packets.clock[slot];
+    for (let i = 0; i < own; i++) {
+      segments[slot] = segment;
+      collector.dispatched++;
+      fabric.dispatch(slot, 0);
+      if (++slot === packets.slots) slot = 0;
+    }
+    return true;
+  }
+  private stretches: StretchReader | null = null;
 
   /** Packets that may be dispatched now, `most` at most. */
   private room(most: number): number {

@@ -86,6 +86,8 @@ export class Express {
   private readonly dsts: Int32Array;
   private readonly addr6 = new Int32Array(8);
   private readonly saved = new Int32Array(STEPPED_WORDS);
+  /** Positions of packets of the staged vector that are not for this: so many as `stage` has said. */
+  readonly passed: Int32Array;
   /** Keeps the loads of `stage` alive. */
   sink = 0;
 
@@ -106,6 +108,7 @@ export class Express {
     this.tracker = tracker;
     this.found = new Int32Array(vector);
     this.hashes = new Int32Array(vector);
+    this.passed = new Int32Array(vector);
     this.srcs = new Int32Array(vector);
     this.dsts = new Int32Array(vector);
   }
@@ -118,9 +121,9 @@ export class Express {
   }
 
   /** The first stages, for the `n` packets of the parsed vector. Those that are taken here have no hash for the microflow
-   *  cache any more. */
-  stage(n: number): void {
-    this.hash(n);
+   *  cache any more; the others are in `passed`: returns how many. */
+  stage(n: number): number {
+    const nPassed = this.hash(n);
     const { found, hashes, partition } = this;
     const { index, base, mask, hot, addr6 } = partition;
     const { keys } = this.staging;
@@ -151,14 +154,17 @@ export class Express {
       if ((keys[(i << KEY_SHIFT) + VLAN] & IPV6_BIT) !== 0) sink ^= addr6[slot << ADDR6_SHIFT];
     }
     this.sink = sink;
+    return nPassed;
   }
 
-  private hash(n: number): void {
-    const { found, hashes, srcs, dsts, staging, verdicts } = this;
+  private hash(n: number): number {
+    const { found, hashes, srcs, dsts, staging, verdicts, passed } = this;
     const { seed } = this.partition;
     const { keys, addr6 } = staging;
+    let nPassed = 0;
     for (let i = 0; i < n; i++) {
       found[i] = PASSED;
+      passed[nPassed++] = i;
       if (staging.hashes[i] === 0) continue;
       const k = i << KEY_SHIFT;
       const portNw = keys[k + PORT_NW];
@@ -185,8 +191,10 @@ export class Express {
       dsts[i] = dst;
       hashes[i] = tupleHash(seed, src, dst, ports, proto << 8);
       found[i] = -1;
+      nPassed--;
       staging.hashes[i] = 0;
     }
+    return nPassed;
   }
 
   /** The last stage for packet `i` of the staged vector, in window slot `row`: its verdict template, or -1, and nothing has

@@ -586,6 +586,22 @@ export class MicroflowCache {
     this.stagedMade = this.made;
   }
 
+  /** The same for a few packets of the vector, `list[0..n)`: the others have none. */
+  lookUpSome(slots: Int32Array, list: Int32Array, n: number): void {
+    const { staging, found, index, bucketMask } = this;
+    this.noticeConflicts();
+    this.slots = slots;
+    found.fill(-1);
+    for (let j = 0; j < n; j++) {
+      const i = list[j];
+      const e = candidate(index, bucketMask, staging.hashes[i]);
+      found[i] = e < 0 || this.sameKey(e, i) ? e : this.find(i, staging.hashes[i]);
+    }
+    this.nMissed = 0;
+    this.now = this.packets.clock[slots[0]];
+    this.stagedMade = this.made;
+  }
+
   /** Touches what `runGeneral` will look at. */
   private touch(e: number): number {
     const { entries, extra, more } = this;

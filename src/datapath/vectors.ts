@@ -233,8 +233,7 @@ export abstract class VectorLoop implements ControlPlane {
   private runExpress(express: Express, slots: Int32Array, n: number): void {
     const { microflows, packets, stats, completed } = this;
     microflows.staging.parse(slots, n);
-    express.stage(n);
-    microflows.lookUp(slots, n);
+    microflows.lookUpSome(slots, express.passed, express.stage(n));
     let hits = 0;
     let bytes = 0;
     for (let i = 0; i < n; i++) {

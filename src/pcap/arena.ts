@@ -81,8 +81,8 @@ export class SegmentArena implements PacketArena {
   }
 
   /** Readers hold each packet that they deliver; whoever collects it releases it. */
-  hold(segment: number): void {
-    this.held[segment]++;
+  hold(segment: number, n = 1): void {
+    this.held[segment] += n;
   }
 
   release(segment: number): void {

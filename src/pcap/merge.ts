@@ -10,6 +10,7 @@ import {
   type PacketArena,
   type PacketRecord,
   ReadResult,
+  type Stretch,
 } from './types.js';
 import { newPacketRecord } from './window.js';
 
@@ -46,6 +47,8 @@ export interface PacketSource {
   readonly notices: readonly CaptureNotice[];
   /** Of a share of a source: the clock and numbers of the whole, which go on with packets that are not given out. */
   readonly clock?: SourceClock | null;
+  /** As in `CaptureReader`: what comes next, if that is what `next` would give. */
+  stretch?(): Stretch | null;
   close(): void;
 }
 

@@ -10,12 +10,14 @@
 import type { ByteFeed } from './feed.js';
 import { LinkKind, toEthernet } from './link-types.js';
 import { PCAP_HEADER_BYTES, type PcapHeader } from './pcap-header.js';
-import { MAX_PACKET_BYTES, type PacketArena, type PacketRecord, ReadResult } from './types.js';
+import { MAX_PACKET_BYTES, type PacketArena, type PacketRecord, ReadResult, type Stretch } from './types.js';
 import { boundedWireLen, damageRemedy, WindowReader } from './window.js';
 
 const { END, PACKET } = ReadResult;
 const { ETHERNET } = LinkKind;
 const MAX_CAP_LEN = MAX_PACKET_BYTES;
+/** Of a record's header; some have more. */
+const RECORD_BYTES = 16;
 
 /** Packets of a classic pcap file; the feed stands behind the file header, which `header` describes. */
 export class PcapReader extends WindowReader {
@@ -75,6 +77,15 @@ export class PcapReader extends WindowReader {
     this.arena.hold(this.segment);
     if (this.kind !== ETHERNET) toEthernet(this.kind, this.u8, packet);
     return PACKET;
+  }
+
+  stretch(): Stretch | null {
+    if (this.done || !this.little || this.headBytes !== RECORD_BYTES || this.kind !== ETHERNET) return null;
+    const { pos, end, segment, fractionNsec } = this;
+    const passed = (_packets: number, _bytes: number, to: number): void => {
+      this.pos = to;
+    };
+    return segment < 0 ? null : { pos, end, segment, source: 0, fractionNsec, passed };
   }
 
   private absurd(capLen: number): never {

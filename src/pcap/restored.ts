@@ -26,7 +26,7 @@ import {
   type PacketSource,
   type SourceClock,
 } from './merge.js';
-import { type CaptureNotice, ReadResult } from './types.js';
+import { type CaptureNotice, ReadResult, type Stretch } from './types.js';
 
 const walk = new Ipv6Walk();
 /** Bytes of the transport header that have to be there, and where its checksum is. */
@@ -77,6 +77,10 @@ export class RestoredSource implements PacketSource {
     mergeInto(this.waiting, packet, packet.source);
     this.isWaiting = true;
     return ReadResult.ARENA_FULL;
+  }
+
+  stretch(): Stretch | null {
+    return this.isWaiting ? null : (this.source.stretch?.() ?? null);
   }
 
   readable(): Promise<void> {

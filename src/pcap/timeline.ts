@@ -16,6 +16,7 @@ import {
   type PacketArena,
   type PacketRecord,
   ReadResult,
+  type Stretch,
 } from './types.js';
 import { newPacketRecord } from './window.js';
 
@@ -126,6 +127,20 @@ export class Timeline implements PacketSource {
     mergeInto(packet, head, source);
     best.filled = false;
     return this.given(packet, this.reports[source]);
+  }
+
+  stretch(): Stretch | null {
+    if (this.open.length !== 1 || this.starts.length > 0 || this.open[0].filled) return null;
+    const { reader, source } = this.open[0];
+    const stretch = reader.stretch?.() ?? null;
+    if (stretch === null) return null;
+    const report = this.reports[source];
+    const passed = (packets: number, bytes: number, pos: number): void => {
+      report.packets += packets;
+      report.bytes += bytes;
+      stretch.passed(packets, bytes, pos);
+    };
+    return { ...stretch, source, passed };
   }
 
   /** The next packet while there is but one capture left: no other can come before it. */

@@ -14,8 +14,8 @@ export interface PacketArena {
   acquire(): number;
   /** The reader will put no more packets into this segment. */
   close(segment: number): void;
-  /** Counts a packet into / out of a segment (out: when it has been collected). */
-  hold(segment: number): void;
+  /** Counts `n` packets, 1 unless told otherwise, into a segment; a packet out of it, when it has been collected. */
+  hold(segment: number, n?: number): void;
   release(segment: number): void;
 }
 
@@ -66,7 +66,22 @@ export interface CaptureReader {
   /** Packets, and bytes on the wire, of interfaces whose link type can't be read: if it is there they are passed over and
    *  counted, else the first is an error. Only pcapng has several interfaces. */
   unreadable?: { packets: number; bytes: number } | null;
+  /** What of the capture lies in the arena, if somebody else may read it there; null if not. */
+  stretch?(): Stretch | null;
   close(): void;
+}
+
+/** Records of a classic capture of Ethernet, little-endian, in the arena from `pos` to `end`, the last of which may not be whole.
+ *  `source` is the capture's place among all. */
+export interface Stretch {
+  readonly pos: number;
+  readonly end: number;
+  readonly segment: number;
+  readonly source: number;
+  /** Of a unit of the fraction of a second. */
+  readonly fractionNsec: number;
+  /** So many packets have been read, up to `pos`, with so many bytes captured and as many on the wire. Who has read them holds them. */
+  passed(packets: number, bytes: number, pos: number): void;
 }
 
 /** Unusable capture: the message names the file, the byte offset and the remedy. */

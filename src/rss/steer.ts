@@ -464,7 +464,7 @@ function mix(keys: Int32Array, proto: number, words: Int32Array, n: number): num
 }
 
 /** A hash of what two addresses have together, whichever is first. */
-function mixEnds(x: number, sum: number): number {
+export function mixEnds(x: number, sum: number): number {
   let h = Math.imul(x, 0x9e3779b1 | 0) ^ Math.imul(sum, 0x85ebca6b | 0);
   h = Math.imul(h ^ (h >>> 15), 0xc2b2ae35 | 0);
   return h ^ (h >>> 13);

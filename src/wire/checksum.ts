@@ -80,20 +80,43 @@ export function update32(field: number, from: number, to: number): number {
   return update16(update16(field, from >>> 16, to >>> 16), from & 0xffff, to & 0xffff);
 }
 
-const CRC32C = new Int32Array(256);
+/** Tables for eight bytes at a time: T[256 k + b] is what byte b does to the CRC with k bytes behind it. */
+const CRC32C = new Int32Array(8 * 256);
 for (let n = 0; n < 256; n++) {
   let c = n;
   for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0x82f63b78 : c >>> 1;
   CRC32C[n] = c;
 }
+for (let n = 256; n < CRC32C.length; n++) {
+  const c = CRC32C[n - 256];
+  CRC32C[n] = CRC32C[c & 0xff] ^ (c >>> 8);
+}
+
+/** The CRC behind `len` further bytes. */
+function crc32c(crc: number, view: DataView, off: number, len: number): number {
+  const T = CRC32C;
+  for (const last = (off + (len & ~7)) | 0; off < last; off = (off + 8) | 0) {
+    const a = crc ^ view.getInt32(off, true);
+    const b = view.getInt32((off + 4) | 0, true);
+    crc =
+      T[0x700 + (a & 0xff)] ^
+      T[0x600 + ((a >>> 8) & 0xff)] ^
+      T[0x500 + ((a >>> 16) & 0xff)] ^
+      T[0x400 + (a >>> 24)] ^
+      T[0x300 + (b & 0xff)] ^
+      T[0x200 + ((b >>> 8) & 0xff)] ^
+      T[0x100 + ((b >>> 16) & 0xff)] ^
+      T[b >>> 24];
+  }
+  for (let i = 0; i < (len & 7); i++) crc = T[(crc ^ view.getUint8(off + i)) & 0xff] ^ (crc >>> 8);
+  return crc;
+}
+
+const NO_CHECKSUM = new DataView(new ArrayBuffer(4));
 
 /** CRC32c of an SCTP packet with its checksum field (bytes 8 to 11) taken as zero, in the byte order in
- *  which it stands on the wire when written with setInt32(…, littleEndian = true). */
+ *  which it stands on the wire when written with setInt32(…, littleEndian = true). At least 12 bytes. */
 export function sctpChecksum(view: DataView, off: number, len: number): number {
-  let crc = -1;
-  for (let i = 0; i < len; i++) {
-    const byte = i >= 8 && i < 12 ? 0 : view.getUint8(off + i);
-    crc = CRC32C[(crc ^ byte) & 0xff] ^ (crc >>> 8);
-  }
-  return ~crc;
+  const crc = crc32c(crc32c(-1, view, off, 8), NO_CHECKSUM, 0, 4);
+  return ~crc32c(crc, view, off + 12, len - 12);
 }
