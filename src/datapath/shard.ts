@@ -36,6 +36,7 @@ import { FrameLayout } from '../wire/extract.js';
 import { type PacketContext, WAIT_NONE, WAIT_NORMAL, WAIT_TURN, WAIT_UPCALL } from './context.js';
 import { type CommitRequest, MAX_COMMIT_WORDS, PENDING } from './control.js';
 import { type Fault, misbehave } from './fault.js';
+import { OrderedRows } from './ordered-rows.js';
 import { MAX_PROGRAM_WORDS } from './program.js';
 import { STAT } from './stats.js';
 import { VectorLoop, type VectorOptions } from './vectors.js';
@@ -200,7 +201,7 @@ class SteeredInput {
   private at = 0;
   private dry = false;
   /** From elsewhere. */
-  private adopted: number[] = [];
+  private readonly adopted: OrderedRows;
   /** How often window slots are to be skipped when they come out of the ring, and the sum of these. More than once: a packet
    *  that was called back may have been run elsewhere, and one that has its slot by now may be called back, too, before
    *  the first one is met here. */
@@ -216,6 +217,7 @@ class SteeredInput {
     this.ahead = new Int32Array(vector);
     this.parked = new Int32Array(packets.slots);
     this.called = new Uint8Array(packets.slots);
+    this.adopted = new OrderedRows(packets.seq);
   }
 
   /** Takes packets out of the ring, before replies are looked at: what must come before them is in these, if it
@@ -240,7 +242,7 @@ class SteeredInput {
         this.at++;
         continue;
       }
-      const other = nAdopted < adopted.length ? adopted[nAdopted] : -1;
+      const other = nAdopted < adopted.length ? adopted.at(nAdopted) : -1;
       // Without any of its own, there may be some in the ring that come before.
       if (other >= 0 && (own < 0 ? this.dry : seq[other] < seq[own])) {
         slots[n++] = other;
@@ -252,16 +254,14 @@ class SteeredInput {
         break;
       }
     }
-    if (nAdopted > 0) adopted.splice(0, nAdopted);
+    if (nAdopted > 0) adopted.shift(nAdopted);
     if (n > 0) this.last = Math.max(this.last, seq[slots[n - 1]]);
     return n;
   }
 
   /** Takes over packets from elsewhere. */
   add(rows: Int32Array): void {
-    const { adopted } = this;
-    for (const row of rows) adopted.push(row);
-    adopted.sort(this.inOrder);
+    for (const row of rows) this.adopted.insert(row);
     this.dry = false;
   }
 
@@ -278,26 +278,26 @@ class SteeredInput {
     // comes before that.
     queue.splice(0, chain.head);
     chain.head = 0;
-    let kept = 0;
-    for (const row of adopted) {
-      if (hash[row] === chain.hash && seq[row] < last) queue.push(row);
-      else adopted[kept++] = row;
+    for (let i = 0; i < adopted.length && seq[adopted.at(i)] < last; ) {
+      const row = adopted.at(i);
+      if (hash[row] !== chain.hash) i++;
+      else {
+        adopted.remove(row);
+        queue.push(row);
+      }
     }
-    adopted.length = kept;
-    for (const row of rows) (seq[row] < last ? queue : adopted).push(row);
+    for (const row of rows) {
+      if (seq[row] < last) queue.push(row);
+      else adopted.insert(row);
+    }
     queue.sort(this.inOrder);
-    adopted.sort(this.inOrder);
     this.dry = false;
   }
   private readonly inOrder = (a: number, b: number) => this.seq[a] - this.seq[b];
 
   /** A packet that is called back and does not wait. False if it has been run, or is in a queue. */
   drop(row: number): boolean {
-    const at = this.adopted.indexOf(row);
-    if (at >= 0) {
-      this.adopted.splice(at, 1);
-      return true;
-    }
+    if (this.adopted.remove(row)) return true;
     if (this.seq[row] <= this.last) return false;
     this.called[row]++;
     this.nCalled++;
