@@ -1335,7 +1335,8 @@ export class Translator {
       table,
       steps.map((s) => (s.kind === 'unroll' ? `@${s.table}` : this.uid(s))),
       inPort,
-      words,
+      // Character by character, as numbers would take five times as long.
+      String.fromCharCode.apply(null, new Uint16Array(words.buffer) as unknown as number[]),
       stack.map((p) => `${p.value}:${p.bytes}`),
       actionSet.map((a) => this.uid(a)),
       tracked,
