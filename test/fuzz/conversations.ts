@@ -20,7 +20,8 @@ const MOST_PACKETS = 48;
 const MOST_FRAME = 4000;
 /** Between packets: of this unit, some. */
 const WAIT_SECONDS = 0.01;
-const WAITS = [0, 1, 100, 4000];
+/** From 30 s on, what timeouts are. */
+const WAITS = [0, 1, 100, 3000, 4000, 6000, 12_000, 18_000];
 
 /** The row behind the byte for the table. */
 export const rowOf = (input: Bytes): Part[] => unpackRow(input.subarray(1), MOST_PACKETS, MOST_FRAME);

@@ -5,20 +5,23 @@
  *      npm run fuzz -- --keep                           adds inputs that make new code run to fixtures/fuzz
  *      npm run fuzz -- --seed 7                         the same inputs again; else the seed is drawn, and printed
  *      npm run fuzz -- --bug                            with a deliberate mistake in each: all must find it
- *      npm run fuzz -- --mutants                        mistakes in the product, most of them writes beyond a table
+ *      npm run fuzz -- --mutants [--only slices]        mistakes in the product, most of them writes beyond a table
  *
  *  Exit code 1 if something is broken: what, and the input in hex, is printed; --run TARGET=HEX runs one input. */
 import { parseArgs } from 'node:util';
 import { unhex } from '../support/packets.js';
+import { SMALL_TABLES } from '../support/small.js';
 import { addToCorpus } from './corpus.js';
 import { fuzz, NAMES, type Outcome } from './fuzz.js';
-import { FUZZ_MUTANTS, mutated } from './mutants.js';
+import { copyWith, FUZZ_MUTANTS, mutated } from './mutants.js';
 import { TARGETS } from './targets.js';
 
 /** Shares of the time: replays run everything. */
 const SHARES: Readonly<Record<string, number>> = { replay: 4, conversations: 2, frames: 2, compressed: 2 };
-/** The guarded replays, of all replays' time. */
-const GUARDED = 'replay, bounds checked';
+const GUARDED = ', bounds checked';
+const SMALL = ', small tables';
+/** The same once more, otherwise. */
+const VARIANTS = [`replay${GUARDED}`, `replay${SMALL}`, `conversations${SMALL}`];
 
 const { values } = parseArgs({
   options: {
@@ -45,7 +48,8 @@ if (values.run !== undefined) {
 /** Each of FUZZ_MUTANTS for a minute at most. */
 async function mutants(): Promise<number> {
   let missed = 0;
-  for (const mutant of FUZZ_MUTANTS) {
+  const { only } = values;
+  for (const mutant of FUZZ_MUTANTS.filter((m) => only.length === 0 || only.includes(m.target))) {
     const copy = mutated(mutant);
     const { target, guard = false } = mutant;
     const seed = values.seed === undefined ? 1 : Number(values.seed);
@@ -69,8 +73,9 @@ async function mutants(): Promise<number> {
 
 async function all(): Promise<number> {
   const seed = values.seed === undefined ? (Math.random() * 2 ** 31) | 0 : Number(values.seed);
-  const names = [...NAMES, GUARDED].filter((n) => values.only.length === 0 || values.only.includes(n));
-  if (names.length === 0) throw new Error(`no fuzzer of these; there are ${NAMES.join(', ')}, ${GUARDED}`);
+  const names = [...NAMES, ...VARIANTS].filter((n) => values.only.length === 0 || values.only.includes(n));
+  if (names.length === 0)
+    throw new Error(`no fuzzer of these; there are ${[...NAMES, ...VARIANTS].join('; ')}`);
   const share = (name: string): number => SHARES[name] ?? 1;
   const shares = names.reduce((sum, n) => sum + share(n), 0);
   console.log(`seed ${seed}`);
@@ -78,9 +83,12 @@ async function all(): Promise<number> {
   let failures = 0;
   for (const name of names) {
     const seconds = (Number(values.minutes) * 60 * share(name)) / shares;
-    const guard = name === GUARDED;
+    const guard = name.endsWith(GUARDED);
     const bug = values.bug ? 'property' : 'none';
-    const outcome = await fuzz(guard ? 'replay' : name, { seed, seconds, guard, bug, blind: values.blind });
+    const copy = name.endsWith(SMALL) ? copyWith(SMALL_TABLES) : null;
+    const o = { seed, seconds, guard, bug, blind: values.blind } as const;
+    const outcome = await fuzz(name.split(',')[0], copy === null ? o : { ...o, loop: copy.loop });
+    copy?.remove();
     sums.files += outcome.progress.files;
     sums.packets += outcome.progress.packets;
     console.log(line(name, outcome));

@@ -5,23 +5,27 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ROOT } from '../differential/fixture.js';
+import { type Change, changed, SMALL_TABLES } from '../support/small.js';
 
 export interface FuzzMutant {
   about: string;
   /** Name of the fuzzer, and whether its bounds are checked. */
   target: string;
   guard?: boolean;
-  /** File of dist/src, text that is there once, and what stands there instead. */
-  change: readonly [file: string, text: string, instead: string];
+  /** Tables are small. */
+  small?: boolean;
+  change: Change;
   /** What the fuzzer says. */
   finds: RegExp;
 }
 
 const PARTITION = 'conntrack/partition.js';
 const SHARD = 'datapath/shard.js';
+const IPF = 'conntrack/ipf.js';
+const EXPRESS = 'datapath/express.js';
 
 /** A slot is given out: something is written to a table, elsewhere. */
-const onAllocate = (code: string): FuzzMutant['change'] => [
+const onAllocate = (code: string): Change => [
   PARTITION,
   'if (this.high < this.capacity)\n            return this.high++;',
   `if (this.high < this.capacity) { ${code}; return this.high++; }`,
@@ -125,27 +129,125 @@ export const FUZZ_MUTANTS: readonly FuzzMutant[] = [
     ],
     finds: /./,
   },
+  {
+    about: 'one fragment more is held than may be',
+    target: 'reassembly',
+    change: [IPF, 'this.held >= this.maxFragments)', 'this.held > this.maxFragments)'],
+    finds: /fragments are held/,
+  },
+  {
+    about: 'a fragment of each datagram that goes is still counted',
+    target: 'reassembly',
+    change: [IPF, 'this.held -= list.pieces.length;', 'this.held -= list.pieces.length - 1;'],
+    finds: /are held/,
+  },
+  {
+    about: 'a datagram with a hole is complete',
+    target: 'reassembly',
+    change: [IPF, 'pieces[i - 1].end + 1 !== pieces[i].start', 'pieces[i - 1].end + 1 > pieces[i].start'],
+    finds: /bytes of the datagram comes/,
+  },
+  {
+    about: 'the ring of expectations does not go round',
+    target: 'conversations',
+    small: true,
+    guard: true,
+    change: [
+      'conntrack/expected.js',
+      'HEADER + (n & (EXPECTED_SLOTS - 1)) * STRIDE;\n        words',
+      'HEADER + n * STRIDE;\n        words',
+    ],
+    finds: /guard: /,
+  },
+  {
+    about: 'a free slot is given out and stays free',
+    target: 'replay',
+    change: [PARTITION, 'const slot = this.free.pop();', 'const slot = this.free[this.free.length - 1];'],
+    finds: /is not in the index|slots: |index: /,
+  },
+  {
+    about: "a removed slot is nobody's any more",
+    target: 'replay',
+    change: [
+      PARTITION,
+      'this.limboHead = head;\n',
+      'this.limboHead = head + (head < limbo.length ? 1 : 0);\n',
+    ],
+    finds: /slots: \d+ is lost/,
+  },
+  {
+    about: 'the sweep goes by the youngest packet, not by the oldest in flight',
+    target: 'replay',
+    small: true,
+    change: [
+      'coordinator/fabric.js',
+      'this.coordinator.sweep(clock, budget + 2 * come);',
+      'this.coordinator.sweep(Math.max(clock, ...this.packets.clock), budget + 2 * come);',
+    ],
+    finds: /./,
+  },
+  {
+    about: 'an index that grows forgets the tuples of answers',
+    target: 'replay',
+    small: true,
+    change: [
+      PARTITION,
+      'if (!this.withheld.get(hash)?.includes(slot))',
+      'if (this.withheld.get(hash)?.includes(slot))',
+    ],
+    finds: /./,
+  },
+  {
+    about: 'answers are counted as requests',
+    target: 'slices',
+    change: [
+      EXPRESS,
+      'hot[c + C_PKTS_0 + reply] = (hot[c + C_PKTS_0 + reply] + 1) | 0;',
+      'hot[c + C_PKTS_0] = (hot[c + C_PKTS_0] + 1) | 0;',
+    ],
+    finds: /./,
+  },
+  {
+    about: 'a connection that ends at this millisecond is still there',
+    target: 'slices',
+    change: [EXPRESS, 'C_EXPIRES_F64] > now', 'C_EXPIRES_F64] >= now'],
+    finds: /./,
+  },
+  {
+    about: 'answers do not say that there are answers',
+    target: 'slices',
+    change: [EXPRESS, 'const phase = reply === 1 ? 2', 'const phase = reply === 1 ? 1'],
+    finds: /./,
+  },
+  {
+    about: 'what the packets of a vector open is not looked for by those behind them',
+    target: 'slices',
+    change: [EXPRESS, 'if (conn < 0)\n', 'if (conn < 0 || this.commits > 0)\n'],
+    finds: /./,
+  },
 ];
 
-/** A copy of the compiled product and its tests, with the mistake. */
-export function mutated({ change: [file, text, instead] }: FuzzMutant): { loop: URL; remove: () => void } {
+/** A copy of the compiled product and its tests, changed. */
+export function copyWith(changes: readonly Change[]): { loop: URL; remove: () => void } {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-mutant-'));
   const dist = fileURLToPath(new URL('../../', import.meta.url));
   for (const part of ['src', 'workers', 'test']) {
     fs.cpSync(path.join(dist, part), path.join(folder, 'dist', part), { recursive: true });
   }
-  for (const name of ['fixtures', 'node_modules', 'package.json']) {
+  for (const name of ['docs', 'fixtures', 'node_modules', 'package.json']) {
     fs.symlinkSync(fs.realpathSync(path.join(ROOT, name)), path.join(folder, name));
   }
-  const where = path.join(folder, 'dist', 'src', file);
-  const source = fs.readFileSync(where, 'utf8');
-  if (source.split(text).length !== 2) throw new Error(`fuzz: ${file} has not "${text}" once`);
-  fs.writeFileSync(
-    where,
-    source.replace(text, () => instead),
-  );
+  for (const change of changes) {
+    const where = path.join(folder, 'dist', 'src', change[0]);
+    fs.writeFileSync(where, changed(fs.readFileSync(where, 'utf8'), change));
+  }
   return {
     loop: new URL(`file://${path.join(folder, 'dist', 'test', 'fuzz', 'loop.js')}`),
     remove: () => fs.rmSync(folder, { recursive: true, force: true }),
   };
+}
+
+/** A copy with the mistake. */
+export function mutated({ change, small = false }: FuzzMutant): ReturnType<typeof copyWith> {
+  return copyWith([...(small ? SMALL_TABLES : []), change]);
 }

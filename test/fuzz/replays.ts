@@ -155,8 +155,13 @@ export const replayTarget: MakeTarget = (bug) => ({
     balanced(want, packets.length);
     const workers = 1 + r.int(3);
     const schedule: RunOptions = { ...o, workers, window: 2 + r.int(64), vector: 1 + r.int(9) };
-    if (seed % WITH_THREADS === 0) schedule.jitter = r.once(2) ? 0 : 1 + r.int(1 << 20);
-    else schedule.turns = new DrawnTurns(r);
+    if (seed % WITH_THREADS === 0) {
+      schedule.jitter = r.once(2) ? 0 : 1 + r.int(1 << 20);
+      // Whoever finds a ring full waits for the other, which takes no turn meanwhile.
+      if (r.once(2)) schedule.ringWords = 2 + r.int(30);
+    } else {
+      schedule.turns = new DrawnTurns(r);
+    }
     const got = await runOver(packets, schedule, 0xff);
     // A deliberate mistake that shows where a packet of a connection is a fragment.
     if (bug) got.verdicts = got.verdicts.map((v) => (v.includes('+inv') ? v.replace('+inv', '+new') : v));

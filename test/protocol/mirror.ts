@@ -14,6 +14,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
+import { type Change, changed, SMALL_TABLES } from '../support/small.js';
 
 const SRC = fileURLToPath(new URL('../../src/', import.meta.url));
 const SCHED = new URL('./sched.js', import.meta.url).href;
@@ -40,15 +41,11 @@ const LOOKS = [
 /** And one that only looks how large the index is. */
 const LEVEL = 'partition.refresh';
 
-/** What is smaller in the copy: file, text, what stands for it; of a constant whatever its value is. */
-const SMALL: readonly (readonly [string, string, string])[] = [
+/** What is smaller in the copy. */
+const SMALL: readonly Change[] = [
+  ...SMALL_TABLES,
   ['rings/words.js', "'ringbuf.js'", "'./ringbuf.js'"],
-  ['datapath/shard.js', 'MAX_PARKED = ', 'MAX_PARKED = 4'],
-  ['datapath/shard.js', 'MAX_GRANTED = ', 'MAX_GRANTED = 4'],
-  ['datapath/shard.js', 'GRANTS_AT_ONCE = ', 'GRANTS_AT_ONCE = 1'],
-  ['datapath/shard.js', 'MADE_HASHES = ', 'MADE_HASHES = 1 << 4'],
   ['datapath/shard.js', 'SPINS = ', 'SPINS = 0'],
-  ['datapath/microflow.js', 'FIRST_ENTRIES = ', 'FIRST_ENTRIES = 1 << 4'],
   ['datapath/frames.js', 'CHUNK_BYTES = ', 'CHUNK_BYTES = 1 << 12'],
   ['coordinator/fabric.js', 'REPLY_RING_WORDS = ', 'REPLY_RING_WORDS = globalThis.ringWords ?? 1 << 10'],
   [
@@ -56,25 +53,17 @@ const SMALL: readonly (readonly [string, string, string])[] = [
     'TEMPLATE_RING_WORDS = ',
     'TEMPLATE_RING_WORDS = globalThis.ringWords ?? 1 << 10',
   ],
-  ['coordinator/fabric.js', 'FIRST_GRANTED = ', 'FIRST_GRANTED = 2'],
   ['coordinator/fabric.js', "from 'node:worker_threads'", `from '${SCHED}'`],
-  ['conntrack/partition.js', 'FIRST_LEVEL_BUCKETS = ', 'FIRST_LEVEL_BUCKETS = 1'],
   ['conntrack/partition.js', 'MAX_LOAD = ', 'MAX_LOAD = 2'],
-  ['conntrack/partition.js', 'LEAVING_AT_ONCE = ', 'LEAVING_AT_ONCE = 1'],
-  ['conntrack/partition.js', 'ENDED_SLOTS = ', 'ENDED_SLOTS = 1 << 4'],
-  ['conntrack/expected.js', 'EXPECTED_SLOTS = ', 'EXPECTED_SLOTS = 4'],
   ['conntrack/timeouts.js', 'ZONES = ', 'ZONES = 2'],
-  ['conntrack/wheel.js', 'NEAR_BITS = ', 'NEAR_BITS = 6'],
-  ['conntrack/wheel.js', 'FAR = ', 'FAR = 4096 * 16'],
   ['coordinator/ledger.js', 'ZONES = ', 'ZONES = 2'],
   ['coordinator/mac-table.js', 'MAC_TABLE_SIZE = ', 'MAC_TABLE_SIZE = 8'],
-  ['rss/directory.js', 'FIRST_BUCKETS = ', 'FIRST_BUCKETS = 1 << 2'],
   ['shm/aligned.js', 'const memory = allocate(bytes, true)', 'const memory = null'],
   ['shm/aligned.js', 'return (allocate(bytes, false) ??', 'return (null ??'],
 ];
 
-/** A deliberate mistake: file, text, what stands there instead. */
-export type Mutation = readonly (readonly [string, string, string])[];
+/** A deliberate mistake. */
+export type Mutation = readonly Change[];
 
 /** The product's modules, from the copy. */
 export interface Mirror {
@@ -95,15 +84,8 @@ export function mirror(mutation: Mutation = [], rings = false): Mirror {
   }
   const ringbuf = path.join(nodeModules(), 'ringbuf.js', 'dist', 'index.mjs');
   sources.set('rings/ringbuf.js', fs.readFileSync(ringbuf, 'utf8'));
-  for (const [file, text, instead] of [...SMALL, ...mutation]) {
-    const source = sources.get(file);
-    if (source === undefined || source.split(text).length !== 2) {
-      throw new Error(`model: ${file} has not "${text}" once; the model has to follow the product`);
-    }
-    const at = source.indexOf(text);
-    const end = text.endsWith(' = ') ? source.indexOf(';', at) : at + text.length;
-    sources.set(file, source.slice(0, at) + instead + source.slice(end));
-  }
+  for (const change of [...SMALL, ...mutation])
+    sources.set(change[0], changed(sources.get(change[0]), change));
   const names = new Set<string>();
   const parsed = (rings ? RINGS : STEPPED).map((file) => {
     const text = sources.get(file) as string;

@@ -7,6 +7,7 @@
  *  gaps of control blocks, and behind what rings have held, which must stay as they were planted; and what must still be
  *  zero. */
 
+import { ConnKey } from '../../src/conntrack/key.js';
 import { FIRST_LEVEL_BUCKETS, PartitionWriter } from '../../src/conntrack/partition.js';
 import { Coordinator } from '../../src/coordinator/coordinator.js';
 import { Fabric } from '../../src/coordinator/fabric.js';
@@ -20,6 +21,8 @@ import {
   NAT,
   PARENT,
   RECORD,
+  STATE_CHILD,
+  STATE_TRANSLATED,
   TAG_FREE,
   TAG_REMOVED,
 } from '../../src/shm/layouts.js';
@@ -179,8 +182,12 @@ export function auditFabric(fabric: Fabric): void {
 }
 
 /** Throws if a canary is gone, if something has been written where nothing is, or if the index and the lists of slots
- *  contradict each other. No packet is in flight; `reserved` slots are a worker's, to make connections in. */
-export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE): void {
+ *  contradict each other. No packet is in flight at `clock`; `reserved` slots are a worker's, to make connections in. */
+export function audit(
+  p: PartitionWriter,
+  reserved: ReadonlySet<number> = NONE,
+  clock = Number.NEGATIVE_INFINITY,
+): void {
   const near = nAudits++ % ALL_EVERY === 0 ? Infinity : NEAR;
   for (const [name, words, used] of tablesOf(p)) {
     for (let w = used; w < Math.min(words.length, used + near); w++) {
@@ -244,6 +251,9 @@ export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE):
   const n = [...entries.values()].reduce((a, b) => a + b, 0);
   if (n !== expected) throw new Error(`index: ${n} entries of ${expected}`);
 
+  findable(p);
+  unambiguous(p, clock);
+
   // A slot is in use, free, or in limbo.
   const seen = new Uint8Array(high);
   const once = (slot: number, what: string) => {
@@ -257,6 +267,51 @@ export function audit(p: PartitionWriter, reserved: ReadonlySet<number> = NONE):
   for (let slot = 0; slot < high; slot++) if (p.used[slot] !== 0) once(slot, 'in use');
   const lost = seen.indexOf(0);
   if (lost >= 0) throw new Error(`slots: ${lost} is lost`);
+}
+
+/** Entries are where a search comes by before it ends, and buckets know how many were put further on because of them. */
+function findable(p: PartitionWriter): void {
+  const { index, base, mask, passed } = p as unknown as Inside;
+  const further = new Int32Array(mask + 1);
+  const key = new ConnKey();
+  const ways = (bucket: number) => base + (bucket << BUCKET_SHIFT);
+  for (let at = 0; at <= mask; at++) {
+    for (let way = 0; way < BUCKET_WAYS; way++) {
+      if (index[ways(at) + way] === TAG_FREE || index[ways(at) + way] === TAG_REMOVED) continue;
+      const entry = index[ways(at) + BUCKET_WAYS + way];
+      p.load(entry >>> 1, entry & 1, key);
+      for (let bucket = key.hash & mask; bucket !== at; bucket = (bucket + 1) & mask) {
+        further[bucket]++;
+        if (index.subarray(ways(bucket), ways(bucket) + BUCKET_WAYS).includes(TAG_FREE))
+          throw new Error(`index: entry ${entry} is in bucket ${at}; a search ends in bucket ${bucket}`);
+      }
+      if (index.subarray(ways(at), ways(at) + way).includes(TAG_FREE))
+        throw new Error(`index: entry ${entry} is behind a free way of bucket ${at}`);
+    }
+  }
+  const wrong = further.findIndex((n, bucket) => n !== passed[bucket]);
+  if (wrong >= 0)
+    throw new Error(`index: ${further[wrong]} entries are behind bucket ${wrong}; it says ${passed[wrong]}`);
+}
+
+/** No two connections that live have been translated so that their answers are the same. Those that a helper has promised an
+ *  address to are not asked. */
+function unambiguous(p: PartitionWriter, clock: number): void {
+  const answers = new Map<string, number>();
+  for (let slot = 0; slot < p.high; slot++) {
+    const state = p.hot[slot * CONN.words + CONN.at.STATE];
+    if (p.used[slot] === 0 || (state & STATE_TRANSLATED) === 0 || (state & STATE_CHILD) !== 0) continue;
+    if (p.expires(slot) <= clock) continue;
+    const n = slot * NAT.words;
+    const words = [...p.nat.subarray(n, n + NAT.words)];
+    const { SRC, DST, PORTS, SRC6_0 } = NAT.at;
+    const zoneProto = p.hot[slot * CONN.words + CONN.at.ZONE_PROTO];
+    const six = zoneProto & 0x80 ? words.slice(SRC6_0, SRC6_0 + 8) : [];
+    const text = [zoneProto, words[SRC], words[DST], words[PORTS], ...six].join();
+    const other = answers.get(text);
+    if (other !== undefined) throw new Error(`nat: slots ${other} and ${slot} have the same answers`);
+    answers.set(text, slot);
+  }
 }
 
 /** From now on, all partitions of this thread get canaries before their first record, and are audited when a run is
@@ -294,7 +349,7 @@ export function auditAll(): () => number {
     settle.call(this, clock);
     for (const p of this.partitions) {
       if (!planted.has(p)) continue;
-      audit(p, reservedOf(p));
+      audit(p, reservedOf(p), clock);
       audits++;
     }
   };
