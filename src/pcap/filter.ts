@@ -394,7 +394,8 @@ class Parser {
     const { frame } = this;
     if (++this.nOperators > MOST_OPERATORS)
       this.fail(this.peek(), `there are more than ${MOST_OPERATORS} operators`);
-    const needs = both(left.needs, right.needs);
+    // As libpcap (gen_arth): whether the protocol of the right side is there is not asked.
+    const { needs } = left;
     if (left.constant !== null && right.constant !== null) {
       const constant = operator(left.constant, right.constant);
       return { value: () => constant, needs, constant };
@@ -426,7 +427,8 @@ class Parser {
     }
     if (token.text === '-') {
       const inner = this.operand();
-      return this.combined(constantOf(0), inner, (a, b) => (a - b) >>> 0, false);
+      const negative = this.combined(constantOf(0), inner, (a, b) => (a - b) >>> 0, false);
+      return { ...negative, needs: inner.needs };
     }
     if (token.text === 'len') return { value: () => frame.wireLen, needs: null, constant: null };
     const constant = token.kind === 'number' ? Number(token.text) : CONSTANTS.get(token.text);
