@@ -388,7 +388,7 @@ export function formatRule(r: FlowRule): string {
   text += `table=${r.table}, `;
   if (r.idleTimeout !== 0) text += `idle_timeout=${r.idleTimeout}, `;
   if (r.hardTimeout !== 0) text += `hard_timeout=${r.hardTimeout}, `;
-  if (r.importance !== undefined) text += `importance=${r.importance}, `;
+  if (r.importance !== undefined && r.importance !== 0) text += `importance=${r.importance}, `;
   for (const flag of r.flags ?? []) text += `${flag}, `;
   const match = formatMatch(r.match);
   text += `priority=${r.priority}${match === '' ? '' : ','}${match}`;

@@ -247,10 +247,16 @@ function captures({ files }: Analyzed): Section {
         kind: 'table',
         caption: `What was read${files.length > MOST_FILES ? `, the first ${numberText(MOST_FILES)} of ${numberText(files.length)}` : ''}`,
         head: ['capture', 'packets', 'bytes', 'cut packets', 'damage'],
-        rows: files.slice(0, MOST_FILES).map((f) => [f.path, f.packets, f.bytes, f.cut, f.damage ?? 'none']),
+        rows: files.slice(0, MOST_FILES).map((f) => [f.path, f.packets, f.bytes, f.cut, damageOf(f)]),
       },
     ],
   };
+}
+
+/** Without the path, which it starts with. */
+function damageOf({ path, damage }: Analyzed['files'][number]): string {
+  if (damage === null) return 'none';
+  return damage.startsWith(`${path}: `) ? damage.slice(path.length + 2) : damage;
 }
 
 function bars<K extends string>(

@@ -118,8 +118,8 @@ ${this.table(tableOf(chart))}</details>
     const body = rows.map((row) => {
       const cells = row.map((cell, i) =>
         i === 0
-          ? `<th scope="row">${escaped(cellText(cell))}</th>`
-          : `<td${side(i)}>${escaped(cellText(cell))}</td>`,
+          ? `<th scope="row"${long(cellText(cell))}>${escaped(cellText(cell))}</th>`
+          : `<td${side(i) || wide(cellText(cell))}>${escaped(cellText(cell))}</td>`,
       );
       return `<tr>${cells.join('')}</tr>`;
     });
@@ -130,3 +130,15 @@ ${this.table(tableOf(chart))}</details>
 </table></div>`;
   }
 }
+
+/** Long names of rows, such as paths, go on in the next line. */
+function long(text: string): string {
+  return text.length > LONG_NAME ? ' class="l"' : '';
+}
+/** Sentences don't become a column of words. */
+function wide(text: string): string {
+  return text.length > SENTENCE ? ' class="t"' : '';
+}
+/** IPv6 addresses are none. */
+const LONG_NAME = 40;
+const SENTENCE = 80;

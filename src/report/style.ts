@@ -37,6 +37,8 @@ th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-b
 thead th{background:var(--soft)}
 th[scope=row]{font-weight:400}
 .n{text-align:right;white-space:nowrap}
+.l{overflow-wrap:anywhere;min-width:12rem}
+.t{min-width:17rem}
 dl div{display:flex;flex-wrap:wrap;gap:0 .75rem;padding:.15rem 0}
 dt{color:var(--dim);min-width:8rem}
 dd{margin:0}

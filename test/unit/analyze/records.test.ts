@@ -289,7 +289,7 @@ test('record: zones have records of their own, with mark and label; drops with r
   const drop = {
     dropped_packets: 2,
     drop_reason: 'drop-action',
-    drop_rule: 'table=1, importance=0, priority=1,udp actions=drop',
+    drop_rule: 'table=1, priority=1,udp actions=drop',
   };
   matches(got[0], { zone: 5, mark: 7, label: '0xab', orig_packets: 2, reply_packets: 1, ...drop });
   matches(got[1], { zone: 6, mark: 0, label: null, orig_packets: 2, reply_packets: 1, ...drop });

@@ -51,7 +51,7 @@ test('analysis report: every section says what the analysis says', () => {
     '40',
     '4,000',
     '3',
-    'day/b.pcap: byte 4711: the packet is cut off',
+    'byte 4711: the packet is cut off',
   ]);
   const states = report.sections.find((s) => s.title === 'States');
   assert.ok(
@@ -61,6 +61,18 @@ test('analysis report: every section says what the analysis says', () => {
   );
   assert.equal(report.notes.length, 21);
   assert.match(report.notes[20], /^10 more/);
+});
+
+test('analysis report: long paths leave room for what is wrong with the captures', () => {
+  const analyzed = sampleAnalysis();
+  const path = '/data/captures/2024-05-01/site-a/eth0<1>.pcap';
+  const report = analysisReport(
+    { ...analyzed, files: [{ ...analyzed.files[0], path, damage: `${path}: byte 0: it is empty` }] },
+    SAMPLE_OPTIONS,
+  );
+  const rows = rowsOf(report, 'Captures');
+  assert.deepEqual([rows[0][0], rows[0].at(-1)], [path, 'byte 0: it is empty']);
+  assert.ok(renderReport(report).includes('<th scope="row" class="l">/data/captures/'));
 });
 
 test('analysis report: without a flow table, and of nothing at all', () => {
