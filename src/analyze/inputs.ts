@@ -1,6 +1,5 @@
 /** Which captures a list of paths names: files, folders with all that is in them, patterns, standard input. */
 import fs from 'node:fs';
-import { glob, isDynamicPattern } from 'tinyglobby';
 import { looksLikeCapture } from '../pcap/open.js';
 
 export interface Inputs {
@@ -28,13 +27,14 @@ export async function findCaptures(args: readonly string[]): Promise<Inputs> {
       continue;
     }
     let found: string[];
+    const patterns = stat !== undefined ? null : await import('tinyglobby');
     if (stat !== undefined) {
       const all = filesBelow(arg.replace(/(.)\/+$/, '$1')).sort(byName);
       found = [];
       for (const file of all) (isCapture(file) ? found : passedOver).push(file);
       if (found.length === 0) throw new Error(`${arg}: no capture is in the folder`);
-    } else if (isDynamicPattern(arg)) {
-      found = (await glob(arg, { onlyFiles: true, expandDirectories: false })).sort(byName);
+    } else if (patterns?.isDynamicPattern(arg)) {
+      found = (await patterns.glob(arg, { onlyFiles: true, expandDirectories: false })).sort(byName);
       if (found.length === 0) throw new Error(`${arg}: no file matches the pattern`);
     } else {
       throw new Error(`${arg}: no such file or folder`);

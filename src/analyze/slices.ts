@@ -78,7 +78,7 @@ export async function analyzeInSlices(
   const watchdog = options.watchdog ?? WATCHDOG;
   const sliceOptions = { maxConns, vector: vector ?? VECTOR, watchdog };
   const slice = new Slice(control, 0, n, sliceOptions);
-  const writer = await RecordWriter.open(outputs, null, [options.signal, stop]);
+  const writer = RecordWriter.start(outputs, [options.signal, stop]);
   const inits: SliceInit[] = [];
   const readers = Array.from({ length: n }, (_, k) => {
     const { port1, port2 } = new MessageChannel();

@@ -123,6 +123,15 @@ export class RecordWriter {
     );
   }
 
+  /** Has all outputs opened, and does not wait for that: if one can't be, the next call of another method says so. */
+  static start(
+    outputs: readonly RecordOutput[],
+    hurriedBy: readonly (AbortSignal | undefined)[],
+  ): RecordWriter {
+    const nothing = (): void => {};
+    return new RecordWriter(outputs, null, hurriedBy, nothing, nothing);
+  }
+
   /** Opens all outputs, or goes on with them from a checkpoint. After a signal of `hurriedBy` nobody waits long for those
    *  who read them. Rejects with Error naming one that can't be opened. */
   static open(

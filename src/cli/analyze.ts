@@ -1,6 +1,6 @@
 /** `shardtrack analyze`. */
 import fs from 'node:fs';
-import cliProgress from 'cli-progress';
+import type cliProgress from 'cli-progress';
 import { InvalidArgumentError } from 'commander';
 import { type Analysis, type AnalyzeOptions, analyze, TRACK_ALL } from '../analyze/analyze.js';
 import { whyTogether } from '../analyze/bucket.js';
@@ -12,7 +12,7 @@ import { FORMATS, type Format, type RecordOutput } from '../output/records/forma
 import type { PartitionBy } from '../output/records/partitioned.js';
 import { compileFilter } from '../pcap/filter.js';
 import { OutputFile } from '../pcap/output-file.js';
-import { type Analyzed, analysisReport } from '../report/analyze.js';
+import type { Analyzed } from '../report/analyze.js';
 import { renderReport } from '../report/lazy.js';
 import type { PrefixSet } from '../wire/cidr.js';
 import { count, INEXACT, summaryText, whatIfText } from './analyze-text.js';
@@ -105,7 +105,8 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
     return 'ends in order';
   });
   const query = args.sql === undefined ? null : temporaryParquet();
-  const progress = new Progress(paths, args.quiet === true);
+  const bars = args.quiet !== true && process.stderr.isTTY ? (await import('cli-progress')).default : null;
+  const progress = new Progress(paths, bars);
   try {
     const outputs = args.out.map((o): RecordOutput => ({ ...o, partition: args.partition }));
     if (query !== null) outputs.push({ format: 'parquet', path: query.path });
@@ -165,6 +166,7 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
         );
       }
       if (!analysis.summary.exact) notes.push(INEXACT);
+      const { analysisReport } = await import('../report/analyze.js');
       const report = analysisReport(analysis, {
         top: args.top,
         facts: [...factsOf(args, version), ['Workers', String(args.workers)]],
@@ -271,6 +273,7 @@ async function analyzeQueued(args: AnalyzeArguments, url: string, version: strin
     if (args.html !== undefined) {
       const html = new OutputFile(args.html);
       const notes = summary.exact ? warnings : [...warnings, INEXACT];
+      const { analysisReport } = await import('../report/analyze.js');
       const report = analysisReport(all, {
         top: args.top,
         facts: [...factsOf(args, version), ['Queue', `${jobs.length} jobs`]],
@@ -423,8 +426,9 @@ class Progress {
   /** Bytes of all captures; NaN if nobody knows. */
   private readonly total: number = Number.NaN;
 
-  constructor(paths: readonly string[], quiet: boolean) {
-    if (quiet || !process.stderr.isTTY) return;
+  /** Without `bars` it shows nothing. */
+  constructor(paths: readonly string[], bars: typeof cliProgress | null) {
+    if (bars === null) return;
     let total = 0;
     for (const path of paths) {
       const stat = path === '-' ? undefined : fs.statSync(path, { throwIfNoEntry: false });
@@ -434,14 +438,14 @@ class Progress {
     }
     this.total = total;
     const left = Number.isNaN(total) ? '' : '{bar} {percentage} % | {left} left | ';
-    this.bar = new cliProgress.SingleBar(
+    this.bar = new bars.SingleBar(
       {
         format: `analyzing ${left}{packets} packets | {rate} a second | {duration_formatted}`,
         stream: process.stderr,
         hideCursor: true,
         clearOnComplete: true,
       },
-      cliProgress.Presets.shades_classic,
+      bars.Presets.shades_classic,
     );
     this.bar.start(Number.isNaN(total) ? 1 : total, 0, { packets: '0', rate: '0', left: '?' });
   }

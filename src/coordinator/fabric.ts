@@ -3,9 +3,10 @@
  *
  *  With no workers the datapath runs here and the coordinator answers it at once: a packet at a time, the reference
  *  that everything else must agree with (reference.ts), or a vector at a time (lane.ts). */
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { MessageChannel, type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import { Piscina } from 'piscina';
+import type { Piscina } from 'piscina';
 import { KEY_WORDS } from '../classifier/flow-key.js';
 import type { Megaflow } from '../classifier/megaflow.js';
 import { drawKeys } from '../conntrack/hash.js';
@@ -424,7 +425,9 @@ export class Fabric {
       for (const init of this.inits) instead(init);
       return;
     }
-    this.pool = new Piscina({
+    // Not before there are threads to start: it is as much to load as half of the datapath.
+    const { Piscina: Pool } = createRequire(import.meta.url)('piscina') as typeof import('piscina');
+    this.pool = new Pool({
       filename: this.entry.file,
       workerData: this.entry.data,
       minThreads: this.workers,

@@ -1,7 +1,10 @@
 /** Connection records as Parquet, typed and compressed with Snappy, in row groups of ROWS: DuckDB, Spark and pandas
  *  read it as it is. A row group is encoded and written at a time (chunks.ts); head and footer are hyparquet-writer's. */
 import type { SchemaElement } from 'hyparquet';
-import { ByteWriter, ParquetWriter, type Writer } from 'hyparquet-writer';
+import type { Writer } from 'hyparquet-writer';
+// Not the whole of it, which is another fifty modules.
+import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
+import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 import type { ConnectionRecord } from '../../coordinator/record.js';
 import { OutputFile } from '../../pcap/output-file.js';
 import {
