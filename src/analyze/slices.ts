@@ -10,6 +10,7 @@ import { WATCHDOG } from '../coordinator/replay.js';
 import { PATIENCE_MS, Slice, SlicesWontDo } from '../coordinator/slice.js';
 import { isPlainCapture } from '../pcap/open.js';
 import type { CaptureReport } from '../pcap/timeline.js';
+import { checkRoom } from '../shm/room.js';
 import type { Analysis, AnalyzeOptions, SliceResult } from './analyze.js';
 import type { Inputs } from './inputs.js';
 import { reconcile, sum } from './reconcile.js';
@@ -74,6 +75,8 @@ export async function analyzeInSlices(
   const { outputs = [], flows, filter, cutAsIs, ignoreChecksums, jitter, window, vector, stop } = options;
   const maxConns = options.maxConns ?? DEFAULT_MAX_CONNS;
   const ports = typeof flows === 'object' ? flows.ports : [...new Set([1, ...(options.ports ?? [])])];
+  // Besides this one, which is a slice: the others, and the one that writes.
+  checkRoom(n);
   const control = Slice.allocate(n);
   const watchdog = options.watchdog ?? WATCHDOG;
   const sliceOptions = { maxConns, vector: vector ?? VECTOR, watchdog };

@@ -12,6 +12,7 @@ import type { RuleNames } from '../output/records/columns.js';
 import type { RecordOutput } from '../output/records/formats.js';
 import { ClosedPipeError } from '../pcap/output-file.js';
 import { waitForThread } from '../pcap/patience.js';
+import { checkRoom } from '../shm/room.js';
 import type { StreamMemory } from './streams.js';
 import type { SummarizerState, Summary, SummaryShare } from './summary.js';
 
@@ -94,6 +95,7 @@ export class RecordWriter {
     this.words = new Int32Array(rows);
     this.control = new Int32Array(control);
     const workerData: WriterInit = { outputs, rows, control, saved };
+    checkRoom(1);
     this.worker = new Worker(new URL('../../workers/records.js', import.meta.url), { workerData });
     const fail = (error: Error): void => {
       this.failure ??= error;

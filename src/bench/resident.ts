@@ -6,7 +6,8 @@
 import { Collector } from '../coordinator/collector.js';
 import { Fabric } from '../coordinator/fabric.js';
 import { COMMITTED, EXPIRED } from '../coordinator/ledger.js';
-import { DEFAULT_WINDOW } from '../coordinator/replay.js';
+import { DEFAULT_WINDOW, WATCHDOG } from '../coordinator/replay.js';
+import { Watchdog } from '../coordinator/watchdog.js';
 import { STAT } from '../datapath/stats.js';
 import type { Ordering } from '../openflow/order.js';
 import { Translator } from '../openflow/translate.js';
@@ -69,6 +70,8 @@ export interface ResidentOptions {
   vector?: number;
   /** Entry point of the workers and what it gets, if it is not the ordinary one. */
   worker?: { file: string; data: unknown };
+  /** Seconds without a completed packet after which `run` rejects. */
+  watchdog?: number;
 }
 
 export class Resident {
@@ -91,6 +94,7 @@ export class Resident {
   private readonly span: number;
   private slot = 0;
   protected seq = 0;
+  private readonly watchdog: Watchdog;
 
   constructor({ loaded, pipeline, ports, ordering }: Prepared, o: ResidentOptions) {
     this.n = loaded.n;
@@ -98,6 +102,7 @@ export class Resident {
     const steered = ordering.mode === 'steered' && !this.inline;
     const shared = steered || ordering.mode === 'parallel';
     this.workers = shared ? o.workers : 0;
+    this.watchdog = new Watchdog((o.watchdog ?? WATCHDOG) * 1000, () => this.fabric.workerStates());
     this.fabric = new Fabric({
       workers: this.workers,
       vectors: !this.inline,
@@ -159,7 +164,7 @@ export class Resident {
     this.fabric.start(this.collector);
   }
 
-  /** Sends `n` packets through and waits until all are done. */
+  /** Sends `n` packets through and waits until all are done. Rejects if a worker fails, or hangs. */
   async run(n: number): Promise<void> {
     const end = this.seq + n;
     await this.turnWhile(() => this.seq < end || this.collector.inFlight > 0, end);
@@ -178,6 +183,8 @@ export class Resident {
       const now = performance.now();
       if (now - breath > 50) {
         await new Promise(setImmediate);
+        const { completed, dispatched } = this.collector;
+        if (this.workers > 0) this.watchdog.look(now, completed, dispatched);
         breath = now;
       }
       if (this.fabric.failure !== null) throw this.fabric.failure;

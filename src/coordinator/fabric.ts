@@ -66,6 +66,7 @@ import {
   ctlWords,
 } from '../shm/layouts.js';
 import { PacketColumns, SUM_UNKNOWN } from '../shm/packets.js';
+import { checkRoom } from '../shm/room.js';
 import { VLAN_LIMIT } from '../wire/extract.js';
 import { Ahead, BEHIND } from './ahead.js';
 import { CommonEpoch } from './common-epoch.js';
@@ -425,6 +426,7 @@ export class Fabric {
       for (const init of this.inits) instead(init);
       return;
     }
+    checkRoom(this.workers);
     // Not before there are threads to start: it is as much to load as half of the datapath.
     const { Piscina: Pool } = createRequire(import.meta.url)('piscina') as typeof import('piscina');
     this.pool = new Pool({

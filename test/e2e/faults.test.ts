@@ -474,5 +474,12 @@ describe('faults', { concurrency: 2 }, () => {
     const { code, err } = shell('ulimit -v 3000000; $CLI replay $CAPTURE --workers 2 --quiet');
     assert.equal(code, 1);
     assert.match(err, /no room for a table of \d+ MiB of shared memory; a smaller --max-conns/);
+    // V8 would end the process without a word of ours.
+    const thread = shell('ulimit -v 3000000; $CLI replay $CAPTURE --workers 8 --quiet --max-conns 1000');
+    assert.equal(thread.code, 1);
+    assert.match(
+      thread.err,
+      /no room for 8 more threads: of the address space \(ulimit -v\) \d+ MiB are left/,
+    );
   });
 });
