@@ -102,7 +102,7 @@ export class Resident {
     const steered = ordering.mode === 'steered' && !this.inline;
     const shared = steered || ordering.mode === 'parallel';
     this.workers = shared ? o.workers : 0;
-    this.watchdog = new Watchdog((o.watchdog ?? WATCHDOG) * 1000, () => this.fabric.workerStates());
+    this.watchdog = new Watchdog((o.watchdog ?? WATCHDOG) * 1000, () => this.fabric.workerStates(), '');
     this.fabric = new Fabric({
       workers: this.workers,
       vectors: !this.inline,
@@ -183,11 +183,20 @@ export class Resident {
       const now = performance.now();
       if (now - breath > 50) {
         await new Promise(setImmediate);
-        const { completed, dispatched } = this.collector;
-        if (this.workers > 0) this.watchdog.look(now, completed, dispatched);
+        if (this.workers > 0) this.watch(now);
         breath = now;
       }
       if (this.fabric.failure !== null) throw this.fabric.failure;
+    }
+  }
+
+  /** A worker that hangs counts as one that has failed: nobody waits for its end. */
+  private watch(now: number): void {
+    const { fabric, collector, watchdog } = this;
+    try {
+      watchdog.look(now, collector.completed, collector.dispatched);
+    } catch (error) {
+      fabric.failure ??= error as Error;
     }
   }
 

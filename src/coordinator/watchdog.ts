@@ -23,10 +23,17 @@ export class Watchdog {
   private waitedMs = 0;
   private lookedAt = 0;
 
+  private readonly remedy: string;
+
   /** `limitMs` 0: it never says anything. */
-  constructor(limitMs: number, states: () => readonly WorkerState[]) {
+  constructor(
+    limitMs: number,
+    states: () => readonly WorkerState[],
+    remedy = '; --watchdog SECONDS waits longer, 0 for ever',
+  ) {
     this.limitMs = limitMs;
     this.states = states;
+    this.remedy = remedy;
   }
 
   /** `completed` packets of `dispatched` have been completed by `now` (ms). Throws Error if nothing has been for too
@@ -46,7 +53,7 @@ export class Watchdog {
     if (limitMs === 0 || this.waitedMs < limitMs) return;
     throw new Error(
       `no packet of ${dispatched - completed} in flight has been completed for ${limitMs / 1000} s: ` +
-        `${this.describe()}; --watchdog SECONDS waits longer, 0 for ever`,
+        `${this.describe()}${this.remedy}`,
     );
   }
 

@@ -16,5 +16,5 @@ test('resident: a worker that hangs is told of', async () => {
     resident.run(100),
     /no packet of 100 in flight has been completed for 1 s: worker 0 is stuck/,
   );
-  await resident.fabric.stop(0);
+  await resident.stop();
 });
