@@ -21,7 +21,8 @@ const LOCK_MS = 30_000;
 const ATTEMPTS = 3;
 /** Between two looks at all jobs that are not over, whether or not Redis has told of any. */
 const LOOK_MS = 5000;
-/** Seconds without an answer after which a run gives up. */
+/** Seconds without an answer after which a run gives up: before it has had any, and later. */
+const FIRST_PATIENCE_S = 15;
 const PATIENCE_S = 300;
 
 /** What a job is to do: plain data. */
@@ -89,6 +90,37 @@ export function jobsOf(
       options,
     })),
   );
+}
+
+/** Rejects with Error if Redis is not there in time. */
+async function answers(
+  { url }: QueueAddress,
+  ready: Promise<unknown>,
+  lastError: () => Error | null,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  let onAbort = (): void => {};
+  const late = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal?.reason);
+    const ms = 4 * (timesOf().lockDuration ?? 0) || FIRST_PATIENCE_S * 1000;
+    timer = setTimeout(() => {
+      const why = lastError()?.message ?? `no answer within ${ms / 1000} s`;
+      // Without a password.
+      reject(
+        new Error(
+          `no Redis at ${new URL(url).host}: ${why}; start one there (redis-server), or name another`,
+        ),
+      );
+    }, ms);
+  });
+  signal?.addEventListener('abort', onAbort, { once: true });
+  try {
+    await Promise.race([ready, late]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', onAbort);
+  }
 }
 
 /** Runs one job. */
@@ -163,7 +195,12 @@ export async function startWorker(
     },
   );
   worker.on('failed', (job, error) => say(`${job?.id ?? '?'}: ${error.message}`));
-  worker.on('error', (error) => say(`queue: ${error.message}`));
+  let told = '';
+  worker.on('error', ({ message }) => {
+    // It goes on trying.
+    if (message !== told) say(`queue: ${message}`);
+    told = message;
+  });
   await worker.waitUntilReady();
   return { stop: () => worker.close() };
 }
@@ -203,8 +240,13 @@ export async function runQueued(
   events.on('error', () => {});
   const run = randomUUID();
   const underWay = new Map<string, number>();
+  let isThere = false;
   try {
-    await Promise.all([queue.waitUntilReady(), events.waitUntilReady()]);
+    const ready = Promise.all([queue.waitUntilReady(), events.waitUntilReady()]);
+    await answers(address, ready, () => failure, signal);
+    isThere = true;
+    // It may have come only after some tries.
+    failure = null;
     let done = 0;
     const finished = new Map<string, number>();
     const tell = (): void => {
@@ -310,10 +352,11 @@ export async function runQueued(
     }
     return outcomes.map((o) => (o as { result: JobResult }).result);
   } catch (error) {
-    throw failure ?? error;
+    throw isThere ? (failure ?? error) : error;
   } finally {
-    await events.close().catch(() => {});
-    await queue.close().catch(() => {});
+    // To a Redis that was never there nothing can be said.
+    if (isThere) await Promise.all([events.close(), queue.close()].map((p) => p.catch(() => {})));
+    else for (const of of [events, queue]) of.disconnect().catch(() => {});
   }
 }
 

@@ -318,6 +318,8 @@ function checkArguments(args: AnalyzeArguments): void {
   if (args.partition !== undefined && args.out.some((o) => o.path === '-')) {
     throw new UsageError('--partition makes folders: standard output (-) is none');
   }
+  if (args.buckets > 1 && args.queue === undefined)
+    throw new UsageError('--buckets shares captures out among the workers of --queue, which is not given');
   if (args.resume !== undefined) {
     if (args.partition !== undefined) throw new UsageError("--resume and --partition don't go together");
     const given = (['flows', 'groups', 'meters', 'events', 'sql'] as const).find(

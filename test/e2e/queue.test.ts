@@ -283,4 +283,18 @@ test('queue: wrong usage', async () => {
   const normal = await run('-o', `csv=${file('n')}`, '--buckets', '2', '--flows', file('normal.txt'));
   assert.equal(normal.code, 2);
   assert.match(normal.text, /normal\.txt switches by .*; leave --buckets out/);
+  const alone = shardtrack('analyze', file('a.pcap'), '--buckets', '2');
+  assert.equal(await exit(alone), 2);
+  assert.match(alone.text, /--buckets shares captures out among the workers of --queue/);
+});
+
+test('queue: a Redis that is not there is named, soon, and nobody need wait for it', async () => {
+  const url = `redis://:secret@127.0.0.1:${await freePort()}`;
+  const client = shardtrack('analyze', file('a.pcap'), '--queue', url, '-o', `csv=${file('nowhere')}`);
+  const impatient = shardtrack('analyze', file('a.pcap'), '--queue', url, '-o', `csv=${file('nowhere')}`);
+  setTimeout(() => impatient.kill('SIGINT'), 3000);
+  assert.equal(await exit(impatient), 130, impatient.text);
+  assert.equal(await exit(client), 1);
+  assert.match(client.text, /no Redis at 127\.0\.0\.1:\d+: connect ECONNREFUSED.*; start one there/);
+  assert.ok(!client.text.includes('secret'));
 });
