@@ -2,13 +2,13 @@
  *
  *  What is kept of a column is what a PLAIN page has, so that a page is a copy; text is kept as numbers in a dictionary.
  *  Encodings: a dictionary with RLE or bit-packed indexes where that is shorter, else PLAIN; pages of version 2, compressed
- *  with Snappy where it helps. Page headers are hyparquet-writer's. */
+ *  with Snappy where it helps. Page headers and Snappy are hyparquet-writer's. */
 import type { ColumnChunk, Encoding, SchemaElement } from 'hyparquet';
 import type { Writer } from 'hyparquet-writer';
 import { writePageHeader } from 'hyparquet-writer/src/datapage.js';
+import { snappyCompress } from 'hyparquet-writer/src/snappy.js';
 import { formatIpv4, ipv4TextRank } from '../../wire/address.js';
 import { Codes } from './codes.js';
-import { snappy } from './snappy.js';
 
 /** Values that a column has room for at first. */
 const FIRST_ROOM = 256;
@@ -100,7 +100,7 @@ export abstract class ChunkColumn {
     const small = dictionary !== null && dictionary.length > page.length ? packed[0] : packed[1];
     const codec = small === null ? 'UNCOMPRESSED' : 'SNAPPY';
     const put = (bytes: Uint8Array, i: number): Uint8Array =>
-      codec === 'SNAPPY' ? (packed[i] ?? snappy(bytes)) : bytes;
+      codec === 'SNAPPY' ? (packed[i] ?? snappyCompress(bytes)) : bytes;
     let uncompressed = 0;
     let dictionaryAt: bigint | undefined;
     if (dictionary !== null) {
@@ -173,7 +173,7 @@ interface Encoded {
 /** Null if that makes it no shorter. */
 function compressed(bytes: Uint8Array): Uint8Array | null {
   if (bytes.length < LEAST_COMPRESSED) return null;
-  const shorter = snappy(bytes);
+  const shorter = snappyCompress(bytes);
   return shorter.length < bytes.length - (bytes.length >> 3) ? shorter : null;
 }
 
