@@ -25,7 +25,7 @@ const WAITS = [0, 1, 100, 3000, 4000, 6000, 12_000, 18_000];
 
 /** The row behind the byte for the table. */
 export const rowOf = (input: Bytes): Part[] => unpackRow(input.subarray(1), MOST_PACKETS, MOST_FRAME);
-const pack = (table: number, parts: readonly Part[]): Bytes =>
+export const pack = (table: number, parts: readonly Part[]): Bytes =>
   cat(Uint8Array.of(table), packRow(parts.slice(0, MOST_PACKETS)));
 
 /** The packets of a row, by their times and ports. */

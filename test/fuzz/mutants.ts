@@ -160,6 +160,16 @@ export const FUZZ_MUTANTS: readonly FuzzMutant[] = [
     finds: /guard: /,
   },
   {
+    about: 'a translation is taken to be free whoever has it',
+    target: 'replay',
+    change: [
+      'conntrack/nat.js',
+      'return !partition.isTaken(hash, src, dst, ports, replyZoneProto, zoneProto, addr6, now, seq);',
+      'return true;',
+    ],
+    finds: /have the same answers/,
+  },
+  {
     about: 'a free slot is given out and stays free',
     target: 'replay',
     change: [PARTITION, 'const slot = this.free.pop();', 'const slot = this.free[this.free.length - 1];'],
@@ -198,6 +208,34 @@ export const FUZZ_MUTANTS: readonly FuzzMutant[] = [
     finds: /./,
   },
   {
+    about: 'ways are set free although entries are behind them',
+    target: 'replay',
+    small: true,
+    change: [PARTITION, 'if (this.passed[bucket] === 0)', 'if (this.passed[bucket] >= 0)'],
+    finds: /index/,
+  },
+  {
+    about: 'a bucket does not know of entries that were put further on',
+    target: 'replay',
+    small: true,
+    change: [PARTITION, 'if (--this.passed[full] === 0)', 'if (this.passed[full] === 0)'],
+    finds: /entries are behind bucket/,
+  },
+  {
+    about: 'a class of packets is forgotten while some are in flight',
+    target: 'replay',
+    small: true,
+    change: ['rss/directory.js', 'while (due < queueEnd && queueAt[due] <= nLeft)', 'while (due < queueEnd)'],
+    finds: /./,
+  },
+  {
+    about: 'nodes of connections are not followed when the directory grows',
+    target: 'replay',
+    small: true,
+    change: ['coordinator/homes.js', 'follow(held, 2 * this.high);', ''],
+    finds: /./,
+  },
+  {
     about: 'answers are counted as requests',
     target: 'slices',
     change: [
@@ -211,6 +249,12 @@ export const FUZZ_MUTANTS: readonly FuzzMutant[] = [
     about: 'a connection that ends at this millisecond is still there',
     target: 'slices',
     change: [EXPRESS, 'C_EXPIRES_F64] > now', 'C_EXPIRES_F64] >= now'],
+    finds: /./,
+  },
+  {
+    about: 'a segment that is not valid changes its connection',
+    target: 'slices',
+    change: [EXPRESS, 'hot[at + w] = saved[w];', 'hot[at + w] = hot[at + w];'],
     finds: /./,
   },
   {

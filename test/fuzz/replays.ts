@@ -8,7 +8,7 @@ import { newPacketRecord } from '../../src/pcap/window.js';
 import { FUZZERS } from '../differential/fuzz/index.js';
 import { mutant } from '../differential/fuzz/mutants.js';
 import { Script } from '../differential/scenarios/script.js';
-import { randomNatTable } from '../support/nat-traffic.js';
+import { natTraffic, randomBalancer, randomNatTable } from '../support/nat-traffic.js';
 import { type Packet, Random, unhex } from '../support/packets.js';
 import { GROUPS, randomTable } from '../support/random-tables.js';
 import { randomTraffic } from '../support/random-traffic.js';
@@ -25,7 +25,7 @@ interface Case {
   options: RunOptions;
 }
 
-function drawCase(r: Random): Case {
+async function drawCase(r: Random): Promise<Case> {
   const n = 100 + r.int(900);
   if (r.once(2)) {
     const fuzzer = r.pick(FUZZERS);
@@ -54,6 +54,12 @@ function drawCase(r: Random): Case {
   }
   const nat = r.once(3);
   const six = r.once(2);
+  if (nat && r.once(2)) {
+    // Answers to what came out: most of them are called back, or kept.
+    const tables = r.once(3) ? randomBalancer(r, six) : { flows: randomNatTable(r, six) };
+    const packets = await natTraffic(r, { packets: n, six, delay: r.int(40) }, tables);
+    return { packets, options: tables };
+  }
   const flows = nat ? randomNatTable(r, six) : randomTable(r, { groups: true, rewriteTuples: r.once(4) });
   const packets = randomTraffic(r, { packets: n, flows: 2 + r.int(40), plain: r.once(3), calm: r.once(2) });
   return { packets, options: { flows, groups: GROUPS } };
@@ -141,7 +147,7 @@ export const replayTarget: MakeTarget = (bug) => ({
   async run(input) {
     const seed = seedOf(input);
     const r = new Random(seed);
-    const { packets: drawn, options } = drawCase(r);
+    const { packets: drawn, options } = await drawCase(r);
     const packets = mutateFrames(r, drawn);
     const o: RunOptions = {
       // Tables are made for so many connections more.

@@ -3,19 +3,33 @@
  *  expire and begin again; records, verdicts, frames and sums must be the same, with 1 to 3 slices.
  *
  *  An input is a byte for the number of slices, their vector and the table's size, and a row of frames (rows.ts). */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { inspect, isDeepStrictEqual } from 'node:util';
 import { TRACK_ALL } from '../../src/analyze/analyze.js';
 import { joinTallies } from '../../src/coordinator/records.js';
-import { Slice, SlicesWontDo } from '../../src/coordinator/slice.js';
+import { SLICE_STEP, Slice, SlicesWontDo } from '../../src/coordinator/slice.js';
+import { readCaptureFile } from '../differential/capture-file.js';
+import { CAPTURES } from '../differential/fixture.js';
+import type { Bytes } from '../support/packets.js';
 import { difference, type RunOptions, type RunResult } from '../support/run.js';
-import { conversations, mutateConversation, packetsOf, rowOf } from './conversations.js';
+import { conversations, mutateConversation, pack, packetsOf, rowOf } from './conversations.js';
 import { balanced, runOver } from './replays.js';
 import { check, type MakeTarget } from './target.js';
 
-/** So many that a slice never says that there may be too many. */
-const CONNECTIONS = 3 * 10_000;
+/** Of each slice: so many that it never says that there may be too many. */
+const CONNECTIONS = 2 * SLICE_STEP + 100;
 const PORTS = Array.from({ length: 64 }, (_, i) => i + 1);
 const KINDS = 256;
+
+/** What people's programs say to each other: the beginnings of shipped captures. */
+function shipped(): Bytes[] {
+  return ['tcp-handshakes', 'tcp-sequence-wrap', 'web-client', 'sctp', 'udp-ntp'].map((name) => {
+    const { records } = readCaptureFile(readFileSync(path.join(CAPTURES, `${name}.pcap`)));
+    const parts = records.map(([, frame]) => ({ place: 1, wait: 1, frame: Uint8Array.from(frame) }));
+    return pack(0, parts);
+  });
+}
 
 /** Without ct_state, of which the fast way knows one for all packets of a port: analyze shows none. */
 const stateless = (run: RunResult): RunResult => ({
@@ -36,7 +50,7 @@ function inOrder(records: readonly string[]): string[] {
 export const slicesTarget: MakeTarget = (bug) => ({
   name: 'slices',
   about: 'analyze in slices, which TCP and UDP pass without caches, beside the engine',
-  seeds: conversations,
+  seeds: () => [...conversations(), ...shipped()],
   mutate: (r, input, others) => mutateConversation(r, input, others, KINDS),
   guided: true,
   async run(input) {
@@ -46,7 +60,7 @@ export const slicesTarget: MakeTarget = (bug) => ({
     const vector = [1, 2, 7, 64][(input[0] >> 2) & 3];
     const o: RunOptions = {
       ...{ flows: TRACK_ALL, ports: PORTS, records: true, vlanLimit: 2, window: 128 },
-      maxConns: CONNECTIONS,
+      maxConns: n * CONNECTIONS,
     };
     const want = await runOver(packets, o, 0);
     balanced(want, packets.length);
@@ -54,7 +68,7 @@ export const slicesTarget: MakeTarget = (bug) => ({
     const slices: RunResult[] = [];
     // One after the other: there are too few packets for a mark, at which they would wait for each other.
     for (let k = 0; k < n; k++) {
-      const slice = new Slice(memory, k, n, { maxConns: CONNECTIONS, vector: vector, watchdog: 0 });
+      const slice = new Slice(memory, k, n, { maxConns: n * CONNECTIONS, vector: vector, watchdog: 0 });
       try {
         slices.push(await runOver(packets, { ...o, workers: 1, vector, slice }, 0xff));
       } catch (error) {
