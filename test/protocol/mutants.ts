@@ -120,6 +120,21 @@ export const MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    about: 'commits at the limit make room by their own time whoever is before them',
+    scenario: 'late',
+    changes: [[FABRIC, 'if (completions.head >= packets.seq[slot])', 'if (completions.head < 1e9)']],
+  },
+  {
+    about: 'of the frames that are made together it is not said where each is',
+    scenario: 'rewritten',
+    changes: [['datapath/translated.js', 'frameOff[slot] = at;', '']],
+  },
+  {
+    about: 'the class of a connection that is removed is kept for ever',
+    scenario: 'forgotten',
+    changes: [['coordinator/homes.js', 'directory.releaseLater(original);', '']],
+  },
+  {
     about: 'kept packets are not let go',
     scenario: 'kept',
     changes: [[FABRIC, 'got < 0 || this.homes === null ? NONE : this.homes.arrivals', 'NONE']],

@@ -14,6 +14,7 @@ import type { parseFlows } from '../../src/openflow/parser.js';
 import type { Pipeline } from '../../src/openflow/tables.js';
 import type { Translator } from '../../src/openflow/translate.js';
 import type { MessageReader, MessageWriter, WordRing } from '../../src/rings/words.js';
+import type { Directory } from '../../src/rss/directory.js';
 import type { Steering } from '../../src/rss/steer.js';
 import type { defaultIndirection, Toeplitz } from '../../src/rss/toeplitz.js';
 import { ACK, type Bytes, ethernet, ipv4, SYN, tcp, udp } from '../support/packets.js';
@@ -70,8 +71,8 @@ const there = (sport: number, at = 0): Frame => udpFrame(1, at, CLIENT, sport, S
 const back = (sport: number, at = 0): Frame => udpFrame(2, at, SERVER, 53, CLIENT, sport);
 /** Packets of a connection like those that follow: all translations and verdicts are known then. */
 const KNOWN = [there(90), back(90), there(90)];
-const asked = (server: string): Frame => udpFrame(1, 0, CLIENT, 40001, server, 53);
-const answered = (server: string): Frame => udpFrame(2, 0, server, 53, '10.0.9.9', 7000);
+const asked = (server: string, at = 0): Frame => udpFrame(1, at, CLIENT, 40001, server, 53);
+const answered = (server: string, at = 0): Frame => udpFrame(2, at, server, 53, '10.0.9.9', 7000);
 const TRANSLATED = [asked('10.0.0.9'), answered('10.0.0.9'), asked('10.0.0.9')];
 
 /** The commit is the last that is asked for: a worker may make the connection by itself. */
@@ -90,6 +91,10 @@ const NAT = `table=0,ip,ct_state=-trk,actions=ct(nat,table=1)
 table=1,ip,ct_state=+new,in_port=1,actions=ct(commit,nat(src=10.0.9.9:7000)),output:2
 table=1,ip,ct_state=+est-rpl,actions=output:2
 table=1,ip,ct_state=+est+rpl,actions=output:1`;
+
+/** Two connections a packet, in two zones. */
+const LATE = `table=0,ip,actions=ct(commit,zone=1),ct(commit,zone=2,table=1)
+table=1,actions=output:2`;
 
 const few = { workers: 1, window: 4, vector: 2, maxConns: 100 };
 
@@ -219,6 +224,36 @@ export const SCENARIOS: readonly Scenario[] = [
     keeps: true,
     ready: 3,
     packets: [...TRANSLATED, asked(SERVER), answered(SERVER)],
+  },
+  {
+    ...few,
+    name: 'rewritten',
+    about: 'frames of translated packets, made a vector at a time from what is known of them',
+    flows: NAT,
+    workers: 2,
+    ready: 3,
+    packets: [...TRANSLATED, asked('10.0.0.9'), answered('10.0.0.9'), asked('10.0.0.9')],
+  },
+  {
+    ...few,
+    name: 'forgotten',
+    about: "translated connections end and are removed: their packets are nobody's, and go where others go",
+    flows: NAT,
+    workers: 2,
+    window: 2,
+    maxConns: 20,
+    sweeps: true,
+    ready: 3,
+    packets: [...TRANSLATED, asked(SERVER, 200_000), answered(SERVER, 200_000), asked('10.0.0.9', 400_000)],
+  },
+  {
+    ...few,
+    name: 'late',
+    about:
+      'a commit at the limit that is later than connections live: none goes that a packet before it has yet to see',
+    flows: LATE,
+    maxConns: 2,
+    packets: [there(1), there(2, 200_000), back(2, 200_000)],
   },
   {
     ...few,
@@ -370,6 +405,7 @@ export class Stage {
         outcome.dump = dump();
         assert.deepEqual(outcome.lines, want.lines, 'verdicts');
         assert.deepEqual(outcome.dump, want.dump, 'connections');
+        if (fabric.homes !== null) this.checkDirectory(fabric);
         outcome.commits.forEach((n, i) => {
           assert.ok(n >= want.commits[i], `${n} connections in the books when packet ${i + 1} is collected`);
         });
@@ -420,6 +456,14 @@ export class Stage {
       return p.dumpConntrack(coordinator.partitions, end);
     };
     return { fabric, collector, outcome, dump };
+  }
+
+  /** No more hashes are named than the connections that are left have tuples. */
+  private checkDirectory({ homes, coordinator }: Fabric): void {
+    const { directory } = homes as unknown as { directory: Directory & { nNodes: number } };
+    directory.settle();
+    const tuples = 2 * coordinator.connections;
+    assert.ok(directory.nNodes <= tuples, `${directory.nNodes} hashes are named for ${tuples} tuples`);
   }
 
   private fill(fabric: Fabric, collector: Collector, i: number): void {

@@ -13,6 +13,7 @@ export const SMALL_TABLES: readonly Change[] = [
   ['datapath/shard.js', 'MADE_HASHES = ', 'MADE_HASHES = 1 << 4'],
   ['datapath/microflow.js', 'FIRST_ENTRIES = ', 'FIRST_ENTRIES = 1 << 4'],
   ['coordinator/fabric.js', 'FIRST_GRANTED = ', 'FIRST_GRANTED = 2'],
+  ['coordinator/fabric.js', 'SWEPT_AFTER = ', 'SWEPT_AFTER = 1'],
   ['conntrack/partition.js', 'FIRST_LEVEL_BUCKETS = ', 'FIRST_LEVEL_BUCKETS = 1'],
   ['conntrack/partition.js', 'LEAVING_AT_ONCE = ', 'LEAVING_AT_ONCE = 1'],
   ['conntrack/partition.js', 'ENDED_SLOTS = ', 'ENDED_SLOTS = 1 << 4'],
