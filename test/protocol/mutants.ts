@@ -120,11 +120,6 @@ export const MUTANTS: readonly Mutant[] = [
     ],
   },
   {
-    about: 'commits at the limit make room by their own time whoever is before them',
-    scenario: 'late',
-    changes: [[FABRIC, 'if (completions.head >= packets.seq[slot])', 'if (completions.head < 1e9)']],
-  },
-  {
     about: 'of the frames that are made together it is not said where each is',
     scenario: 'rewritten',
     changes: [['datapath/translated.js', 'frameOff[slot] = at;', '']],
