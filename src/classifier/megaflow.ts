@@ -189,15 +189,6 @@ export class MegaflowCache {
     return null;
   }
 
-  /** As `find`, for somebody who does not use it. */
-  peek(key: Int32Array): Megaflow | null {
-    for (const subtable of this.subtables) {
-      const entry = subtable.find(key);
-      if (entry !== null) return entry;
-    }
-    return null;
-  }
-
   /** Adds an entry for the packets whose masked key equals `key` masked. */
   insert(key: Int32Array, mask: Int32Array, program: Int32Array): Megaflow {
     const full = this.ring.length >= this.limit;

@@ -305,9 +305,6 @@ class SteeredInput {
   }
 }
 
-/** Translations that a worker asks for at a time, at most. */
-const MOST_UPCALLS = 64;
-
 /** Elements that a queue may have left behind before it moves up. */
 const QUEUE_SLACK = 4096;
 
@@ -343,9 +340,7 @@ export class Shard extends VectorLoop {
   private readonly freeTokens: number[] = [];
   /** Chains that wait for a translation behind the one that is under way. */
   private misses: Chain[] = [];
-  /** Translations that have been asked for, and how many may be. */
-  private nUpcalls = 0;
-  private mostUpcalls = 1;
+  private upcallPending = false;
   /** Slots granted: taken out of the ring, and whether they may be used. */
   private readonly grants: WordRing | null;
   private readonly granted = new Int32Array(GRANTS_AT_ONCE);
@@ -665,30 +660,23 @@ export class Shard extends VectorLoop {
   private installed(chain: Chain, words: Int32Array, payload: number, end: number): void {
     const key = words.subarray(payload, payload + KEY_WORDS);
     const mask = words.subarray(payload + KEY_WORDS, payload + 2 * KEY_WORDS);
-    const { megaflows } = this.engine;
-    // Of those who asked at the same time another one may have had it already: then it is found as by one that waited.
-    if (megaflows.peek(key) === null) {
-      const entry = megaflows.insert(key, mask, words.slice(payload + 2 * KEY_WORDS, end));
-      chain.ctx.program = entry.program;
-      chain.ctx.pc = 0;
-    }
-    this.nUpcalls--;
+    const entry = this.engine.megaflows.insert(key, mask, words.slice(payload + 2 * KEY_WORDS, end));
+    this.upcallPending = false;
+    chain.ctx.program = entry.program;
+    chain.ctx.pc = 0;
     if (!chain.forgotten) this.resume(chain);
     else this.unpark(chain.ctx);
     this.serveMisses();
   }
 
-  /** Lets those go on that have waited: the answer is what they need, or they ask. If it was for none of them, packets need
-   *  translations of their own: then more of them may ask at a time. */
+  /** Lets those go on that have waited, up to the first that has to ask: its answer may be what the others need, and
+   *  if all let them look again, packets that need a translation each would look as often as there are of them. */
   private serveMisses(): void {
     const waiting = this.misses;
     if (waiting.length === 0) return;
     this.misses = [];
-    const before = this.nUpcalls;
     let served = 0;
-    while (served < waiting.length && this.nUpcalls < this.mostUpcalls) this.resume(waiting[served++]);
-    if (this.nUpcalls - before < served) this.mostUpcalls = Math.max(1, this.mostUpcalls >> 1);
-    else this.mostUpcalls = Math.min(2 * this.mostUpcalls, MOST_UPCALLS);
+    while (served < waiting.length && !this.upcallPending) this.resume(waiting[served++]);
     this.misses = [...waiting.slice(served), ...this.misses];
   }
 
@@ -738,14 +726,14 @@ export class Shard extends VectorLoop {
 
   upcall(ctx: PacketContext): null {
     const token = this.tokenOf(ctx);
-    if (this.nUpcalls >= this.mostUpcalls) {
+    if (this.upcallPending) {
       // The translation under way may be the one that this packet needs.
       const chain = this.chains[token] as Chain;
       chain.ctx = ctx;
       this.misses.push(chain);
       return null;
     }
-    this.nUpcalls++;
+    this.upcallPending = true;
     this.stats[STAT.UPCALLS]++;
     const at = this.requests.begin(MSG_UPCALL, token, KEY_WORDS);
     this.requests.words.set(ctx.key, at);
