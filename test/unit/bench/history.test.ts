@@ -63,13 +63,13 @@ test('history: files are read line by line; what is wrong is named', () => {
     fs.writeFileSync(file, JSON.stringify(results));
   };
   wrong((r) => r.workloads[0].processes.pop());
-  assert.throws(() => readHistory(file), /:1: workloads\[0\]\.processes: expected 1 or more elements/);
+  assert.throws(() => readHistory(file), /:1: workloads\[0\]\.processes must NOT have fewer than 1 items/);
   wrong((r) => {
     r.workloads[0].processes[0].nsPerPacket = -1;
   });
-  assert.throws(() => readHistory(file), /processes\[0\]\.nsPerPacket: expected 0 or more/);
+  assert.throws(() => readHistory(file), /processes\[0\]\.nsPerPacket must be >= 0/);
   wrong((r) => Reflect.deleteProperty(r, 'micro'));
-  assert.throws(() => readHistory(file), /the whole: expected "micro"/);
+  assert.throws(() => readHistory(file), /the whole must have required property 'micro'/);
   wrong((r) => Object.assign(r, { later: true }));
   assert.equal(readHistory(file).length, 1);
 });
