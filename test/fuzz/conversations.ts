@@ -5,6 +5,7 @@
 import { FUZZERS } from '../differential/fuzz/index.js';
 import { mutant } from '../differential/fuzz/mutants.js';
 import { Script } from '../differential/scenarios/script.js';
+import { addedCaptures, framesOf } from '../support/captures.js';
 import { type Bytes, cat, type Packet, Random, unhex } from '../support/packets.js';
 import { difference } from '../support/run.js';
 import { DrawnTurns } from '../support/turns.js';
@@ -86,10 +87,28 @@ export function mutateConversation(r: Random, input: Bytes, others: readonly Byt
   return pack(table, parts);
 }
 
+/** What captures that were added begin with, through a table each; whoever has sent the first frame is on port 1, others on 2. */
+function captured(): Bytes[] {
+  const rows = addedCaptures().map((file) => framesOf(file).slice(0, MOST_PACKETS));
+  return rows
+    .filter((frames) => frames.length > 0)
+    .map((frames, i) => {
+      const first = frames[0].frame.subarray(6, 12);
+      return pack(
+        i % TABLES.length,
+        frames.map(({ ns, frame }, k) => {
+          const since = k === 0 ? 0 : Number(ns - frames[k - 1].ns) / 1e9 / WAIT_SECONDS;
+          const place = Buffer.compare(frame.subarray(6, 12), first) === 0 ? 1 : 2;
+          return { place, wait: Math.min(0xffff, Math.max(0, Math.floor(since))), frame };
+        }),
+      );
+    });
+}
+
 export const conversationsTarget: MakeTarget = (bug) => ({
   name: 'conversations',
   about: 'protocols and helpers: rows of mutated packets through tables that track, translate and help',
-  seeds: conversations,
+  seeds: () => [...conversations(), ...captured()],
   mutate: (r, input, others) => mutateConversation(r, input, others, TABLES.length),
   guided: true,
   async run(input) {

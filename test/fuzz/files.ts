@@ -10,6 +10,7 @@ import { PcapReader } from '../../src/pcap/pcap-reader.js';
 import { isPcapngMagic, PcapngReader } from '../../src/pcap/pcapng-reader.js';
 import { CaptureError, type CaptureReader, MAX_PACKET_BYTES } from '../../src/pcap/types.js';
 import { CAPTURES, ROOT } from '../differential/fixture.js';
+import { addedCaptures, beginning } from '../support/captures.js';
 import type { Bytes } from '../support/packets.js';
 import {
   Blocks,
@@ -142,14 +143,23 @@ function madePcapng(): Bytes[] {
   ].map((b) => new Uint8Array(b));
 }
 
+/** Of captures that were added, what they begin with. */
+function added(magic: (bytes: Bytes) => boolean): Bytes[] {
+  return addedCaptures()
+    .map((file) => beginning(file, MOST_SEED_BYTES))
+    .filter(magic);
+}
+
 export const pcapTarget = plain('pcap', 'classic captures, all byte orders and resolutions', () => [
   ...madePcap(),
   ...shipped(CAPTURES, /\.pcap$/),
+  ...added((bytes) => !isPcapngMagic(bytes)),
 ]);
 
 export const pcapngTarget = plain('pcapng', 'pcapng: sections, interfaces, blocks, options', () => [
   ...madePcapng(),
   ...shipped(CAPTURES, /\.pcapng$/),
+  ...added(isPcapngMagic),
 ]);
 
 export const compressedTarget: MakeTarget = (bug) => ({

@@ -1,8 +1,6 @@
 /** Frames: every parser that workers and dispatcher run. None reads outside of the frame, all agree with themselves
  *  wherever the frame lies, and the fast parse vouches for nothing that the slow one refuses. */
 
-import { readdirSync, readFileSync } from 'node:fs';
-import path from 'node:path';
 import { FLOW, KEY_WORDS } from '../../src/classifier/flow-key.js';
 import { Arrival, FRAGMENT_COMPLETES, FRAGMENT_HELD, Reassembly } from '../../src/conntrack/ipf.js';
 import {
@@ -19,8 +17,7 @@ import { DEFAULT_RSS_KEY, defaultIndirection, Toeplitz } from '../../src/rss/toe
 import { PacketColumns } from '../../src/shm/packets.js';
 import { PrefixSet } from '../../src/wire/cidr.js';
 import { extract, FrameLayout } from '../../src/wire/extract.js';
-import { readCaptureFile } from '../differential/capture-file.js';
-import { CAPTURES } from '../differential/fixture.js';
+import { addedCaptures, framesOf, shippedCaptures } from '../support/captures.js';
 import {
   type Bytes,
   ethernet,
@@ -141,16 +138,14 @@ function text(p: Parsed): string {
   ]);
 }
 
-/** Frames of the shipped captures and of made traffic. */
+/** Frames of captures and of made traffic. */
 function seeds(): Bytes[] {
-  const shipped = readdirSync(CAPTURES)
-    .filter((f) => /\.(pcap|pcapng)$/.test(f) && !f.startsWith('format-'))
-    .sort()
-    .flatMap((f) => readCaptureFile(readFileSync(path.join(CAPTURES, f))).records.slice(0, 40))
-    .map(([, frame]) => Uint8Array.from(frame))
+  const captured = [...shippedCaptures(), ...addedCaptures()]
+    .flatMap((file) => framesOf(file).slice(0, 40))
+    .map(({ frame }) => frame)
     .filter((b) => b.length < 2000);
   const made = randomTraffic(new Random(4711), { packets: 600, flows: 20 }).map((p) => p.frame);
-  return [...shipped, ...made];
+  return [...captured, ...made];
 }
 
 export const framesTarget: MakeTarget = (bug) => {

@@ -2,6 +2,7 @@
  *
  *      npm run fuzz -- --minutes 60                     all fuzzers, each its share of the time
  *      npm run fuzz -- --minutes 5 --only replay        one of them (repeatable)
+ *      npm run fuzz -- --minutes 5 CAPTURE...           these captures, and all below folders, are mutated, too
  *      npm run fuzz -- --keep                           adds inputs that make new code run to fixtures/fuzz
  *      npm run fuzz -- --seed 7                         the same inputs again; else the seed is drawn, and printed
  *      npm run fuzz -- --bug                            with a deliberate mistake in each: all must find it
@@ -9,6 +10,7 @@
  *
  *  Exit code 1 if something is broken: what, and the input in hex, is printed; --run TARGET=HEX runs one input. */
 import { parseArgs } from 'node:util';
+import { addCaptures } from '../support/captures.js';
 import { unhex } from '../support/packets.js';
 import { SMALL_TABLES } from '../support/small.js';
 import { addToCorpus } from './corpus.js';
@@ -23,7 +25,8 @@ const SMALL = ', small tables';
 /** The same once more, otherwise. */
 const VARIANTS = [`replay${GUARDED}`, `replay${SMALL}`, `conversations${SMALL}`];
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     minutes: { type: 'string', default: '1' },
     seed: { type: 'string' },
@@ -36,6 +39,7 @@ const { values } = parseArgs({
   },
 });
 
+addCaptures(positionals);
 if (values.run !== undefined) {
   const [name, hex] = values.run.split('=');
   const make = TARGETS[NAMES.indexOf(name)];

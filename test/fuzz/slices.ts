@@ -3,14 +3,13 @@
  *  expire and begin again; records, verdicts, frames and sums must be the same, with 1 to 3 slices.
  *
  *  An input is a byte for the number of slices, their vector and the table's size, and a row of frames (rows.ts). */
-import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { inspect, isDeepStrictEqual } from 'node:util';
 import { TRACK_ALL } from '../../src/analyze/analyze.js';
 import { joinTallies } from '../../src/coordinator/records.js';
 import { SLICE_STEP, Slice, SlicesWontDo } from '../../src/coordinator/slice.js';
-import { readCaptureFile } from '../differential/capture-file.js';
 import { CAPTURES } from '../differential/fixture.js';
+import { addedCaptures, framesOf } from '../support/captures.js';
 import type { Bytes } from '../support/packets.js';
 import { difference, type RunOptions, type RunResult } from '../support/run.js';
 import { conversations, mutateConversation, pack, packetsOf, rowOf } from './conversations.js';
@@ -22,13 +21,15 @@ const CONNECTIONS = 2 * SLICE_STEP + 100;
 const PORTS = Array.from({ length: 64 }, (_, i) => i + 1);
 const KINDS = 256;
 
-/** What people's programs say to each other: the beginnings of shipped captures. */
-function shipped(): Bytes[] {
-  return ['tcp-handshakes', 'tcp-sequence-wrap', 'web-client', 'sctp', 'udp-ntp'].map((name) => {
-    const { records } = readCaptureFile(readFileSync(path.join(CAPTURES, `${name}.pcap`)));
-    const parts = records.map(([, frame]) => ({ place: 1, wait: 1, frame: Uint8Array.from(frame) }));
-    return pack(0, parts);
-  });
+/** What people's programs say to each other: the beginnings of captures. */
+function captured(): Bytes[] {
+  const names = ['tcp-handshakes', 'tcp-sequence-wrap', 'web-client', 'sctp', 'udp-ntp'];
+  return [...names.map((name) => path.join(CAPTURES, `${name}.pcap`)), ...addedCaptures()].map((file) =>
+    pack(
+      0,
+      framesOf(file).map(({ frame }) => ({ place: 1, wait: 1, frame })),
+    ),
+  );
 }
 
 /** Without ct_state, of which the fast way knows one for all packets of a port: analyze shows none. */
@@ -50,7 +51,7 @@ function inOrder(records: readonly string[]): string[] {
 export const slicesTarget: MakeTarget = (bug) => ({
   name: 'slices',
   about: 'analyze in slices, which TCP and UDP pass without caches, beside the engine',
-  seeds: () => [...conversations(), ...shipped()],
+  seeds: () => [...conversations(), ...captured()],
   mutate: (r, input, others) => mutateConversation(r, input, others, KINDS),
   guided: true,
   async run(input) {

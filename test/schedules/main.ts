@@ -1,19 +1,23 @@
-/** `npm run schedules -- --minutes 10 --seed 1 [--only KIND] [--core 0]`: packets, tables and schedules from a seed; every run
- *  must give what the run without workers gives. `--core`: all threads on this processor. */
+/** `npm run schedules -- --minutes 10 --seed 1 [--only KIND] [--core 0] [CAPTURE...]`: packets, tables and schedules from a
+ *  seed; every run must give what the run without workers gives. `--core`: all threads on this processor. Captures, and all below
+ *  folders, are played beside the shipped ones by the kind `captured`, and nothing else unless --only says so. */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
+import { addCaptures } from '../support/captures.js';
 import { KINDS, type Kind, play } from './play.js';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     minutes: { type: 'string', default: '1' },
     seed: { type: 'string', default: '1' },
     packets: { type: 'string', default: '200' },
-    only: { type: 'string', multiple: true, default: [...KINDS] },
+    only: { type: 'string', multiple: true },
     core: { type: 'string' },
   },
 });
-const kinds = values.only as Kind[];
+addCaptures(positionals);
+const kinds = (values.only ?? (positionals.length > 0 ? ['captured'] : KINDS)) as Kind[];
 const unknown = kinds.find((kind) => !KINDS.includes(kind));
 if (unknown !== undefined) throw new Error(`--only ${unknown}: expected one of ${KINDS.join(', ')}`);
 if (values.core !== undefined) {

@@ -2,6 +2,7 @@
  *  crowded and squeezed. All of it is drawn from a seed. The run without workers says what must come out. */
 import fs from 'node:fs';
 import { fixtureNames, loadFixture, secondsText, timeline } from '../differential/fixture.js';
+import { addedCaptures, framesOf, shippedCaptures } from '../support/captures.js';
 import { natTraffic, randomBalancer, randomNatTable } from '../support/nat-traffic.js';
 import { type Packet, Random } from '../support/packets.js';
 import { randomEvents, randomFlowMods } from '../support/random-events.js';
@@ -9,10 +10,10 @@ import { GROUPS, randomFlow, randomTable } from '../support/random-tables.js';
 import { randomTraffic } from '../support/random-traffic.js';
 import { difference, type RunOptions, run } from '../support/run.js';
 
-export const KINDS = ['table', 'groups', 'flow-mods', 'nat', 'balancer', 'recorded'] as const;
+export const KINDS = ['table', 'groups', 'flow-mods', 'nat', 'balancer', 'recorded', 'captured'] as const;
 /** Where packets and tables come from: drawn tables over drawn traffic with fragments, groups, tables that change; drawn
  *  translations with one address or by groups, whose packets move from worker to worker; what was recorded with Open vSwitch
- *  (`fixtures/oracle`: FTP, learn, meters, timeouts, fragments, ...). */
+ *  (`fixtures/oracle`: FTP, learn, meters, timeouts, fragments, ...); captures through drawn tables. */
 export type Kind = (typeof KINDS)[number];
 
 export type Schedule = Required<
@@ -59,6 +60,33 @@ export async function drawCase(r: Random, kind: Kind, packets: number): Promise<
     }
     case 'recorded':
       return recorded(r.pick(fixtureNames()));
+    case 'captured': {
+      const { packets: traffic, name } = captured(r, packets);
+      const flows = r.once(3) ? randomNatTable(r, r.once(4)) : randomTable(r, { rewriteTuples: r.once(4) });
+      return { packets: traffic, options: { flows, maxConns, strict }, name };
+    }
+  }
+}
+
+/** So many packets in a row of some capture that has any; whoever sent the first one is on port 1, others are on 2. */
+function captured(r: Random, packets: number): { packets: readonly Packet[]; name: string } {
+  const added = addedCaptures();
+  for (;;) {
+    const file = r.pick(added.length > 0 && !r.once(4) ? added : shippedCaptures());
+    const frames = framesOf(file);
+    const from = r.int(Math.max(1, frames.length - packets));
+    const row = frames.slice(from, from + packets);
+    if (row.length === 0) continue;
+    const first = row[0].frame.subarray(6, 12);
+    return {
+      name: `${file} from packet ${from + 1} on`,
+      packets: row.map(({ ns, frame }) => ({
+        sec: Number(ns / 1_000_000_000n),
+        nsec: Number(ns % 1_000_000_000n),
+        port: Buffer.compare(frame.subarray(6, 12), first) === 0 ? 1 : 2,
+        frame,
+      })),
+    };
   }
 }
 

@@ -1,9 +1,6 @@
 /** Real packets, from the shipped captures, in another order, again, turned round, cut and damaged, mostly with right
  *  checksums, so that what is wrong with them gets further than the checksum. */
-import { readdirSync, readFileSync } from 'node:fs';
-import path from 'node:path';
-import { readCaptureFile } from '../capture-file.js';
-import { CAPTURES } from '../fixture.js';
+import { addedCaptures, framesOf, shippedCaptures } from '../../support/captures.js';
 import { isFragment, layers } from '../frame.js';
 import { type Bytes, cat, checksum, crc32c, u16, u32 } from '../packets.js';
 import { SHOW } from '../scenarios/script.js';
@@ -41,16 +38,10 @@ table=2,actions=${SHOW},move:NXM_NX_REG1[]->NXM_OF_ETH_DST[0..31],output:3
 
 let loaded: readonly (readonly Bytes[])[] | null = null;
 
-/** The Ethernet frames of the shipped captures, by capture. */
+/** The Ethernet frames of the shipped captures, and of those that were added, by capture. */
 function captures(): readonly (readonly Bytes[])[] {
-  loaded ??= readdirSync(CAPTURES)
-    .filter((f) => /\.(pcap|pcapng)$/.test(f) && !f.startsWith('format-'))
-    .sort()
-    .map((f) =>
-      readCaptureFile(readFileSync(path.join(CAPTURES, f)))
-        .records.map(([, frame]) => Uint8Array.from(frame))
-        .filter((b) => b.length >= 14 && b.length < 10_000),
-    )
+  loaded ??= [...shippedCaptures(), ...addedCaptures()]
+    .map((file) => framesOf(file).map(({ frame }) => frame))
     .filter((frames) => frames.length > 0);
   return loaded;
 }
