@@ -7,16 +7,16 @@ export const count = (n: number): string => n.toLocaleString('en-US');
 
 export const INEXACT = 'Of hosts, services and sources the small ones were let go on the way.';
 
-/** The summary for people. */
-export function summaryText(a: Analyzed, top: number): string {
-  const { summary: s, reconciliation: r, files, result } = a;
+/** The summary for people, of an analysis that has taken so many seconds. */
+export function summaryText(a: Analyzed, seconds: number, top: number): string {
+  const { summary: s, reconciliation: r, files } = a;
   const damaged = files.filter((f) => f.damage !== null).length;
   const cut = files.reduce((n, f) => n + f.cut, 0);
   let text = `${count(files.length)} capture${files.length === 1 ? '' : 's'}`;
   if (damaged > 0) text += ` (${count(damaged)} damaged)`;
   text += `, ${count(r.captured.packets)} packets`;
   if (cut > 0) text += ` (${count(cut)} cut)`;
-  text += `, ${count(r.captured.bytes)} bytes in ${result.seconds.toFixed(2)} s: ${count(s.connections)} connections\n`;
+  text += `, ${count(r.captured.bytes)} bytes in ${seconds.toFixed(2)} s: ${count(s.connections)} connections\n`;
 
   const rows = r.rows.map((row) => [row.name, count(row.packets), count(row.bytes)]);
   rows.push(['all that was captured', count(r.captured.packets), count(r.captured.bytes)]);

@@ -180,7 +180,9 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
     if (query !== null) {
       process.stdout.write(sqlText(await queryRecords(query.path, args.sql as string)));
     } else if (args.quiet !== true) {
-      (toStdout ? process.stderr : process.stdout).write(summaryText(analysis, args.top));
+      (toStdout ? process.stderr : process.stdout).write(
+        summaryText(analysis, analysis.result.seconds, args.top),
+      );
     }
     if (stopped !== null) {
       process.stderr.write(
@@ -262,7 +264,7 @@ async function analyzeQueued(args: AnalyzeArguments, url: string, version: strin
     // Every bucket has read all of its set.
     const files = results.filter((_, i) => jobs[i].bucket.k === 0).flatMap((r) => r.files);
     const seconds = (performance.now() - began) / 1000;
-    const all: Analyzed = { files, reconciliation, summary, result: { seconds } };
+    const all: Analyzed = { files, reconciliation, summary };
     if (args.report !== undefined) {
       const report = new OutputFile(args.report);
       report.writeText(`${JSON.stringify(reportOf(all), null, 2)}\n`);
@@ -285,7 +287,7 @@ async function analyzeQueued(args: AnalyzeArguments, url: string, version: strin
     }
     if (args.quiet !== true) {
       const toStdout = [args.report, args.html].includes('-');
-      (toStdout ? process.stderr : process.stdout).write(summaryText(all, args.top));
+      (toStdout ? process.stderr : process.stdout).write(summaryText(all, seconds, args.top));
     }
     return files.some((f) => f.damage !== null) ? 1 : 0;
   } finally {
@@ -386,9 +388,9 @@ function factsOf(args: AnalyzeArguments, version: string): [string, string][] {
   return facts;
 }
 
-/** The summary for programs. */
+/** The summary for programs, the same in every run. */
 function reportOf(a: Analyzed): unknown {
-  const { summary, reconciliation, files, result } = a;
+  const { summary, reconciliation, files } = a;
   return {
     files,
     reconciliation,
@@ -401,7 +403,6 @@ function reportOf(a: Analyzed): unknown {
       endings: Object.fromEntries(summary.endings),
       protocols: Object.fromEntries(summary.protocols),
     },
-    seconds: result.seconds,
   };
 }
 

@@ -7,9 +7,7 @@ import { numberText } from './format.js';
 import type { Bars, Cell, Part, Report, Section, Table } from './model.js';
 
 /** An analysis, or several of a queue together. */
-export interface Analyzed extends Pick<Analysis, 'files' | 'reconciliation' | 'summary'> {
-  result: Pick<Analysis['result'], 'seconds'>;
-}
+export type Analyzed = Pick<Analysis, 'files' | 'reconciliation' | 'summary'>;
 
 export interface AnalysisReportOptions {
   /** Bars of a chart. */
@@ -45,13 +43,13 @@ const STATES: Record<string, string> = {
 };
 
 export function analysisReport(a: Analyzed, options: AnalysisReportOptions): Report {
-  const { summary: s, reconciliation: r, files, result } = a;
+  const { summary: s, reconciliation: r, files } = a;
   const { other } = options;
   return {
     title: 'Shardtrack analysis',
     lead:
       `${numberText(s.connections)} connections in ${numberText(r.captured.packets)} packets, ${bytesText(r.captured.bytes)}, ` +
-      `of ${files.length === 1 ? 'one capture' : `${numberText(files.length)} captures`}; analyzed in ${numberText(result.seconds)} s.`,
+      `of ${files.length === 1 ? 'one capture' : `${numberText(files.length)} captures`}.`,
     facts: options.facts,
     notes: shortened(options.notes),
     sections: [

@@ -44,7 +44,6 @@ export function sampleAnalysis(): Analyzed {
       records: { connections: 12_345, packets: 1_299_007, bytes: 987_000_700 },
       repeated: { packets: 7, bytes: 700 },
     },
-    result: { seconds: 1.5 },
     summary: {
       connections: 12_345,
       exact: true,

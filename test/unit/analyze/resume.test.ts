@@ -115,6 +115,7 @@ test('resume: a process that is killed anywhere', { timeout: 120_000 }, async ()
     '--quiet',
     ...['--workers', '1', '--max-conns', '20000'],
     ...outputsOf(name).flatMap((o) => ['-o', `${o.format}=${o.path}`]),
+    ...['--report', file(`${name}.json`)],
   ];
   assert.equal(await exit(shardtrack(...args('whole'))), 0);
   const checkpoint = file('kill.checkpoint');
@@ -140,6 +141,7 @@ test('resume: a process that is killed anywhere', { timeout: 120_000 }, async ()
   }
   assert.ok(kills > 0, 'it was killed');
   assert.deepEqual(bytesOf('killed'), bytesOf('whole'));
+  assert.deepEqual(fs.readFileSync(file('killed.json')), fs.readFileSync(file('whole.json')));
 });
 
 function mtime(path: string): number {

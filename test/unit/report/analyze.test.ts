@@ -88,7 +88,6 @@ test('analysis report: without a flow table, and of nothing at all', () => {
         records: { connections: 0, packets: 0, bytes: 0 },
         repeated: { packets: 0, bytes: 0 },
       },
-      result: { seconds: 0.1 },
       summary: {
         connections: 0,
         exact: true,
