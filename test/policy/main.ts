@@ -1,7 +1,10 @@
-/** `npm run policy -- --policies 1000 --packets 1000 --seed 1`: random firewalls, hostile traffic, 0, 1, 2 and 4 workers.
- *  `--seconds N` stops then, and says how far it has come; the next ones have the seeds behind that. */
+/** `npm run policy -- --policies 1000 --packets 1000 --seed 1`: random policies, hostile traffic, 0, 1, 2 and 4 workers.
+ *  `--seconds N` stops then, and says how far it has come; the next ones have the seeds behind that. `--kind nat`: such
+ *  policies only. `--bugs`: mistakes in copies of the product, which must be found. */
 import { parseArgs } from 'node:util';
+import { find, POLICY_MUTANTS } from './mutants.js';
 import { play } from './play.js';
+import { KINDS } from './policy.js';
 
 const { values } = parseArgs({
   options: {
@@ -10,24 +13,45 @@ const { values } = parseArgs({
     seed: { type: 'string', default: '1' },
     workers: { type: 'string', default: '0,1,2,4' },
     seconds: { type: 'string', default: 'Infinity' },
+    kind: { type: 'string' },
+    bugs: { type: 'boolean', default: false },
   },
 });
-const workers = values.workers.split(',').map(Number);
-const sums = { packets: 0, passed: 0, forbidding: 0 };
-const wrong: string[] = [];
-let n = 0;
-for (; n < Number(values.policies) && performance.now() < Number(values.seconds) * 1000; n++) {
-  const played = await play(Number(values.seed) + n, Number(values.packets), workers);
-  sums.packets += played.packets;
-  sums.passed += played.passed;
-  sums.forbidding += played.forbidding;
-  if (played.wrong !== null) {
-    wrong.push(played.wrong);
+const seed = Number(values.seed);
+process.exitCode = (await (values.bugs ? bugs() : policies())) ? 0 : 1;
+
+async function policies(): Promise<boolean> {
+  const workers = values.workers.split(',').map(Number);
+  const kind = KINDS.find((k) => k === values.kind);
+  if (values.kind !== undefined && kind === undefined)
+    throw new Error(`--kind ${values.kind}: there are ${KINDS.join(', ')}`);
+  const sums = { packets: 0, passed: 0, translated: 0, forbidding: 0 };
+  const kinds = KINDS.map(() => 0);
+  let nWrong = 0;
+  let n = 0;
+  for (; n < Number(values.policies) && performance.now() < Number(values.seconds) * 1000; n++) {
+    const played = await play(seed + n, Number(values.packets), workers, kind === undefined ? {} : { kind });
+    for (const what of ['packets', 'passed', 'translated', 'forbidding'] as const) sums[what] += played[what];
+    kinds[KINDS.indexOf(played.kind)]++;
+    if (played.wrong === null) continue;
+    nWrong++;
     console.log(played.wrong);
   }
+  console.log(
+    `${n} policies (${KINDS.map((k, i) => `${kinds[i]} ${k}`).join(', ')}) from ${seed} on, ${values.workers} workers: ` +
+      `${sums.packets} packets, ${sums.passed} went out, ${sums.translated} of them translated, ` +
+      `${sums.forbidding} were forbidden a port; ${nWrong} policies violated`,
+  );
+  return nWrong === 0;
 }
-console.log(
-  `${n} policies from ${values.seed} on, ${values.workers} workers: ${sums.packets} packets, ${sums.passed} went out, ` +
-    `${sums.forbidding} were forbidden a port; ${wrong.length} policies violated`,
-);
-process.exitCode = wrong.length === 0 ? 0 : 1;
+
+async function bugs(): Promise<boolean> {
+  let all = true;
+  for (const mutant of POLICY_MUTANTS) {
+    const found = await find(mutant, seed, 60);
+    console.log(`${found === null ? 'NOT FOUND' : 'found'}: ${mutant.about}`);
+    if (found !== null) console.log(`  ${found.wrong!.split('\n')[0].slice(0, 160)}`);
+    all &&= found !== null;
+  }
+  return all;
+}

@@ -1,16 +1,40 @@
-/** Random stateful firewalls and hostile traffic: no packet goes out that the model of the policy forbids. */
-import { type Packet, Random } from '../support/packets.js';
+/** Random policies and hostile traffic: no packet goes out that the model of the policy forbids. */
+import { answer } from '../support/nat-traffic.js';
+import {
+  type Bytes,
+  ethernet,
+  hex,
+  icmp,
+  icmp6,
+  ipv4,
+  ipv6,
+  type Packet,
+  Random,
+  SYN,
+  tcp,
+  udp,
+  unhex,
+} from '../support/packets.js';
 import { randomTraffic } from '../support/random-traffic.js';
-import { difference, parseVerdicts, type RunResult, run } from '../support/run.js';
-import { Model, policy } from './model.js';
+import { difference, type RunResult, run } from '../support/run.js';
+import { type Frame, Model } from './model.js';
+import { HOSTS, type Kind, type Policy, policy, TRANSLATED, VIRTUAL } from './policy.js';
 
 export interface Played {
+  kind: Kind;
   packets: number;
-  /** Packets that went out, and packets that the model forbade some port. */
+  /** Packets that went out, those that went out changed, and packets that the model forbade some port. */
   passed: number;
+  translated: number;
   forbidding: number;
   /** What should not have happened; null: nothing. */
   wrong: string | null;
+}
+
+export interface PlayOptions {
+  kind?: Kind;
+  /** Changes what the switch gets, and the model does not. */
+  hole?: (text: string) => string;
 }
 
 /** Traffic of hosts on both sides, and of an attacker who sees it: their packets from elsewhere, turned round, again. */
@@ -24,7 +48,7 @@ function hostile(r: Random, n: number): Packet[] {
 }
 
 /** Addresses and ports exchanged; checksums stay right. */
-function turned(frame: Uint8Array): Uint8Array {
+function turned(frame: Bytes): Bytes {
   const out = frame.slice();
   const swap = (a: number, b: number, size: number): void => {
     if (b + size > out.length) return;
@@ -43,35 +67,106 @@ function turned(frame: Uint8Array): Uint8Array {
   return out;
 }
 
-/** Plays case `seed` with each number of workers. `flows` replaces the table that the switch gets. */
+/** As `hostile`, between inside and outside; outside asks for the balanced address and for translated ones; what comes out is
+ *  answered, twice. */
+async function translated(r: Random, n: number, p: Policy): Promise<Packet[]> {
+  // What goes from port 1 to 2, or 3 to 4, there.
+  const sides = [0, 1, 3, 2, 4];
+  let packets = hostile(r, n).map((q) => (r.once(5) ? stranger(r, q) : { ...q, port: sides[q.port] }));
+  for (let round = 0; round < 2; round++) {
+    const asked = packets.length;
+    const { frames } = await run(packets, { flows: p.flows, groups: p.groups });
+    const answers: Packet[][] = packets.map(() => []);
+    for (const line of frames) {
+      const [number, port, text] = line.split(' ');
+      const frame = unhex(text);
+      const l3 = r.once(4) ? null : answer(r, frame[12] === 0x86, frame);
+      const at = Math.min(asked - 1, Number(number) - 1 + r.int(6));
+      const { sec, nsec } = packets[at];
+      // Now and then by another way.
+      const from = r.once(20) ? 1 + r.int(4) : Number(port);
+      if (l3 !== null) answers[at].push({ sec, nsec, port: from, frame: ethernet({ src: 9 }, l3) });
+    }
+    packets = packets.flatMap((q, i) => [q, ...answers[i]]);
+  }
+  return packets.slice(0, n);
+}
+
+/** Who speaks to an address that stands for others, at the time of another packet. */
+function stranger(r: Random, { sec, nsec }: Packet): Packet {
+  const six = r.int(2);
+  const src = `${HOSTS[six]}${1 + r.int(9)}`;
+  const dst = r.once(2) ? VIRTUAL[six] : `${r.pick([TRANSLATED, HOSTS])[six]}${1 + r.int(4)}`;
+  const ports = { sport: 40000 + r.int(5), dport: r.pick([80, 53, 443, 5000, 40000, 40001]) };
+  const l4 = r.pick([
+    () => tcp({ ...ports, flags: SYN, seq: r.word() }),
+    () => udp(ports),
+    () => (six ? icmp6({ rest: ports.sport << 16 }) : icmp({ rest: ports.sport << 16 })),
+  ])();
+  const l3 = six ? ipv6({ src, dst }, l4) : ipv4({ src, dst }, l4);
+  return { sec, nsec, port: 3 + r.int(2), frame: ethernet({ src: 8 }, l3) };
+}
+
+/** Plays case `seed` with each number of workers. */
 export async function play(
   seed: number,
   n: number,
   workers: readonly number[],
-  flows?: string,
+  { kind, hole = (text) => text }: PlayOptions = {},
 ): Promise<Played> {
   const r = new Random(seed);
-  const { flows: drawn, rules } = policy(r);
-  const packets = hostile(r, n);
-  const played: Played = { packets: 0, passed: 0, forbidding: 0, wrong: null };
+  const drawn = policy(r, kind);
+  const translates = drawn.kind === 'nat' || drawn.kind === 'edge';
+  const packets = translates ? await translated(r, n, drawn) : hostile(r, n);
+  const options = { flows: hole(drawn.flows), groups: hole(drawn.groups) };
+  const played: Played = {
+    kind: drawn.kind,
+    packets: 0,
+    passed: 0,
+    translated: 0,
+    forbidding: 0,
+    wrong: null,
+  };
   let first: RunResult | null = null;
   for (const count of workers) {
     const schedule =
       count === 0 ? {} : { window: 4 + r.int(200), vector: 1 + r.int(32), jitter: r.once(2) ? 0 : seed + 1 };
-    const result = await run(packets, { flows: flows ?? drawn, workers: count, ...schedule });
-    const model = new Model(rules);
-    for (const [i, { out }] of parseVerdicts(result).entries()) {
-      const allowed = model.allowed(packets[i].port, packets[i].frame);
-      played.packets++;
-      if (out.length > 0) played.passed++;
-      const leak = out.find((port) => !allowed.has(port));
-      if (leak === undefined || played.wrong !== null) continue;
-      const hex = Buffer.from(packets[i].frame).toString('hex');
-      played.wrong = `seed ${seed}, ${count} workers: packet ${i + 1} from port ${packets[i].port} went out of port ${leak}: ${hex}\n${result.verdicts[i]}\n${drawn}`;
-    }
-    played.forbidding += model.forbidding;
+    const result = await run(packets, { ...options, workers: count, ...schedule });
+    const seen = look(drawn, packets, result);
+    played.packets += packets.length;
+    played.passed += seen.passed;
+    played.translated += seen.translated;
+    played.forbidding += seen.forbidding;
+    if (seen.wrong !== null) played.wrong ??= `seed ${seed}, ${drawn.kind}, ${count} workers: ${seen.wrong}`;
     if (first === null) first = result;
     else played.wrong ??= difference(first, result);
   }
   return played;
+}
+
+/** What the model says of a run. */
+function look(
+  drawn: Policy,
+  packets: readonly Packet[],
+  result: RunResult,
+): Omit<Played, 'kind' | 'packets'> {
+  const came: Frame[][] = packets.map(() => []);
+  for (const line of result.frames) {
+    const [number, port, text] = line.split(' ');
+    came[Number(number) - 1].push({ port: Number(port), frame: unhex(text) });
+  }
+  const model = new Model(drawn.rules);
+  const seen = { passed: 0, translated: 0, forbidding: 0, wrong: null as string | null };
+  for (const [i, p] of packets.entries()) {
+    const sent = came[i];
+    if (sent.length > 0) seen.passed++;
+    if (sent.length === 1 && Buffer.compare(sent[0].frame, p.frame) !== 0) seen.translated++;
+    if (model.allows(p.port, p.sec + p.nsec / 1e9, p.frame, sent) || seen.wrong !== null) continue;
+    const frames = sent.map((s) => `  ${s.port} ${hex(s.frame)}`).join('\n');
+    seen.wrong =
+      `packet ${i + 1} from port ${p.port}, ${hex(p.frame)}, went out as\n${frames}\n${result.verdicts[i]}\n` +
+      `${drawn.flows}${drawn.groups}`;
+  }
+  seen.forbidding = model.forbidding;
+  return seen;
 }

@@ -233,7 +233,7 @@ function drawPackets(r: Random, o: NatTrafficOptions, ends: Ends): Layer3[] {
 }
 
 /** What the receiver of a frame sends, or null. */
-function answer(r: Random, six: boolean, frame: Bytes): Layer3 | null {
+export function answer(r: Random, six: boolean, frame: Bytes): Layer3 | null {
   const v = view(frame);
   const l4 = six ? 54 : 34;
   if (frame.length < l4 + 8 || v.getUint16(12) !== (six ? 0x86dd : 0x0800)) return null;
