@@ -142,12 +142,14 @@ async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Anal
   const ruleOf = ruleNames(tables.pipeline);
   const { outputs = [], onRecord } = options;
   const checkpoint = checkpointFile(options, paths);
-  const writer =
-    outputs.length === 0
-      ? null
-      : await RecordWriter.open(outputs, checkpoint?.stored?.writer ?? null, [options.signal, options.stop]);
   const summarizer = new Summarizer(ruleOf);
+  let opened: RecordWriter | null = null;
   try {
+    if (outputs.length > 0) {
+      const saved = checkpoint?.stored?.writer ?? null;
+      opened = await RecordWriter.open(outputs, saved, [options.signal, options.stop]);
+    }
+    const writer = opened;
     await pass(source, arena, checkpoint?.stored?.replay.packets ?? 0, options.signal);
     const result = await replay({
       ...replayOptions(options, input),
@@ -176,7 +178,9 @@ async function analyzeInput(options: AnalyzeOptions, input: Input): Promise<Anal
       result,
     };
   } catch (error) {
-    throw (await writer?.abort()) ?? error;
+    throw (await opened?.abort()) ?? error;
+  } finally {
+    checkpoint?.leave();
   }
 }
 
@@ -207,7 +211,8 @@ export async function openInput(
   const segments = minSegments(Math.min(paths.length, MAX_OVERLAPPING)) + SPARE_SEGMENTS;
   const arena = new SegmentArena(segments, segmentBytes);
   const filter = options.filter === undefined ? null : compileFilter(options.filter);
-  const timeline = await Timeline.of(paths, arena);
+  // What can be read the next time is no damage to a run that may go on then.
+  const timeline = await Timeline.of(paths, arena, options.resume !== undefined);
   const { bucket, cutAsIs = false } = options;
   const input = { paths, passedOver, tables, arena, timeline };
   if (bucket !== undefined) {

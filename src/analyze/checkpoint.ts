@@ -11,10 +11,11 @@ import v8 from 'node:v8';
 import type { Checkpoints, ReplayState } from '../coordinator/replay.js';
 import type { RecordOutput } from '../output/records/formats.js';
 import { systemReason } from '../pcap/feed.js';
+import { Lock } from './lock.js';
 import type { WriterState } from './writer.js';
 
 /** Moves with what a checkpoint has in it. */
-const VERSION = 5;
+const VERSION = 6;
 /** Before all else in the file: what says that it is whole and as it was written. */
 const DIGEST = 'sha256';
 const DIGEST_BYTES = 32;
@@ -55,9 +56,10 @@ export class CheckpointFile {
   private readonly of: Readonly<Record<string, string>>;
   private readonly every: number;
   private readonly perConnection: number;
+  private readonly lock: Lock;
 
   /** Reads the file if there is one; `every`: packets between two, for tests. Throws Error if it is no checkpoint of
-   *  `subject`. */
+   *  `subject`, or if another process is at it. */
   constructor(path: string, subject: Subject, every: number | null = null) {
     this.path = path;
     this.every = every ?? EVERY;
@@ -70,7 +72,13 @@ export class CheckpointFile {
     this.of = Object.fromEntries(
       Object.entries({ captures: files, outputs, ...options }).map(([name, v]) => [name, JSON.stringify(v)]),
     );
-    this.stored = this.read();
+    this.lock = new Lock(`${path}.lock`);
+    try {
+      this.stored = this.read();
+    } catch (error) {
+      this.leave();
+      throw error;
+    }
   }
 
   /** What a run needs to take checkpoints; `save` has the outputs written out. */
@@ -92,16 +100,26 @@ export class CheckpointFile {
     for (const file of [this.path, this.next]) fs.rmSync(file, { force: true });
   }
 
+  /** This process has ended with it, done or not. */
+  leave(): void {
+    this.lock.release();
+  }
+
   /** The name of a checkpoint that is not whole yet; a crash may leave it. */
   private get next(): string {
     return `${this.path}.next`;
   }
 
   private read(): CheckpointFile['stored'] {
-    if (!fs.existsSync(this.path)) return null;
+    let bytes: Buffer;
+    try {
+      bytes = fs.readFileSync(this.path);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      throw new Error(`${this.path}: cannot read the checkpoint: ${systemReason(error)}`, { cause: error });
+    }
     let stored: Stored;
     try {
-      const bytes = fs.readFileSync(this.path);
       const state = bytes.subarray(DIGEST_BYTES);
       if (!bytes.subarray(0, DIGEST_BYTES).equals(digestOf(state)))
         throw new Error('it is damaged, or of another version');
@@ -134,7 +152,7 @@ export class CheckpointFile {
       const fd = fs.openSync(next, 'w');
       try {
         const state = v8.serialize(stored);
-        fs.writeSync(fd, digestOf(state));
+        fs.writeFileSync(fd, digestOf(state));
         fs.writeFileSync(fd, state);
         fs.fdatasyncSync(fd);
       } finally {

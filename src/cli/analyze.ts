@@ -82,6 +82,8 @@ export async function analyzeCommand(args: AnalyzeArguments, version: string): P
   const { paths } = await findCaptures(args.paths).catch((error: Error) => {
     throw new UsageError(error.message);
   });
+  // Those in folders, too.
+  checkOutputs([...args.out.map((o) => o.path), args.report, args.html, args.resume], paths);
   const tables = loadPipeline({ ...args, captures: paths, in: [], out: [], builtIn: TRACK_ALL });
   const other =
     args.flowsB === undefined
@@ -316,7 +318,11 @@ export async function workerCommand(args: {
 }
 
 function checkArguments(args: AnalyzeArguments): void {
-  checkOutputs([...args.out.map((o) => o.path), args.report, args.html]);
+  const { flows, flowsB, groups, meters, events } = args;
+  checkOutputs(
+    [...args.out.map((o) => o.path), args.report, args.html, args.resume],
+    [...args.paths, flows, flowsB, groups, meters, events],
+  );
   if (args.partition !== undefined && args.out.some((o) => o.path === '-')) {
     throw new UsageError('--partition makes folders: standard output (-) is none');
   }

@@ -18,7 +18,7 @@ interface TableFile {
 /** The text of a file, or of standard input for `-`. Throws UsageError if it can't be read. */
 export function readText(path: string): string {
   try {
-    return fs.readFileSync(path === '-' ? 0 : path, 'utf8');
+    return fs.readFileSync(path === '-' ? 0 : path).toString();
   } catch (error) {
     throw new UsageError(`${path}: cannot read the file: ${systemReason(error)}`);
   }

@@ -1,4 +1,6 @@
 /** What the command line says, checked. */
+import fs from 'node:fs';
+import path from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
 import type { Fault } from '../datapath/fault.js';
@@ -28,19 +30,42 @@ export function usage<T>(run: () => T): T {
   }
 }
 
-/** Throws UsageError if two outputs have one file, or standard output. */
-export function checkOutputs(paths: readonly (string | undefined)[]): void {
-  const seen = new Set<string>();
-  for (const path of paths) {
-    if (path === undefined || path === '/dev/null') continue;
-    if (seen.has(path)) {
-      throw new UsageError(
-        path === '-'
-          ? 'standard output (-) can be only one of the outputs'
-          : `${path} is the file of two outputs`,
-      );
+/** Throws UsageError if two outputs have one file, or standard output, or if one of them would replace an input. */
+export function checkOutputs(
+  outputs: readonly (string | undefined)[],
+  inputs: readonly (string | undefined)[] = [],
+): void {
+  const read = new Set(inputs.filter((file) => file !== undefined && file !== '-').map(placeOf));
+  const written = new Set<string>();
+  for (const file of outputs) {
+    if (file === undefined || file === '/dev/null') continue;
+    if (file === '-') {
+      if (written.has(file)) throw new UsageError('standard output (-) can be only one of the outputs');
+      written.add(file);
+      continue;
     }
-    seen.add(path);
+    const place = placeOf(file);
+    // It has the second name until it is whole.
+    for (const name of [place, `${place}.partial`]) {
+      if (read.has(name)) throw new UsageError(`${file}: the output would replace ${name}, which is read`);
+      if (written.has(name)) throw new UsageError(`${file} is the file of two outputs`);
+      written.add(name);
+    }
+  }
+}
+
+/** Where a file is, whatever links lead to it. */
+function placeOf(file: string | undefined): string {
+  const whole = path.resolve(file as string);
+  try {
+    return fs.realpathSync(whole);
+  } catch {
+    // It is not there yet.
+  }
+  try {
+    return path.join(fs.realpathSync(path.dirname(whole)), path.basename(whole));
+  } catch {
+    return whole;
   }
 }
 

@@ -323,7 +323,8 @@ function checkStandardStreams(args: ReplayArguments): void {
   if (inputs.filter((p) => p === '-').length > 1) {
     throw new UsageError('standard input (-) can be only one of the captures');
   }
-  checkOutputs(outputs(args));
+  const { flows, groups, meters, events } = args;
+  checkOutputs(outputs(args), [...inputs, flows, groups, meters, events]);
 }
 
 /** The summary makes way for an output on standard output. */

@@ -39,7 +39,7 @@ export class DecodedFeed extends ChunkFeed {
         this.shortfall = `the ${name} stream is cut off after ${intake.taken} compressed bytes; what it held up to there was read`;
         this.end();
       } else if (error instanceof CaptureError) {
-        this.fail(error.message);
+        this.failWith(error);
       } else {
         this.fail(
           `the ${name} stream is damaged near compressed byte ${intake.taken} (${systemReason(error)}); ` +

@@ -27,8 +27,10 @@ export interface ByteFeed {
 
 /** The system's reason in words: "ENOENT: no such file or directory, open ..." loses its tail. */
 export function systemReason(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/, (open|read|write|stat|fstat|rename|close|lstat|realpath)\b.*$/s, '');
+  if (!(error instanceof Error)) return String(error);
+  const { syscall } = error as NodeJS.ErrnoException;
+  const tail = syscall === undefined ? -1 : error.message.lastIndexOf(`, ${syscall}`);
+  return tail < 0 ? error.message : error.message.slice(0, tail);
 }
 
 /** A regular file. Positional reads, so that skipping is free and `rewind` possible. */
@@ -45,24 +47,44 @@ export class FileFeed implements ByteFeed {
   constructor(name: string, fd: number) {
     this.name = name;
     this.fd = fd;
-    this.size = fs.fstatSync(fd).size;
+    try {
+      this.size = this.sizeNow();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
   read(u8: Uint8Array, off: number, max: number): number {
     if (this.closed) return FEED_END;
-    let n: number;
-    try {
-      n = fs.readSync(this.fd, u8, off, max, this.position);
-    } catch (error) {
-      throw new CaptureError(this.name, this.position, `cannot read the file: ${systemReason(error)}`);
+    let n = -1;
+    while (n < 0) {
+      try {
+        n = fs.readSync(this.fd, u8, off, max, this.position);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EINTR') throw this.failed(error);
+      }
     }
     this.position += n;
     if (n === 0) this.noteShrinking();
     return n;
   }
 
+  private failed(error: unknown): CaptureError {
+    const message = `cannot read the file: ${systemReason(error)}`;
+    return new CaptureError(this.name, this.position, message, { cause: error });
+  }
+
+  private sizeNow(): number {
+    try {
+      return fs.fstatSync(this.fd).size;
+    } catch (error) {
+      throw this.failed(error);
+    }
+  }
+
   private noteShrinking(): void {
-    const { size } = fs.fstatSync(this.fd);
+    const size = this.sizeNow();
     if (this.position < this.size || size < this.size) {
       this.shortfall = `the file was cut from ${this.size} to ${size} bytes while it was read; what came before that was read`;
     }
@@ -70,7 +92,7 @@ export class FileFeed implements ByteFeed {
 
   skip(n: number): number {
     if (this.closed) return FEED_END;
-    const left = fs.fstatSync(this.fd).size - this.position;
+    const left = this.sizeNow() - this.position;
     if (left <= 0) {
       this.noteShrinking();
       return FEED_END;
@@ -90,7 +112,11 @@ export class FileFeed implements ByteFeed {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    fs.closeSync(this.fd);
+    try {
+      fs.closeSync(this.fd);
+    } catch {
+      // What was read was read.
+    }
   }
 }
 
@@ -187,9 +213,13 @@ export abstract class ChunkFeed implements ByteFeed {
   }
 
   /** The feed fails once what is queued has been read. */
-  protected fail(message: string): void {
+  protected fail(message: string, cause?: unknown): void {
+    this.failWith(new CaptureError(this.name, this.taken + this.queued, message, { cause }));
+  }
+
+  protected failWith(error: CaptureError): void {
     if (this.ended || this.failure !== undefined) return;
-    this.failure = new CaptureError(this.name, this.taken + this.queued, message);
+    this.failure = error;
     this.wake();
   }
 
@@ -234,7 +264,7 @@ export class StreamFeed extends ChunkFeed {
       }
     });
     stream.on('end', () => this.end());
-    stream.on('error', (error) => this.fail(`cannot read the stream: ${systemReason(error)}`));
+    stream.on('error', (error) => this.fail(`cannot read the stream: ${systemReason(error)}`, error));
     stream.on('close', () => this.fail('the stream was closed before its end'));
   }
 

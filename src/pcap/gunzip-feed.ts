@@ -8,6 +8,7 @@
 
 import zlib from 'node:zlib';
 import { type ByteFeed, ChunkFeed, FEED_END, FEED_STARVED, FileFeed, systemReason } from './feed.js';
+import { CaptureError } from './types.js';
 
 const PIECE = 1 << 15;
 const OUTPUT_CHUNK = 1 << 17;
@@ -40,7 +41,9 @@ export class GunzipFeed extends ChunkFeed {
     super(inner.name);
     this.inner = inner;
     this.start();
-    this.pump().catch((error) => this.fail(systemReason(error)));
+    this.pump().catch((error) =>
+      error instanceof CaptureError ? this.failWith(error) : this.fail(systemReason(error), error),
+    );
   }
 
   private start(): void {

@@ -53,7 +53,7 @@ export async function openCapture(path: string, arena: PacketArena): Promise<Cap
     if (regular) fd = fs.openSync(path, 'r');
     else stream = stat.isFIFO() ? pipeStream(path) : fs.createReadStream(path);
   } catch (error) {
-    throw new CaptureError(path, 0, `cannot open the capture: ${systemReason(error)}`);
+    throw new CaptureError(path, 0, `cannot open the capture: ${systemReason(error)}`, { cause: error });
   }
   if (stream !== null) return openCaptureStream(path, stream, arena);
   return openFeed(new FileFeed(path, fd), arena, false);
@@ -126,8 +126,9 @@ function decode(feed: ByteFeed, start: Uint8Array): ChunkFeed | null {
 
 /** Whether the path is a regular file that is a capture and not compressed: one that can be read more than once. */
 export function isPlainCapture(path: string): boolean {
-  if (path === '-' || !fs.statSync(path).isFile()) return false;
+  if (path === '-') return false;
   try {
+    if (!fs.statSync(path).isFile()) return false;
     const fd = fs.openSync(path, 'r');
     try {
       const start = new Uint8Array(PCAP_HEADER_BYTES);

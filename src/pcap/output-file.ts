@@ -1,10 +1,12 @@
 /** A buffered output file that looks whole only when it is.
  *
  *  Everything goes to `<path>.partial`, which `finish` renames to `<path>`; after a crash or `abort` the partial file
- *  stays under its own name. "-" is standard output. A path that exists and is no regular file (a device, a named
+ *  stays under its own name. It is always a new file: of two processes that write one output, the first finds at its end
+ *  that what is called so is not its own, and fails. "-" is standard output. A path that exists and is no regular file (a device, a named
  *  pipe) is written straight to. Writes are synchronous; a full pipe is waited for, and a named one without a reader,
  *  so that signals end the process (patience.ts). */
 
+import { createHash, type Hash } from 'node:crypto';
 import fs from 'node:fs';
 import { systemReason } from './feed.js';
 import { isWorthwhile, mortally, pause } from './patience.js';
@@ -17,6 +19,13 @@ const STALLED_MS = 20;
 const LAST_MS = 1000;
 const { O_WRONLY, O_APPEND, O_NONBLOCK } = fs.constants;
 const encoder = new TextEncoder();
+
+/** What has been written to an output so far. */
+export interface Written {
+  length: number;
+  /** SHA-256. */
+  digest: string;
+}
 
 /** Whoever read an output does not want any more of it. */
 export class ClosedPipeError extends Error {
@@ -38,10 +47,13 @@ export class OutputFile {
 
   /** Bytes that the system has. */
   private written = 0;
+  /** Of the bytes before HASHED; begins with the first `sync`. */
+  private hash: Hash | null = null;
+  private hashed = 0;
 
-  /** Opens the file for writing. With `resume`, goes on behind so many bytes of what an earlier process has left of
-   *  it. Throws Error naming the path and the system's reason. */
-  constructor(path: string, resume: number | null = null) {
+  /** Opens the file for writing. With `resume`, goes on behind what an earlier process had written when `sync` returned
+   *  this. Throws Error naming the path and the system's reason. */
+  constructor(path: string, resume: Written | null = null) {
     this.path = path;
     if (path === '-') {
       this.partial = '';
@@ -60,29 +72,60 @@ export class OutputFile {
       if (resume !== null) {
         if (straight) throw new Error('it is no regular file');
         // The process may have finished this file, and not others.
-        if (!fs.existsSync(this.partial)) fs.renameSync(this.target, this.partial);
-        this.fd = fs.openSync(this.partial, 'r+');
-        this.truncate(resume);
+        const left = fs.existsSync(this.partial) ? this.partial : this.target;
+        this.fd = fs.openSync(left, 'r+');
+        this.goOn(resume);
+        if (left !== this.partial) fs.renameSync(left, this.partial);
         return;
       }
       if (stat?.isFIFO()) this.fd = openPipe(path);
-      else this.fd = fs.openSync(straight ? path : this.partial, straight ? 'a' : 'w');
+      else if (straight) this.fd = fs.openSync(path, 'a');
+      else {
+        fs.rmSync(this.partial, { force: true });
+        this.fd = fs.openSync(this.partial, 'wx+');
+      }
     } catch (error) {
       throw this.error('open', error);
     }
   }
 
-  /** Hands everything to the disk; returns the length of the file. */
-  sync(): number {
+  /** Hands everything to the disk; returns what is there. Only of regular files. */
+  sync(): Written {
     this.flush();
-    fs.fdatasyncSync(this.fd);
-    return this.written;
+    try {
+      fs.fdatasyncSync(this.fd);
+      return { length: this.written, digest: this.digest() };
+    } catch (error) {
+      throw this.error('write', error);
+    }
   }
 
-  private truncate(length: number): void {
-    if (fs.fstatSync(this.fd).size < length) throw new Error(`it has less than the ${length} bytes it had`);
-    fs.ftruncateSync(this.fd, length);
+  /** Of all that is written, as the file has it. */
+  private digest(): string {
+    this.hash ??= createHash('sha256');
+    const bytes = new Uint8Array(BUFFER_BYTES);
+    while (this.hashed < this.written) {
+      const n = fs.readSync(
+        this.fd,
+        bytes,
+        0,
+        Math.min(bytes.length, this.written - this.hashed),
+        this.hashed,
+      );
+      if (n === 0) throw new Error('somebody else has cut it');
+      this.hash.update(bytes.subarray(0, n));
+      this.hashed += n;
+    }
+    return this.hash.copy().digest('hex');
+  }
+
+  private goOn({ length, digest }: Written): void {
     this.written = length;
+    if (fs.fstatSync(this.fd).size < length || this.digest() !== digest) {
+      fs.closeSync(this.fd);
+      throw new Error('it is not what the checkpoint is of any more; remove the checkpoint to start anew');
+    }
+    fs.ftruncateSync(this.fd, length);
   }
 
   /** Appends bytes (a copy is taken). Throws Error naming the path and the reason, as do all methods but `abort`. */
@@ -180,7 +223,9 @@ export class OutputFile {
     this.flush();
     this.state = 'finished';
     try {
+      const ours = this.partial === '' || isSame(fs.fstatSync(this.fd), fs.statSync(this.partial));
       if (this.fd !== 1) fs.closeSync(this.fd);
+      if (!ours) throw new Error('another process has begun to write it');
       if (this.partial !== '') fs.renameSync(this.partial, this.target);
     } catch (error) {
       throw this.error('finish', error);
@@ -226,6 +271,10 @@ export class OutputFile {
     const closed = (error as NodeJS.ErrnoException).code === 'EPIPE';
     return closed ? new ClosedPipeError(message, { cause: error }) : new Error(message, { cause: error });
   }
+}
+
+function isSame(a: fs.Stats, b: fs.Stats): boolean {
+  return a.ino === b.ino && a.dev === b.dev;
 }
 
 /** Opens a named pipe for writing, once it has a reader. */

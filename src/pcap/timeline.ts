@@ -4,7 +4,8 @@
  *  that time, and closed at its end; captures that overlap are merged by time, as `MergedSource` does. So a set that
  *  rotates has one file open at a time, and a thousand files cost no more memory than those that overlap.
  *
- *  A damaged capture gives what it has; the damage is noted with its report, and the others go on. */
+ *  A damaged capture gives what it has; the damage is noted with its report, and the others go on. So does one that the
+ *  system can't read, unless the timeline is strict. */
 import fs from 'node:fs';
 import { MIN_SEGMENT_BYTES, SegmentArena } from './arena.js';
 import { type MergedRecord, mergeInto, type PacketSource } from './merge.js';
@@ -63,21 +64,28 @@ export class Timeline implements PacketSource {
   /** In the order in which the paths were given. */
   readonly reports: readonly CaptureReport[];
   private readonly arena: PacketArena;
+  private readonly strict: boolean;
   /** Captures to be opened, the latest first. */
   private readonly starts: Start[];
   private readonly open: Entry[] = [];
   /** What `readable` waits for: a reader, or that the next capture is opened. */
   private starved: CaptureReader | null = null;
 
-  private constructor(reports: readonly CaptureReport[], starts: Start[], arena: PacketArena) {
+  private constructor(
+    reports: readonly CaptureReport[],
+    starts: Start[],
+    arena: PacketArena,
+    strict: boolean,
+  ) {
     this.reports = reports;
     this.starts = starts;
     this.arena = arena;
+    this.strict = strict;
   }
 
-  /** Looks into all captures. `arena` needs `minSegments` for all that overlap. Never rejects for a capture that can't
-   *  be read: its report says so. */
-  static async of(paths: readonly string[], arena: PacketArena): Promise<Timeline> {
+  /** Looks into all captures. `arena` needs `minSegments` for all that overlap. Only if it is `strict` it rejects, and
+   *  `next` and `readable` fail, for a capture that the system can't read; else its report says so. */
+  static async of(paths: readonly string[], arena: PacketArena, strict = false): Promise<Timeline> {
     const reports: CaptureReport[] = paths.map((path) => ({
       path,
       packets: 0,
@@ -91,11 +99,11 @@ export class Timeline implements PacketSource {
     const starts: Start[] = [];
     for (const [source, report] of reports.entries()) {
       // What can be read only once comes first.
-      const first = isReadOnce(report.path) ? { sec: -Infinity, nsec: 0 } : await firstPacket(report);
+      const first = isReadOnce(report.path) ? { sec: -Infinity, nsec: 0 } : await firstPacket(report, strict);
       if (first !== null) starts.push({ source, sec: first.sec, nsec: first.nsec });
     }
     starts.sort((a, b) => b.sec - a.sec || b.nsec - a.nsec || b.source - a.source);
-    return new Timeline(reports, starts, arena);
+    return new Timeline(reports, starts, arena, strict);
   }
 
   next(packet: MergedRecord): ReadResult {
@@ -150,8 +158,7 @@ export class Timeline implements PacketSource {
     try {
       state = reader.next(packet);
     } catch (error) {
-      if (!(error instanceof CaptureError)) throw error;
-      report.damage = error.message;
+      report.damage = damageOf(error, this.strict);
     }
     if (state === END) {
       this.leave(0);
@@ -185,7 +192,9 @@ export class Timeline implements PacketSource {
     const report = this.reports[start.source];
     try {
       if (this.open.length === MAX_OVERLAPPING) {
-        throw new Error(
+        throw new CaptureError(
+          report.path,
+          0,
           `${MAX_OVERLAPPING} captures overlap in time already; merge some of them first (mergecap)`,
         );
       }
@@ -193,7 +202,7 @@ export class Timeline implements PacketSource {
       reader.unreadable = report.unreadable;
       this.open.push({ source: start.source, reader, head: newPacketRecord(), filled: false });
     } catch (error) {
-      report.damage = (error as Error).message;
+      report.damage = damageOf(error, this.strict);
     }
   }
 
@@ -217,8 +226,7 @@ export class Timeline implements PacketSource {
       entry.filled = state === PACKET;
       return state;
     } catch (error) {
-      if (!(error instanceof CaptureError)) throw error;
-      this.reports[entry.source].damage = error.message;
+      this.reports[entry.source].damage = damageOf(error, this.strict);
       return END;
     }
   }
@@ -228,6 +236,12 @@ export class Timeline implements PacketSource {
     this.reports[source].notices = reader.notices;
     reader.close();
   }
+}
+
+/** What a report says. Throws what is no damage. */
+function damageOf(error: unknown, strict: boolean): string {
+  if (!(error instanceof CaptureError) || (strict && error.isOfSystem)) throw error;
+  return error.message;
 }
 
 function before(a: Entry, b: Entry): boolean {
@@ -253,7 +267,7 @@ function isReadOnce(path: string): boolean {
 }
 
 /** The first packet of a capture; null, with what is to be said in its report, if there is none. */
-async function firstPacket(report: CaptureReport): Promise<PacketRecord | null> {
+async function firstPacket(report: CaptureReport, strict: boolean): Promise<PacketRecord | null> {
   const arena = new SegmentArena(2, MIN_SEGMENT_BYTES);
   let reader: CaptureReader | null = null;
   try {
@@ -270,8 +284,7 @@ async function firstPacket(report: CaptureReport): Promise<PacketRecord | null> 
     report.unreadable = reader.unreadable;
     return null;
   } catch (error) {
-    if (!(error instanceof CaptureError)) throw error;
-    report.damage = error.message;
+    report.damage = damageOf(error, strict);
     return null;
   } finally {
     reader?.close();

@@ -84,14 +84,20 @@ export interface Stretch {
   passed(packets: number, bytes: number, pos: number): void;
 }
 
-/** Unusable capture: the message names the file, the byte offset and the remedy. */
+/** Unusable capture: the message names the file, the byte offset and the remedy; the cause is the system's error, if it
+ *  is the system that can't read it. */
 export class CaptureError extends Error {
   override name = 'CaptureError';
   readonly file: string;
   readonly offset: number;
-  constructor(file: string, offset: number, message: string) {
-    super(`${file}: byte ${offset}: ${message}`);
+  constructor(file: string, offset: number, message: string, options?: ErrorOptions) {
+    super(`${file}: byte ${offset}: ${message}`, options);
     this.file = file;
     this.offset = offset;
+  }
+
+  /** Whether there may be nothing wrong with the capture. */
+  get isOfSystem(): boolean {
+    return (this.cause as NodeJS.ErrnoException | undefined)?.syscall !== undefined;
   }
 }

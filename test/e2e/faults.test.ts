@@ -466,6 +466,135 @@ describe('faults', { concurrency: 2 }, () => {
     assert.match(broken.err, /\/proc\/self\/mem: byte 0: cannot read the file: EIO/);
   });
 
+  test('an output that would replace what is read is refused', async () => {
+    const folder = fresh('same');
+    fs.mkdirSync(folder);
+    const input = path.join(folder, 'in.pcap');
+    const bytes = fs.readFileSync(capture);
+    fs.writeFileSync(input, bytes);
+    fs.symlinkSync('in.pcap', path.join(folder, 'link.csv'));
+    fs.writeFileSync(path.join(folder, 'o.csv.partial'), bytes);
+    for (const [says, ...args] of [
+      [
+        /output would replace .*in\.pcap/,
+        'replay',
+        input,
+        '--out',
+        `1=${folder}/../${path.basename(folder)}/in.pcap`,
+      ],
+      [/output would replace .*in\.pcap/, 'analyze', folder, '--out', `${folder}/link.csv`],
+      [/output would replace .*in\.pcap/, 'analyze', input, '-o', `${folder}/o.csv`, '--resume', input],
+      [/output would replace .*\.partial/, 'analyze', `${folder}/o.csv.partial`, '-o', `${folder}/o.csv`],
+      [
+        /is the file of two outputs/,
+        'analyze',
+        input,
+        '-o',
+        `${folder}/o.csv`,
+        '--resume',
+        `${folder}/./o.csv`,
+      ],
+    ] as const) {
+      const { code, err } = await cli(args);
+      assert.match(err, says);
+      assert.equal(code, 2);
+    }
+    assert.deepEqual(fs.readFileSync(input), bytes);
+  });
+
+  test('outputs of earlier runs outlive one that fails, and a folder that is gone', async () => {
+    const folder = fresh('earlier');
+    fs.mkdirSync(folder);
+    const verdicts = path.join(folder, 'v.ndjson');
+    fs.writeFileSync(verdicts, 'earlier');
+    const args = ['replay', '-', '--workers', '0', '--quiet', '--verdicts', verdicts];
+    const failed = await cli([...args.with(1, capture).with(3, '1'), '--fault', 'throw@100']);
+    assert.equal(failed.code, 1);
+    assert.equal(fs.readFileSync(verdicts, 'utf8'), 'earlier');
+    fs.rmSync(`${verdicts}.partial`);
+    const child = start(args);
+    const done = outcome(child);
+    const bytes = fs.readFileSync(capture);
+    child.stdin!.write(bytes.subarray(0, 50_000));
+    while (!fs.existsSync(`${verdicts}.partial`)) await new Promise((resolve) => setTimeout(resolve, 20));
+    fs.renameSync(folder, `${folder}-moved`);
+    child.stdin!.end(bytes.subarray(50_000));
+    const { code, err } = await done;
+    assert.match(err, /v\.ndjson: cannot finish the output: ENOENT/);
+    assert.equal(code, 1);
+    assert.equal(fs.readFileSync(path.join(`${folder}-moved`, 'v.ndjson'), 'utf8'), 'earlier');
+  });
+
+  test('of two runs with one output the later one writes it; the other fails', async () => {
+    const verdicts = fresh('v.ndjson');
+    const bytes = fs.readFileSync(capture);
+    const begin = async () => {
+      const child = start(['replay', '-', '--workers', '0', '--quiet', '--verdicts', verdicts]);
+      const done = outcome(child);
+      const ino = () => fs.statSync(`${verdicts}.partial`, { throwIfNoEntry: false })?.ino;
+      const before = ino();
+      child.stdin!.write(bytes.subarray(0, 50_000));
+      while (ino() === before) await new Promise((resolve) => setTimeout(resolve, 20));
+      return { child, done };
+    };
+    const first = await begin();
+    const second = await begin();
+    first.child.stdin!.end(bytes.subarray(50_000));
+    const { code, err } = await first.done;
+    assert.match(err, /cannot finish the output: another process has begun to write it/);
+    assert.equal(code, 1);
+    assert.ok(!fs.existsSync(verdicts));
+    second.child.stdin!.end(bytes.subarray(50_000));
+    assert.equal((await second.done).code, 0);
+    assert.equal(fs.readFileSync(verdicts, 'utf8').split('\n').length, N + 1);
+  });
+
+  test('a checkpoint: of one process at a time, and of outputs as they were', {
+    skip: process.platform !== 'linux',
+  }, async () => {
+    const [whole, records, checkpoint] = [fresh('whole.csv'), fresh('c.csv'), fresh('checkpoint')];
+    const analysis = (file: string) => ['analyze', capture, '--workers', '1', '--quiet', '--out', file];
+    assert.equal((await cli(analysis(whole))).code, 0);
+    const args = [...analysis(records), '--resume', checkpoint, '--checkpoint-every', '300'];
+    assert.equal((await cli([...args, '--fault', 'throw@2000'])).code, 1);
+    const partial = `${records}.partial`;
+    const was = fs.readFileSync(partial);
+
+    // Somebody who lives, and somebody who does not any more.
+    const { pid } = process;
+    const stat = fs.readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const began = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+    fs.writeFileSync(`${checkpoint}.lock`, `${pid} ${began}\n`);
+    const both = await cli(args);
+    assert.match(both.err, new RegExp(`checkpoint.lock: process ${pid} is at it`));
+    assert.equal(both.code, 1);
+    fs.writeFileSync(`${checkpoint}.lock`, `${pid} 1\n`);
+
+    // An output that somebody has changed, or put another file in the place of.
+    for (const other of [Buffer.from(was).fill(48, 100, 101), was.subarray(0, 200)]) {
+      fs.writeFileSync(partial, other);
+      const { code, err } = await cli(args);
+      assert.match(
+        err,
+        /c\.csv: cannot open the output: it is not what the checkpoint is of any more; remove/,
+      );
+      assert.equal(code, 1);
+      assert.deepEqual(fs.readFileSync(partial), other);
+    }
+    fs.rmSync(partial);
+    const old = Buffer.concat([was, was]).fill(49);
+    fs.writeFileSync(records, old);
+    assert.equal((await cli(args)).code, 1);
+    assert.deepEqual(fs.readFileSync(records), old);
+
+    fs.writeFileSync(partial, was);
+    const { code, err } = await cli(args);
+    assert.equal(code, 0, err);
+    assert.deepEqual(fs.readFileSync(records), fs.readFileSync(whole));
+    for (const left of [partial, checkpoint, `${checkpoint}.lock`, `${checkpoint}.next`])
+      assert.ok(!fs.existsSync(left), left);
+  });
+
   test('memory that is not there: exit code 1, and what to do', posix, (t) => {
     if (process.platform !== 'linux') {
       t.skip('ulimit -v');

@@ -7,7 +7,7 @@
  *  Elements are those of IANA's registry; elements of replies have the enterprise number 29305. Which a record has
  *  depends on its IP version, on its protocol and on whether it is translated: a template for each. */
 import type { ConnectionRecord } from '../../coordinator/record.js';
-import { OutputFile } from '../../pcap/output-file.js';
+import { OutputFile, type Written } from '../../pcap/output-file.js';
 import { CREATED_STEP } from '../../shm/layouts.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP } from '../../wire/extract.js';
 import type { RecordSink } from './sinks.js';
@@ -168,7 +168,7 @@ const SIZES = TEMPLATES.map((fields) => fields.reduce((n, f) => n + f.bytes, 0))
 
 /** The file, and the message under way. */
 interface IpfixState {
-  length: number;
+  written: Written;
   message: Uint8Array;
   numbers: [number, number, number, number, number];
 }
@@ -192,7 +192,7 @@ export class IpfixRecords implements RecordSink {
   constructor(path: string, saved?: unknown) {
     this.path = path;
     const state = saved as IpfixState | undefined;
-    this.out = new OutputFile(path, state?.length ?? null);
+    this.out = new OutputFile(path, state?.written ?? null);
     if (state === undefined) {
       this.templates();
       return;
@@ -205,7 +205,7 @@ export class IpfixRecords implements RecordSink {
   save(): IpfixState {
     const { used, set, template, sent, nRecords, time } = this;
     return {
-      length: this.out.sync(),
+      written: this.out.sync(),
       message: this.message.slice(0, used),
       numbers: [set, template, sent, nRecords, time],
     };

@@ -6,7 +6,7 @@ import type { Writer } from 'hyparquet-writer';
 import { ByteWriter } from 'hyparquet-writer/src/bytewriter.js';
 import { ParquetWriter } from 'hyparquet-writer/src/parquet-writer.js';
 import type { ConnectionRecord } from '../../coordinator/record.js';
-import { OutputFile } from '../../pcap/output-file.js';
+import { OutputFile, type Written } from '../../pcap/output-file.js';
 import {
   type ChunkColumn,
   type ColumnState,
@@ -24,7 +24,7 @@ const ROWS = 1 << 15;
 
 /** The file, the description of its row groups, and the rows of the next one. */
 interface ParquetState {
-  length: number;
+  written: Written;
   row_groups: ParquetWriter['row_groups'];
   num_rows: ParquetWriter['num_rows'];
   columns: ColumnState[];
@@ -50,7 +50,7 @@ export class ParquetRecords implements RecordSink {
       this.add(column, SCHEMA[i + 1]);
     });
     const state = saved as ParquetState | undefined;
-    this.out = new OutputFile(path, state?.length ?? null);
+    this.out = new OutputFile(path, state?.written ?? null);
     this.bytes = writerTo(this.out);
     this.writer = new ParquetWriter({ writer: this.bytes, schema: SCHEMA, createdBy: 'shardtrack' });
     if (state === undefined) return;
@@ -58,7 +58,7 @@ export class ParquetRecords implements RecordSink {
     Object.assign(this.writer, { row_groups, num_rows });
     // The four bytes that begin a file are in it.
     this.bytes.index = 0;
-    this.bytes.offset = state.length;
+    this.bytes.offset = state.written.length;
     this.chunks.forEach((chunk, i) => {
       chunk.restore(state.columns[i]);
     });
@@ -69,7 +69,7 @@ export class ParquetRecords implements RecordSink {
     this.bytes.flush();
     const { row_groups, num_rows } = this.writer;
     const columns = this.chunks.map((chunk) => chunk.save());
-    return { length: this.out.sync(), row_groups, num_rows, columns, nRows: this.nRows };
+    return { written: this.out.sync(), row_groups, num_rows, columns, nRows: this.nRows };
   }
 
   record(r: ConnectionRecord): void {

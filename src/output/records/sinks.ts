@@ -3,7 +3,7 @@
 import { TCP_STATE_NAMES } from '../../conntrack/tcp.js';
 import { formatConnection, protocolName, type Tuple, tcpOneState } from '../../coordinator/dump.js';
 import { type ConnectionRecord, connState } from '../../coordinator/record.js';
-import { OutputFile } from '../../pcap/output-file.js';
+import { OutputFile, type Written } from '../../pcap/output-file.js';
 import { IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP } from '../../wire/extract.js';
 import { COLUMNS, type RuleNames, timeText } from './columns.js';
 
@@ -26,7 +26,7 @@ abstract class LineSink implements RecordSink {
   /** `head` starts the file; `saved` is what another sink's `save` has returned. */
   constructor(path: string, head: string, saved: unknown) {
     this.path = path;
-    this.out = new OutputFile(path, (saved as number | undefined) ?? null);
+    this.out = new OutputFile(path, (saved as Written | undefined) ?? null);
     if (saved === undefined) this.out.writeText(head);
   }
 
@@ -34,7 +34,7 @@ abstract class LineSink implements RecordSink {
     this.out.writeText(`${this.line(r)}\n`);
   }
 
-  save(): number {
+  save(): Written {
     return this.out.sync();
   }
 
