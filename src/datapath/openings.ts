@@ -153,6 +153,7 @@ export class Openings {
       const ports = keys[k + TP];
       // ct() calls them invalid.
       if (staging.hashes[i] === 0 || ports >>> 16 === 0 || (ports & 0xffff) === 0) continue;
+      if (isHelpers(ports)) continue;
       let o = this.last;
       if (!agrees(words, o, keys, k)) {
         o = this.find(k);
@@ -310,12 +311,15 @@ function agrees(words: Int32Array, o: number, keys: Int32Array, k: number): bool
  *  connections. */
 function isOpening(ctx: PacketContext): boolean {
   if (ctx.opensIn < 0 || !ctx.foldable || ctx.nSteps > 0 || ctx.nInvalid > 0 || ctx.nFrames > 0) return false;
-  const ports = ctx.key[FLOW.TP];
-  // Helpers look at these, asked for or not.
-  if (ports >>> 16 === FTP_PORT || (ports & 0xffff) === FTP_PORT || (ports & 0xffff) === TFTP_PORT)
-    return false;
+  if (isHelpers(ctx.key[FLOW.TP])) return false;
   for (let j = 0; j < ctx.nMegaflows; j++) if (!isUniform(ctx.megaflows[j].program)) return false;
   return true;
+}
+
+/** Whether helpers look at packets with these ports, asked for or not: a second ct() of a zone does not pass them by. */
+function isHelpers(ports: number): boolean {
+  const dport = ports & 0xffff;
+  return dport === FTP_PORT || dport === TFTP_PORT || ports >>> 16 === FTP_PORT;
 }
 
 /** Whether the program does the same with all packets: nothing in it goes by a hash, or is decided in order. */

@@ -5,8 +5,8 @@
  *  A packet that waits for the coordinator is parked, and the packets of its connection (the same HASH)
  *  queue up behind it, unless all it has left to do is being sent; packets of other connections go on.
  *  Order within a connection is input order, always. The number of parked packets is bounded: beyond it the worker takes nothing from its ring
- *  until an answer comes. That can't deadlock: the oldest packet in flight is never behind another, so
- *  its request is always answered.
+ *  until an answer comes, and of packets from elsewhere only those that come before one that it has taken. That can't deadlock: the oldest
+ *  packet in flight is never behind another, so its request is always answered.
  *
  *  docs/architecture.md, "The thread protocol", has the order of publications. */
 import type { MessagePort } from 'node:worker_threads';
@@ -82,7 +82,7 @@ export const MAX_PARKED = 1024;
 /** Words of a request that is answered in order, at most. */
 export const LONGEST_REQUEST =
   MESSAGE_HEADER + ORDERED_HEADER + Math.max(FRAGMENT_HEADER + KEY_WORDS, MAX_COMMIT_WORDS);
-/** Words of the request ring: all parked packets may have a request in it. */
+/** Words of the request ring: all parked packets may have a request in it, but for some that have come late. */
 export const REQUEST_RING_WORDS = MAX_PARKED * LONGEST_REQUEST;
 
 /** Slots that workers together may have been granted and not told of: one for each packet that is usually in flight, so that none
@@ -259,6 +259,16 @@ class SteeredInput {
     return n;
   }
 
+  /** Takes packets from elsewhere that come before one that was taken, to `slots`. */
+  takeLate(slots: Int32Array): number {
+    const { seq, adopted, last } = this;
+    const most = Math.min(slots.length, adopted.length);
+    let n = 0;
+    while (n < most && seq[adopted.at(n)] < last) slots[n] = adopted.at(n++);
+    adopted.shift(n);
+    return n;
+  }
+
   /** Takes over packets from elsewhere. */
   add(rows: Int32Array): void {
     for (const row of rows) this.adopted.insert(row);
@@ -423,22 +433,27 @@ export class Shard extends VectorLoop {
     if (this.nMade !== this.served && this.takeServed()) answered = true;
     engine.partition.refresh();
     this.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;
-    let n = 0;
-    if (this.nParked < MAX_PARKED) {
-      const most = Math.min(this.slots.length, this.allowance());
-      n = this.input === null ? this.work.pop(this.slots, most) : this.input.take(this.slots, most);
-      this.revalidate();
-      this.granting = Atomics.load(this.ctl, CTL_GRANTING) !== 0;
-      if (n > 0) {
-        if (this.init.fault !== null) this.fail(n);
-        this.runVector(this.slots, n);
-      }
+    const n = this.take();
+    this.revalidate();
+    this.granting = Atomics.load(this.ctl, CTL_GRANTING) !== 0;
+    if (n > 0) {
+      if (this.init.fault !== null) this.fail(n);
+      this.runVector(this.slots, n);
     }
     const flushed = this.flush();
     // Quiescent: nothing found in the index before this point is used after it, except by parked packets,
     // whose connections the sweeper leaves alone.
     Atomics.add(this.ctl, this.ownLine + CTL_EPOCH, 1);
     return n > 0 || answered || flushed;
+  }
+
+  /** Takes the next packets to `slots`, at most so many that MAX_PARKED wait. Beyond that only those from elsewhere that come
+   *  before one that was taken: all that wait here may wait for them. */
+  private take(): number {
+    const { slots, input } = this;
+    if (this.nParked >= MAX_PARKED) return input === null ? 0 : input.takeLate(slots);
+    const most = Math.min(slots.length, this.allowance());
+    return input === null ? this.work.pop(slots, most) : input.take(slots, most);
   }
 
   /** Drops what was cached of older tables. They change only while no packet is in flight, so it is enough

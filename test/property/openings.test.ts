@@ -60,6 +60,18 @@ table=4,ip,actions=ct(commit,zone=3),output:2
 `,
   },
   {
+    // Those that a helper may read are run through their connection by each ct(). A table that learns is run in order.
+    name: 'a commit, and further ct() of its zone',
+    opens: true,
+    flows: `arp,actions=learn(table=9,NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[])
+ct_state=-trk,ip,nw_dst=10.0.1.1,actions=ct(commit,zone=3,table=0)
+ct_state=-trk,ip,actions=ct(commit,zone=3,table=1)
+ct_state=+new,ip,nw_dst=10.0.1.1,actions=ct(commit,zone=3,table=0)
+table=1,ct_state=+new,ip,actions=ct(zone=3,table=2)
+table=2,actions=output:2
+`,
+  },
+  {
     name: 'what goes by a hash, is rewritten, or forced',
     opens: false,
     flows: `ct_state=-trk,ip,actions=ct(zone=3,table=1)
