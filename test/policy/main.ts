@@ -1,8 +1,10 @@
 /** `npm run policy -- --policies 1000 --packets 1000 --seed 1`: random policies, hostile traffic, 0, 1, 2 and 4 workers.
  *  `--seconds N` stops then, and says how far it has come; the next ones have the seeds behind that. `--kind nat`: such
- *  policies only. `--bugs`: mistakes in copies of the product, which must be found. */
+ *  policies only. `--bugs`: mistakes in copies of the product, which must be found.
+ *  `--ovs DIR`: the model beside Open vSwitch, of a build tree. */
 import { parseArgs } from 'node:util';
 import { find, POLICY_MUTANTS } from './mutants.js';
+import { judgeModel } from './ovs.js';
 import { play } from './play.js';
 import { KINDS } from './policy.js';
 
@@ -15,10 +17,17 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: 'Infinity' },
     kind: { type: 'string' },
     bugs: { type: 'boolean', default: false },
+    ovs: { type: 'string' },
   },
 });
 const seed = Number(values.seed);
-process.exitCode = (await (values.bugs ? bugs() : policies())) ? 0 : 1;
+process.exitCode = (await chosen()) ? 0 : 1;
+
+function chosen(): Promise<boolean> {
+  const count = { seed, policies: Number(values.policies), packets: Number(values.packets) };
+  if (values.ovs !== undefined) return judgeModel(values.ovs, count);
+  return values.bugs ? bugs() : policies();
+}
 
 async function policies(): Promise<boolean> {
   const workers = values.workers.split(',').map(Number);

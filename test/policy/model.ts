@@ -310,9 +310,11 @@ export class Model {
     if (end === 'src' && (to.dst !== from.dst || (to.dport !== from.dport && !query))) return false;
     // Where many have the same destination, they get other source ports.
     if (end === 'dst' && to.src !== from.src) return false;
-    if (!WITH_PORTS.includes(from.proto) || (ports === null && end === 'dst' && !query)) {
-      if (port !== port0) return false;
-    } else if (ports !== null && (port < ports[0] || port > ports[1])) return false;
+    const moves = WITH_PORTS.includes(from.proto) && (end === 'src' || ports !== null || query);
+    if (!moves && port !== port0) return false;
+    // A query's identifier stands for both ports: for a destination it may be any.
+    const within = ports === null || (port >= ports[0] && port <= ports[1]) || (query && end === 'dst');
+    if (moves && !within) return false;
     const others = this.connections.get(keyOf(zone, from.proto, turned(to))) ?? [];
     return !others.some((o) => o.connection.until >= this.seconds && !sameEnds(o.connection.before, from));
   }

@@ -67,21 +67,28 @@ function turned(frame: Bytes): Bytes {
   return out;
 }
 
-/** As `hostile`, between inside and outside; outside asks for the balanced address and for translated ones; what comes out is
- *  answered, twice. */
-async function translated(r: Random, n: number, p: Policy): Promise<Packet[]> {
+/** The packets of hosts and attackers. For a policy that translates they are between inside and outside, and outside asks for
+ *  the balanced address and for translated ones. */
+export function traffic(r: Random, translates: boolean, n: number): Packet[] {
+  const packets = hostile(r, n);
   // What goes from port 1 to 2, or 3 to 4, there.
   const sides = [0, 1, 3, 2, 4];
-  let packets = hostile(r, n).map((q) => (r.once(5) ? stranger(r, q) : { ...q, port: sides[q.port] }));
+  return translates
+    ? packets.map((p) => (r.once(5) ? stranger(r, p) : { ...p, port: sides[p.port] }))
+    : packets;
+}
+
+/** Answers what comes out of the switch, and the answers. */
+async function answered(r: Random, asked: Packet[], p: Policy): Promise<Packet[]> {
+  let packets = asked;
   for (let round = 0; round < 2; round++) {
-    const asked = packets.length;
     const { frames } = await run(packets, { flows: p.flows, groups: p.groups });
     const answers: Packet[][] = packets.map(() => []);
     for (const line of frames) {
       const [number, port, text] = line.split(' ');
       const frame = unhex(text);
       const l3 = r.once(4) ? null : answer(r, frame[12] === 0x86, frame);
-      const at = Math.min(asked - 1, Number(number) - 1 + r.int(6));
+      const at = Math.min(packets.length - 1, Number(number) - 1 + r.int(6));
       const { sec, nsec } = packets[at];
       // Now and then by another way.
       const from = r.once(20) ? 1 + r.int(4) : Number(port);
@@ -89,7 +96,7 @@ async function translated(r: Random, n: number, p: Policy): Promise<Packet[]> {
     }
     packets = packets.flatMap((q, i) => [q, ...answers[i]]);
   }
-  return packets.slice(0, n);
+  return packets;
 }
 
 /** Who speaks to an address that stands for others, at the time of another packet. */
@@ -117,7 +124,8 @@ export async function play(
   const r = new Random(seed);
   const drawn = policy(r, kind);
   const translates = drawn.kind === 'nat' || drawn.kind === 'edge';
-  const packets = translates ? await translated(r, n, drawn) : hostile(r, n);
+  const asked = traffic(r, translates, n);
+  const packets = translates ? (await answered(r, asked, drawn)).slice(0, n) : asked;
   const options = { flows: hole(drawn.flows), groups: hole(drawn.groups) };
   const played: Played = {
     kind: drawn.kind,
