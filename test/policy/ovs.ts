@@ -34,7 +34,7 @@ export async function judgeModel(
         startMs = 0;
       }
       const r = new Random(seed + n);
-      const drawn = policy(r, KINDS[n % KINDS.length]);
+      const drawn = policy(r, KINDS[(seed + n) % KINDS.length]);
       const steps = answered(r, drawn.kind === 'nat' || drawn.kind === 'edge', packets);
       const played = await playOvs(ovs!, { ...drawn, ports: 4, steps }, { dir, startMs });
       startMs += steps[steps.length - 1].us / 1000 + MS_BETWEEN;
