@@ -22,8 +22,6 @@ const LIMIT_MS = 30_000;
 export interface Command {
   name: string;
   args: readonly string[];
-  /** Names of the outputs. */
-  outputs: readonly string[];
   /** Those that differ from run to run, by times. */
   loose?: readonly string[];
   /** Reads the capture, compressed so, or from standard input. */
@@ -44,7 +42,6 @@ const resumed: Omit<Command, 'name'> = {
     ...[...analysis, '--workers', '0', '-o', 'csv=FILE.csv', '-o', 'parquet=FILE.parquet'],
     ...['-o', 'ipfix=FILE.ipfix', '--resume', 'FILE.checkpoint', '--checkpoint-every', '800'],
   ],
-  outputs: ['o.csv', 'o.parquet', 'o.ipfix'],
   checkpoint: 'o.checkpoint',
 };
 
@@ -57,7 +54,6 @@ export const COMMANDS: readonly Command[] = [
         ...['--verdicts', 'FILE.ndjson', '--out', '2=FILE.pcap', '--out', 'FILE.pcapng'],
         ...['--conntrack', 'FILE.conntrack', '--connections', 'FILE.connections', '--stats', 'FILE.stats'],
       ],
-      outputs: ['o.ndjson', 'o.pcap', 'o.pcapng', 'o.conntrack', 'o.connections', 'o.stats'],
       loose: ['o.stats'],
     }),
   ),
@@ -74,14 +70,12 @@ export const COMMANDS: readonly Command[] = [
       '--html',
       'FILE.html',
     ],
-    outputs: ['o.ndjson', 'o.html'],
     loose: ['o.html'],
     input: 'gz',
   },
   {
     name: 'replay of standard input to standard output',
     args: ['replay', '-', '--workers', '1', '--quiet', '--verdicts', '-'],
-    outputs: ['o.ndjson'],
     input: 'stdin',
     stdout: 'o.ndjson',
   },
@@ -99,7 +93,6 @@ export const COMMANDS: readonly Command[] = [
       '--flows',
       'FILE.flows',
     ],
-    outputs: ['o.pcap', 'o.flows'],
   },
   ...[0, 1, 2].map(
     (workers): Command => ({
@@ -118,7 +111,6 @@ export const COMMANDS: readonly Command[] = [
         ],
         ...['--report', 'FILE.json'],
       ],
-      outputs: ['o.csv', 'o.parquet', 'o.ndjson', 'o.log', 'o.ipfix', 'o.ct', 'o.json'],
       loose: ['o.json'],
       goesOn: true,
     }),
@@ -126,7 +118,6 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'analyze, partitioned',
     args: [...analysis, '--workers', '0', '-o', 'csv=FOLDER', '--partition', 'protocol'],
-    outputs: ['protocol=tcp/connections.csv', 'protocol=udp/connections.csv'],
     goesOn: true,
   },
   { name: 'analyze --resume', ...resumed },
@@ -167,6 +158,13 @@ export interface Judged {
   wrong: string[];
 }
 
+/** What an undisturbed run writes, the calls that it makes, and what there is before a case. */
+interface Known {
+  whole: Map<string, Buffer>;
+  calls: number;
+  before: Map<string, Buffer>;
+}
+
 /** Runs cases in a folder. */
 export class Sweep {
   private readonly library: string;
@@ -175,14 +173,11 @@ export class Sweep {
   private readonly log: string;
   private readonly capture: string;
   private readonly flows: string;
-  /** Of each command what an undisturbed run writes, calls that it makes, and what there is before a case. */
-  private readonly known = new Map<
-    Command,
-    { whole: Map<string, Buffer>; calls: number; before: Map<string, Buffer> }
-  >();
+  private readonly known = new Map<Command, Known>();
 
   /** `capture` and a flow table are copied there. Throws Error without a C compiler. */
   constructor(folder: string, capture: string, flows: string) {
+    fs.mkdirSync(folder, { recursive: true });
     this.library = path.join(folder, 'shim.so');
     const made = spawnSync('cc', ['-shared', '-fPIC', '-O1', '-o', this.library, SHIM, '-ldl']);
     if (made.status !== 0) throw new Error(`no C compiler: ${made.error?.message ?? made.stderr}`);
@@ -226,7 +221,7 @@ export class Sweep {
         wrong.push('the message names no file');
     }
     const readingFailed = command.goesOn === true && /cannot (read|open) the (file|capture)/.test(err);
-    for (const name of command.outputs) {
+    for (const name of whole.keys()) {
       if (name === command.stdout || readingFailed) continue;
       const now = this.read(name);
       const was = before.get(name);
@@ -254,29 +249,28 @@ export class Sweep {
     if (left.length > 0) wrong.push(`${who}, and left ${left.join(', ')}`);
   }
 
-  private know(command: Command) {
-    let known = this.known.get(command);
+  private know(command: Command): Known {
+    const known = this.known.get(command);
     if (known !== undefined) return known;
-    const earlier = new Map(command.outputs.map((name) => [name, EARLIER]));
-    this.put(earlier);
+    this.put(new Map());
     this.must(this.start(command, {}), command);
     const whole = this.all();
-    const calls = fs.readFileSync(this.log, 'utf8').split('\n').length - 1;
-    known = { whole, calls, before: earlier };
-    this.known.set(command, known);
+    let before: Map<string, Buffer> = new Map([...whole.keys()].map((name) => [name, EARLIER]));
+    this.put(before);
     if (command.from !== undefined) {
-      this.put(earlier);
-      this.start(command, { FAULT_AT: String(Math.floor(command.from * calls)), FAULT_HOW: 'kill' });
-      const before = this.all();
-      if (!before.has(command.checkpoint as string))
-        throw new Error(`${command.name}: no checkpoint is there yet`);
-      this.start(command, {});
-      this.put(before);
-      this.must(this.start(command, {}), command);
-      known = { whole, calls: fs.readFileSync(this.log, 'utf8').split('\n').length - 1, before };
-      this.known.set(command, known);
+      this.start(command, { FAULT_AT: String(Math.floor(command.from * this.logged())), FAULT_HOW: 'kill' });
+      before = this.all();
+      if (!before.has(command.checkpoint as string)) throw new Error('no checkpoint is there yet');
     }
-    return known;
+    this.must(this.start(command, {}), command);
+    const found = { whole, before, calls: this.logged() };
+    this.known.set(command, found);
+    return found;
+  }
+
+  /** Calls of the last run. */
+  private logged(): number {
+    return fs.readFileSync(this.log, 'utf8').split('\n').length - 1;
   }
 
   private must(ran: SpawnSyncReturns<Buffer>, command: Command): void {
@@ -330,6 +324,7 @@ export class Sweep {
 
   private put(files: Map<string, Buffer>): void {
     fs.rmSync(this.out, { recursive: true, force: true });
+    fs.mkdirSync(this.out);
     for (const [name, bytes] of files) {
       const file = path.join(this.out, name);
       fs.mkdirSync(path.dirname(file), { recursive: true });
