@@ -122,7 +122,7 @@ export const COMMANDS: readonly Command[] = [
   },
   { name: 'analyze --resume', ...resumed },
   { name: 'analyze --resume, begun', ...resumed, from: 0.6 },
-  { name: 'analyze --resume, nearly done', ...resumed, from: 0.97 },
+  { name: 'analyze --resume, nearly done', ...resumed, from: 0.9 },
 ];
 
 /** What happens at the call: an errno, or what shim.c has a word for. */
