@@ -183,7 +183,8 @@ export abstract class VectorLoop implements ControlPlane {
     const { microflows, openings, packets, stats, completed } = this;
     microflows.stage(slots, n);
     openings.stage(microflows.missed, microflows.nMissed, n);
-    const opens = !this.engine.tracker.expects;
+    const { tracker } = this.engine;
+    let opens = !tracker.expects;
     let hits = 0;
     let opened = 0;
     let bytes = 0;
@@ -206,6 +207,8 @@ export abstract class VectorLoop implements ControlPlane {
         verdict = microflows.run(i, slot);
         if (verdict < 0) {
           this.start(slot, i);
+          // It may have announced a connection that comes in this very vector.
+          opens = !tracker.expects;
           continue;
         }
         if (this.dpflows) this.countBehind(i, slot);

@@ -325,3 +325,39 @@ table=2,in_port=2,actions=1
     want.verdicts[4],
   );
 });
+
+test('lane: a data connection of FTP in the vector of the answer that announces it, as others before it', async () => {
+  const flows = `ip,ct_state=-trk,actions=ct(table=1)
+table=1,priority=2,tcp,tp_dst=21,ct_state=+new,actions=ct(commit,alg=ftp),output:2
+table=1,priority=1,tcp,ct_state=+new,actions=ct(commit),output:2
+table=1,priority=1,udp,ct_state=+new,actions=ct(commit),output:2
+table=1,priority=3,ct_state=+est,actions=output:1
+`;
+  const packets: Packet[] = [];
+  const send = (
+    from: 1 | 2,
+    [sport, dport]: [number, number],
+    flags: number,
+    seq: number,
+    ack: number,
+    text = '',
+  ) => {
+    const [src, dst] = from === 1 ? [client, server] : [server, client];
+    const l4 = tcp({ sport, dport, flags, seq, ack, data: new TextEncoder().encode(text) });
+    packets.push(packet(0, from, ethernet({ src: from, dst: 3 - from }, ipv4({ src, dst }, l4))));
+  };
+  // These are enough for openings, which agree with the data connection in all that the table looks at.
+  for (let i = 0; i < 100; i++) send(1, [20_000 + i, 8000], SYN, 1, 0);
+  send(1, [4000, 21], SYN, 100, 0);
+  send(2, [21, 4000], SYN | ACK, 500, 101);
+  send(1, [4000, 21], ACK, 101, 501);
+  send(2, [21, 4000], PSH | ACK, 501, 101, '227 Entering Passive Mode (10,0,1,1,31,65)\r\n'); // 8001
+  send(1, [4001, 8001], SYN, 1, 0);
+  packets.push(...[5, 5, 5, 5].map((p) => asks(0, p)));
+  const { want } = await inVectors(packets, { flows });
+  const data = parseVerdicts(want)[104];
+  assert.ok(
+    data.ct.every(({ state }) => state.includes('rel')),
+    JSON.stringify(data),
+  );
+});
