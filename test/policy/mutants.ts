@@ -9,6 +9,8 @@ export interface PolicyMutant {
   about: string;
   /** Policies that can show it. */
   kind: Kind;
+  /** 0 unless told otherwise. */
+  workers?: number;
   changes: readonly Change[];
 }
 
@@ -36,6 +38,18 @@ export const POLICY_MUTANTS: readonly PolicyMutant[] = [
     about: 'a connection is established by its own second packet',
     kind: 'tenant',
     changes: [[TRACKER, 'verdict = phase === 2 ?', 'verdict = phase >= 1 ?']],
+  },
+  {
+    about: 'workers keep what they once said of a UDP connection',
+    kind: 'tenant',
+    workers: 1,
+    changes: [
+      [
+        'datapath/microflow.js',
+        'const outcome = phase !== 2 ? STEP_NEW : reply === 1 ? STEP_EST_RPL : STEP_EST;\n',
+        'const outcome = expected;\n',
+      ],
+    ],
   },
   {
     about: 'marks and labels are not read',
@@ -76,7 +90,7 @@ export async function find(mutant: PolicyMutant, seed: number, policies: number)
     const changed: { play: typeof play } = await import(new URL('../policy/play.js', copy.loop).href);
     const options: PlayOptions = { kind: mutant.kind };
     for (let n = 0; n < policies; n++) {
-      const played = await changed.play(seed + n, 500, [0], options);
+      const played = await changed.play(seed + n, 500, [mutant.workers ?? 0], options);
       if (played.wrong !== null) return played;
     }
     return null;
