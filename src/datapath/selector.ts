@@ -2,12 +2,12 @@
  *  OP_SELECT_BEST. Private to its engine. */
 import { FLOW, KEY_WORDS } from '../classifier/flow-key.js';
 import type { PacketColumns } from '../shm/packets.js';
-import { extract, FrameLayout } from '../wire/extract.js';
+import { ETH_TYPE_ARP, extract, FrameLayout } from '../wire/extract.js';
 import { HASH_5TUPLE, hashAdd, hashFinish, hashHeaders, hashInt, swap32 } from '../wire/hash.js';
 import type { PacketContext } from './context.js';
 import { isCovered } from './microflow.js';
 
-const { DP_HASH } = FLOW;
+const { DP_HASH, ETH_TYPE } = FLOW;
 
 export class Selector {
   private readonly arena: DataView;
@@ -30,6 +30,8 @@ export class Selector {
         key = this.key;
         extract(this.arena, packets.off[slot], packets.capLen[slot], key, this.layout);
       }
+      // Of ARP's addresses, of which the keys of the microflow cache say nothing.
+      if (key[ETH_TYPE] === ETH_TYPE_ARP) ctx.foldable = false;
       ctx.key[DP_HASH] = hashInt(hashHeaders(key, which, 0), basis);
     } else {
       ctx.key[DP_HASH] = hashHeaders(this.current(ctx), which, basis);

@@ -259,3 +259,63 @@ test('microflows: thousands of connections that come, stay and go: entries say w
     assert.ok(hits * 4 > packets.length, `only ${hits} of ${packets.length} packets were hits`);
   }
 });
+
+/** Choices by hash: flows, and their group. */
+const CHOICES: Readonly<Record<string, readonly [flows: string, group: string]>> = {
+  'no method': ['actions=group:1', 'type=select'],
+  dp_hash: ['actions=group:1', 'type=select,selection_method=dp_hash,selection_method_param=1'],
+  hash: ['actions=group:1', 'type=select,selection_method=hash'],
+  ...Object.fromEntries(
+    [
+      'eth_src',
+      'symmetric_l4',
+      'symmetric_l3l4',
+      'symmetric_l3l4+udp',
+      'symmetric_l3',
+      'nw_src',
+      'nw_dst',
+    ].map((by) => [
+      by,
+      [
+        `actions=multipath(${by},7,modulo_n,4,0,NXM_NX_REG0[0..1]),resubmit(,1)\n${[0, 1, 2, 3].map((n) => `table=1,reg0=${n},actions=${2 + n}`).join('\n')}`,
+        'type=select',
+      ],
+    ]),
+  ),
+};
+
+for (const [name, [flows, group]] of Object.entries(CHOICES)) {
+  test(`microflows: ${name}: frames of the same MACs that differ in anything else`, async () => {
+    const r = new Random(FIRST);
+    const packets: Packet[] = [];
+    for (let i = 0; i < 600; i++) {
+      const end = () => `10.0.0.${1 + r.int(9)}`;
+      const [src, dst] = [end(), end()];
+      const l4 = r.pick([
+        udp({ sport: 1 + r.int(3) }),
+        icmp({ rest: r.int(3) }),
+        gre(),
+        tcp({ dport: 1 + r.int(3) }),
+      ]);
+      const l3 = r.pick([
+        () => arp({ op: 1 + r.int(3), spa: src, tpa: dst, sha: r.int(3) }),
+        () => ipv4({ src, dst, ttl: 60 + r.int(3) }, l4),
+        () => ipv6({ src: V6(1 + r.int(9)), dst: V6(1 + r.int(9)) }, udp({ sport: 1 + r.int(3) })),
+        () => ({ type: r.pick([0x8847, 0x8848, 0x88cc, 0x0100]), bytes: r.bytes(20) }),
+      ])();
+      packets.push({
+        sec: 1_700_000_000,
+        nsec: i,
+        port: 1,
+        frame: ethernet({ tags: r.once(3) ? [5] : [] }, l3),
+      });
+    }
+    const buckets = [2, 3, 4, 5].map((port) => `bucket=actions=${port}`).join(',');
+    const options = { flows: `${flows}\n`, groups: `group_id=1,${group},${buckets}\n` };
+    const want = await run(packets, options);
+    for (const workers of [1, 2]) {
+      const got = await run(packets, { ...options, workers, vector: 1 + r.int(64) });
+      assert.equal(difference(want, got), null, `${workers} workers`);
+    }
+  });
+}
