@@ -3,6 +3,7 @@
  *      npm run bench:flood                                   all floods, and those of connections against full tables
  *      npm run bench:flood -- --flood syn --limit none table zone --workers 0 1 2 --packets 10000000 --json FILE
  *      npm run bench:flood -- --flood table cache pile --known-keys
+ *      npm run bench:flood -- CAPTURE...                     real traffic are these captures, too
  *
  *  Real connections open and talk; then strangers send packets that each open a connection, millions of them.
  *  Every run is made twice, without and with the strangers, and every real packet must get the same verdict
@@ -13,6 +14,8 @@
  *  Each run has a process of its own, so that its memory is its own. Flow tables: beside this file. */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import { wholeNumber } from '../../src/cli/options.js';
@@ -27,7 +30,10 @@ import { Translator } from '../../src/openflow/translate.js';
 import { SegmentArena } from '../../src/pcap/arena.js';
 import { MergedSource } from '../../src/pcap/merge.js';
 import { DEFAULT_RSS_KEY } from '../../src/rss/toeplitz.js';
+import { CapturedReader, capturedFrames, PORT_FIRST, PORT_OTHERS } from './captured.js';
 import {
+  ESTABLISHED_AT,
+  FIRST_SECOND,
   FLOODS,
   type Flood,
   type FloodOptions,
@@ -37,9 +43,17 @@ import {
   PORT_STRANGERS,
 } from './traffic.js';
 
-const TABLES: Partial<Record<Flood, string>> = { zones: 'zones.txt', expectations: 'ftp.txt' };
-const flowsFor = (flood: Flood) =>
-  fileURLToPath(new URL(`../../../bench/flood/${TABLES[flood] ?? 'flows.txt'}`, import.meta.url));
+const TABLES: Partial<Record<Flood, string>> = {
+  zones: 'zones.txt',
+  expectations: 'ftp.txt',
+  masks: 'masks.txt',
+  learn: 'learn.txt',
+  macs: 'macs.txt',
+};
+const beside = (name: string) => fileURLToPath(new URL(`../../../bench/flood/${name}`, import.meta.url));
+const flowsFor = (flood: Flood) => beside(TABLES[flood] ?? 'flows.txt');
+/** Of each capture. */
+const MOST_CAPTURED = 100_000;
 const SEGMENTS = 48;
 const SAMPLE_MS = 500;
 
@@ -53,6 +67,7 @@ interface Case extends FloodOptions {
   spare: number;
   strict: boolean;
   knownKeys: boolean;
+  captures: readonly string[];
 }
 
 /** How the run stood at some time. */
@@ -104,26 +119,46 @@ function isToStranger(v: Verdict): boolean {
   return v.inPort === PORT_SERVER && v.frameBytes[0][v.frameOff[0] + 30] === 64;
 }
 
+/** With flows for captures, if there are any. */
+function tablesOf(c: Case): ReturnType<typeof loadPipeline> {
+  const given = { captures: [], in: [], out: [] };
+  const flows = flowsFor(c.flood);
+  if (c.captures.length === 0) return loadPipeline({ ...given, flows, ports: [1, 2, PORT_STRANGERS] });
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'shardtrack-flood-'));
+  try {
+    const both = path.join(folder, 'flows.txt');
+    fs.writeFileSync(both, `${fs.readFileSync(flows)}\n${fs.readFileSync(beside('captured.txt'))}`);
+    const ports = [1, 2, PORT_STRANGERS, PORT_FIRST, PORT_OTHERS];
+    return loadPipeline({ ...given, flows: both, ports });
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+}
+
 /** One pass over the traffic; `texts` numbers verdicts. */
 async function pass(c: Case, texts: Map<string, number>): Promise<Run> {
-  const { pipeline, ports, ordering } = loadPipeline({
-    flows: flowsFor(c.flood),
-    captures: [],
-    in: [],
-    out: [],
-    ports: [1, 2, PORT_STRANGERS],
-  });
+  const frames = await capturedFrames(c.captures, MOST_CAPTURED);
+  const { pipeline, ports, ordering } = tablesOf(c);
   const arena = new SegmentArena(SEGMENTS);
   const limited = c.real + c.spare;
   const limits = `{"t": 0, "appctl": ["dpctl/ct-set-limits", "zone=1,limit=${limited}"]}`;
-  const verdicts = new Uint16Array(4 * c.real + Math.ceil((c.packets / c.rate + 100) * c.realRate));
+  const flooded = c.packets / c.rate;
+  const verdicts = new Uint16Array(4 * c.real + Math.ceil((flooded + 100) * c.realRate) + frames.length);
   let n = 0;
   const known = new WeakMap<VerdictTemplate, number>();
   const samples: Sample[] = [];
   let sampled = 0;
   const before = process.cpuUsage();
   const result = await replay({
-    source: new MergedSource([new FloodReader(c, arena)], arena),
+    source: new MergedSource(
+      [
+        new FloodReader(c, arena),
+        ...(frames.length > 0
+          ? [new CapturedReader(frames, arena, FIRST_SECOND, ESTABLISHED_AT + flooded)]
+          : []),
+      ],
+      arena,
+    ),
     arena,
     portMap: { portOf: (_source, iface) => iface },
     ports,
@@ -252,7 +287,7 @@ interface Arguments extends Omit<FloodOptions, 'flood' | 'silent'> {
   case?: string;
 }
 
-async function main(args: Arguments): Promise<void> {
+async function main(captures: string[], args: Arguments): Promise<void> {
   if (args.case !== undefined) {
     process.stdout.write(JSON.stringify(await runCase(JSON.parse(args.case) as Case)));
     return;
@@ -276,6 +311,7 @@ async function main(args: Arguments): Promise<void> {
           spare,
           strict,
           knownKeys,
+          captures,
         });
         reports.push(report);
         row(COLUMNS.map(([, text]) => text(report)));
@@ -287,6 +323,10 @@ async function main(args: Arguments): Promise<void> {
 }
 
 const program = new Command('bench:flood')
+  .argument(
+    '[capture...]',
+    'real traffic besides the made one; where the table is full its new connections are refused',
+  )
   .addOption(new Option('--flood <KIND...>', 'what strangers send').choices(FLOODS).default([...FLOODS]))
   .addOption(new Option('--limit <WHICH...>', 'what is full').choices(LIMITS))
   .option('--workers <N...>', 'worker threads; 0: inline', ['0', '1'])

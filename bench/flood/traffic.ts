@@ -27,6 +27,9 @@ export const FLOODS = [
   'elephant',
   'zones',
   'expectations',
+  'masks',
+  'learn',
+  'macs',
 ] as const;
 /** What strangers send, each from an address of its own unless it says otherwise:
  *
@@ -40,7 +43,11 @@ export const FLOODS = [
  *  - `elephant`: UDP of one connection
  *  - `zones`: UDP from 65,536 addresses, each in a zone of its own (flows: zones.txt)
  *  - `expectations`: 256 FTP sessions, each of whose packets announces another port; a part of the real connections are FTP
- *    sessions with transfers (flows: ftp.txt) */
+ *    sessions with transfers (flows: ftp.txt)
+ *  - `masks`: UDP that agrees with each of three rules up to another bit, so that there are as many masks in the
+ *    flow cache as there can be, and no two packets are of one entry (flows: masks.txt)
+ *  - `learn`: UDP, each packet of which has a flow learned (flows: learn.txt)
+ *  - `macs`: UDP, each packet from another MAC address, through a learning switch (flows: macs.txt) */
 export type Flood = (typeof FLOODS)[number];
 
 /** The key that `table` and `cache` are prepared for; `pile` is for the RSS key that everybody knows. */
@@ -66,10 +73,14 @@ export const PORT_SERVER = 2;
 export const PORT_STRANGERS = 3;
 
 /** Seconds until all real connections are established, and after the flood. */
-const ESTABLISHED_AT = 2;
+export const ESTABLISHED_AT = 2;
 const TAIL = 70;
+/** What rules of masks.txt look at: the last bits of the source, and its port. */
+const MASKED_WHO = 1;
+const MASKED_PORT = 1025;
+const MASKED_TO = 53;
 
-const FIRST_SECOND = 1_600_000_000;
+export const FIRST_SECOND = 1_600_000_000;
 const SERVER = 0xc0a80001 | 0; // 192.168.0.1
 const CLIENTS = 0x0a000000; //    10.0.0.0
 const STRANGERS = 0x40000000; //  64.0.0.0/2
@@ -91,6 +102,7 @@ const ANNOUNCEMENT = 31;
 const UDP_TUPLE = 0x11100; // CONN.ZONE_PROTO of UDP over IPv4 in zone 1
 const TCP = 6;
 const UDP = 17;
+const MAC_SOURCE = 6;
 const IPV4 = 14;
 const L4 = 34;
 const TCP_SYN = 0x02;
@@ -284,6 +296,7 @@ export class FloodReader extends MadeReader {
     this.arena.u8.set(this.stranger, pos);
     let who = flood === 'reopen' ? (n >>> 1) % REOPENING : n;
     let port = 1024 + (n % 50000);
+    let to = MASKED_TO;
     if (flood === 'reopen') port = 1024;
     else if (flood === 'collide') {
       // Address and port differ by the same bits in opposite directions: their sum, and folded together their
@@ -298,7 +311,13 @@ export class FloodReader extends MadeReader {
       who = 0;
       port = 1024;
     } else if (flood === 'zones') who = n & 0xffff;
-    else who = Math.imul(who, SCATTER) & 0x3fffffff;
+    else if (flood === 'masks') {
+      const drawn = Math.imul(n, SCATTER) >>> 0;
+      who = unlike(MASKED_WHO, drawn % 30, drawn);
+      // Nobody has port 0.
+      port = unlike(MASKED_PORT, (drawn >>> 8) & 15, drawn >>> 3) || 1;
+      to = unlike(MASKED_TO, (drawn >>> 12) & 15, drawn >>> 7) || 1;
+    } else who = Math.imul(who, SCATTER) & 0x3fffffff;
     const src = STRANGERS + who;
     view.setInt32(pos + IPV4 + 12, src);
     const words = (src >>> 16) + (src & 0xffff);
@@ -307,6 +326,10 @@ export class FloodReader extends MadeReader {
     if (flood === 'fragments') return;
     const tcp = this.stranger[IPV4 + 9] === TCP;
     let extra = words + port;
+    if (flood === 'masks') {
+      view.setUint16(pos + L4 + 2, to);
+      extra += to + (0xffff - MASKED_TO);
+    } else if (flood === 'macs') view.setInt32(pos + MAC_SOURCE + 2, STRANGERS + n);
     view.setUint16(pos + L4, port);
     if (flood === 'reopen' && (n & 1) === 1) {
       view.setUint8(pos + L4 + 13, TCP_RST);
@@ -315,6 +338,12 @@ export class FloodReader extends MadeReader {
     }
     view.setUint16(pos + L4 + (tcp ? 16 : 6), checksum(this.l4Sum + extra) || 0xffff);
   }
+}
+
+/** A number that is another one than `value` from bit `bit` on down. */
+function unlike(value: number, bit: number, drawn: number): number {
+  const below = (1 << bit) - 1;
+  return ((value ^ (1 << bit)) & ~below) | (drawn & below);
 }
 
 /** The port that is announced as number `n`. */

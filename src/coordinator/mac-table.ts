@@ -1,8 +1,10 @@
 /** MAC learning of the `normal` action (ovs-vswitchd(8)): who was last seen on which port, by VLAN.
  *  Belongs to the coordinator, which asks in input order; times are the tracker's clock in ms.
  *
- *  Every switched packet learns and looks up, on the main thread: so it is a hash table of words, chained, beside a
- *  list in the order of last use. An address is its upper 32 bits and, in one word with the VLAN above them, its
+ *  Every switched packet learns and looks up, on the main thread: so it is a hash table of words, chained, beside
+ *  lists in the order of last use, of all and of each port. When it is full an address of the port that has most of
+ *  them makes way, so that who makes up addresses drives out none but their own (Open vSwitch's mac-learning.h).
+ * An address is its upper 32 bits and, in one word with the VLAN above them, its
  *  lower 16. */
 
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
@@ -15,6 +17,45 @@ export const MAC_TABLE_SIZE = 8192;
 
 const BUCKETS = 2 * MAC_TABLE_SIZE;
 
+/** Entries in the order of last use. */
+class UseList {
+  /** Neighbours of each entry, for all lists that it can't be in at the same time. */
+  private readonly older: Int32Array;
+  private readonly newer: Int32Array;
+  oldest = -1;
+  newest = -1;
+  size = 0;
+
+  constructor(older: Int32Array, newer: Int32Array) {
+    this.older = older;
+    this.newer = newer;
+  }
+
+  append(e: number): void {
+    this.older[e] = this.newest;
+    this.newer[e] = -1;
+    if (this.newest < 0) this.oldest = e;
+    else this.newer[this.newest] = e;
+    this.newest = e;
+    this.size++;
+  }
+
+  remove(e: number): void {
+    const { older, newer } = this;
+    if (older[e] < 0) this.oldest = newer[e];
+    else newer[older[e]] = newer[e];
+    if (newer[e] < 0) this.newest = older[e];
+    else older[newer[e]] = older[e];
+    this.size--;
+  }
+
+  after(e: number): number {
+    return this.newer[e];
+  }
+}
+
+const neighbours = (): Int32Array => new Int32Array(MAC_TABLE_SIZE);
+
 export class MacTable {
   /** Nobody can prepare addresses that collide. */
   private readonly keys = drawKeys(2);
@@ -25,11 +66,10 @@ export class MacTable {
   /** First entry of each bucket, and the next one of each entry; -1 at the end. */
   private readonly heads = new Int32Array(BUCKETS).fill(-1);
   private readonly chain = new Int32Array(MAC_TABLE_SIZE);
-  /** Neighbours in the order of last use. */
-  private readonly older = new Int32Array(MAC_TABLE_SIZE);
-  private readonly newer = new Int32Array(MAC_TABLE_SIZE);
-  private oldest = -1;
-  private newest = -1;
+  private used = new UseList(neighbours(), neighbours());
+  private readonly portOlder = neighbours();
+  private readonly portNewer = neighbours();
+  private readonly usedByPort = new Map<number, UseList>();
   /** Entries that are or were in use; those of them that are free again, chained. */
   private high = 0;
   private free = -1;
@@ -46,12 +86,11 @@ export class MacTable {
       const bucket = this.bucketOf(hi, lo);
       this.chain[e] = this.heads[bucket];
       this.heads[bucket] = e;
-      this.append(e);
-    } else if (e !== this.newest) {
+      this.link(e, port);
+    } else if (e !== this.used.newest || this.ports[e] !== port) {
       this.unlink(e);
-      this.append(e);
+      this.link(e, port);
     }
-    this.ports[e] = port;
     this.seen[e] = now;
   }
 
@@ -69,14 +108,16 @@ export class MacTable {
   /** fdb/flush. */
   clear(): void {
     this.heads.fill(-1);
-    this.oldest = this.newest = this.free = -1;
+    this.used = new UseList(neighbours(), neighbours());
+    this.usedByPort.clear();
+    this.free = -1;
     this.high = 0;
   }
 
   /** fdb/show: the entry that was used longest ago first. */
   show(now: number): string {
     let text = ' Port  VLAN  MAC                Age\n';
-    for (let e = this.oldest; e >= 0; e = this.newer[e]) {
+    for (let e = this.used.oldest; e >= 0; e = this.used.after(e)) {
       if (now - this.seen[e] >= MAC_AGING_MS) continue;
       const vlan = this.lo[e] >>> 16;
       const mac = (this.hi[e] >>> 0) * 0x10000 + (this.lo[e] & 0xffff);
@@ -95,9 +136,10 @@ export class MacTable {
     return e;
   }
 
-  /** An entry for a new address: if there is none left, that of the address that was used longest ago. */
+  /** An entry for a new address: if there is none left, that of the address that was used longest ago of the port that
+   *  has most. */
   private take(): number {
-    if (this.free < 0 && this.high === MAC_TABLE_SIZE) this.remove(this.oldest);
+    if (this.free < 0 && this.high === MAC_TABLE_SIZE) this.remove(this.fullest().oldest);
     if (this.free < 0) return this.high++;
     const e = this.free;
     this.free = this.chain[e];
@@ -119,20 +161,29 @@ export class MacTable {
     this.free = e;
   }
 
-  private append(e: number): void {
-    this.older[e] = this.newest;
-    this.newer[e] = -1;
-    if (this.newest < 0) this.oldest = e;
-    else this.newer[this.newest] = e;
-    this.newest = e;
+  /** Of ports that have as many the one that has had some for longest. */
+  private fullest(): UseList {
+    let most = this.used;
+    for (const list of this.usedByPort.values()) if (most === this.used || list.size > most.size) most = list;
+    return most;
+  }
+
+  private link(e: number, port: number): void {
+    this.ports[e] = port;
+    this.used.append(e);
+    let list = this.usedByPort.get(port);
+    if (list === undefined) {
+      list = new UseList(this.portOlder, this.portNewer);
+      this.usedByPort.set(port, list);
+    }
+    list.append(e);
   }
 
   private unlink(e: number): void {
-    const { older, newer } = this;
-    if (older[e] < 0) this.oldest = newer[e];
-    else newer[older[e]] = newer[e];
-    if (newer[e] < 0) this.newest = older[e];
-    else older[newer[e]] = older[e];
+    this.used.remove(e);
+    const list = this.usedByPort.get(this.ports[e]) as UseList;
+    list.remove(e);
+    if (list.size === 0) this.usedByPort.delete(this.ports[e]);
   }
 
   private bucketOf(hi: number, lo: number): number {

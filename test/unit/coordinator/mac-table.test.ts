@@ -55,7 +55,7 @@ test('mac table: group addresses are not learned', () => {
   assert.equal(t.lookup(0xffffffffffff, 0, 0), -1);
 });
 
-test('mac table: when it is full the one longest silent makes way', () => {
+test('mac table: when it is full the one longest silent of the port with most makes way', () => {
   const t = new Table();
   for (let i = 0; i < MAC_TABLE_SIZE; i++) t.learn(0x020000000000 + i, 0, 1, i);
   t.learn(0x020000000000, 0, 1, MAC_TABLE_SIZE); // the first speaks again
@@ -65,22 +65,51 @@ test('mac table: when it is full the one longest silent makes way', () => {
   assert.equal(t.lookup(0x020000000002, 0, MAC_TABLE_SIZE + 2), 1);
 });
 
+test('mac table: who makes up addresses drives out none of other ports', () => {
+  const t = new Table();
+  t.learn(A, 0, 1, 0);
+  t.learn(B, 0, 2, 0);
+  for (let i = 0; i < 3 * MAC_TABLE_SIZE; i++) t.learn(0x020000100000 + i, 0, 3, 1);
+  assert.equal(t.lookup(A, 0, 2), 1);
+  assert.equal(t.lookup(B, 0, 2), 2);
+  assert.equal(t.lookup(0x020000100000 + 3 * MAC_TABLE_SIZE - 1, 0, 2), 3);
+  assert.equal(t.lookup(0x020000100000, 0, 2), -1);
+});
+
 test('mac table: whatever is learned, moved and forgotten, it is what a Map in the order of use would say', () => {
   const t = new Table();
   const model = new Map<number, { port: number; seen: number }>();
   const random = new Random(7);
+  const count = new Map<number, number>();
+  const counted = (port: number, by: number): void => {
+    const n = (count.get(port) ?? 0) + by;
+    if (n === 0) count.delete(port);
+    else count.set(port, n);
+  };
+  const forget = (mac: number): void => {
+    const was = model.get(mac);
+    if (was !== undefined) counted(was.port, -1);
+    model.delete(mac);
+  };
   for (let now = 0; now < 60_000; now++) {
     // More addresses than the table holds; now and then a long silence.
     const mac = 0x020000000000 + random.below(MAC_TABLE_SIZE + 500);
     const at = now * 20;
     const known = model.get(mac);
-    if (known !== undefined && at - known.seen >= MAC_AGING_MS) model.delete(mac);
+    if (known !== undefined && at - known.seen >= MAC_AGING_MS) forget(mac);
     assert.equal(t.lookup(mac, 0, at), model.get(mac)?.port ?? -1);
     if (random.below(3) === 0) continue;
-    const port = random.below(4);
-    model.delete(mac);
+    // One has more than the others.
+    const port = Math.max(0, random.below(7) - 3);
+    if (!model.has(mac) && model.size === MAC_TABLE_SIZE) {
+      const most = Math.max(...count.values());
+      const [fullest] = [...count].find(([, n]) => n === most) as [number, number];
+      const [oldest] = [...model].find(([, known]) => known.port === fullest) as [number, unknown];
+      forget(oldest);
+    }
+    forget(mac);
+    counted(port, 1);
     model.set(mac, { port, seen: at });
-    if (model.size > MAC_TABLE_SIZE) model.delete(model.keys().next().value as number);
     t.learn(mac, 0, port, at);
   }
   const ports = (text: string) =>
