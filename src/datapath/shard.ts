@@ -861,11 +861,12 @@ export class Shard extends VectorLoop {
       this.nParked > 0 ||
       this.waiting.length > 0 ||
       (this.input !== null && this.requests.pending);
-    this.unannounced += this.nCompleted;
     while (!this.templates.flush()) this.pause();
     // Whoever sees a packet complete sees the connections that it has made.
     while (!this.requests.flush()) this.pause();
     while (!this.done.push(this.completed, this.nCompleted)) this.pause();
+    // Not before: whoever was rung for, to make room, has not seen these.
+    this.unannounced += this.nCompleted;
     this.nCompleted = 0;
     if (urgent || this.unannounced >= this.announceAt) this.ring();
     return true;

@@ -18,6 +18,8 @@ export interface Limits {
   /** Runs at most, and seconds. */
   runs: number;
   seconds: number;
+  /** Draws who goes on, 0 to 1, instead of trying one after the other. */
+  draw?: () => number;
   /** Whether sleepers may wake up by themselves, when all sleep: a limited number of times. */
   timeouts: number;
 }
@@ -60,6 +62,10 @@ export function explore(make: (threads: (w: Memory, n: number) => void) => World
       runs++;
       depth = Math.max(depth, stack.length);
       timeouts = Math.max(timeouts, run.timeouts);
+      if (limits.draw !== undefined) {
+        if (runs < limits.runs && performance.now() - began < limits.seconds * 1000) continue;
+        return { runs, states: seen.size, depth, timeouts, complete: false };
+      }
       // With what is known now, there is more to choose from.
       if (known.grown) break;
       let top = stack.at(-1);
@@ -76,6 +82,11 @@ export function explore(make: (threads: (w: Memory, n: number) => void) => World
   }
 }
 
+/** Steps; longer runs than any that ends. */
+const LONGEST_RUN = 100_000;
+/** What is told of an order. */
+const LONGEST_ORDER = 60;
+
 class Run {
   timeouts = 0;
   private readonly world: World;
@@ -84,9 +95,9 @@ class Run {
   private readonly known: Knowledge;
   private readonly seen: Map<number, number>;
   private readonly stack: Choice[];
-  /** Changes when each thread last looked. */
-  private readonly since: number[] = [];
   private readonly trace: number[] = [];
+  /** How often a thread is stopped where it could go on, of runs that are drawn. */
+  private readonly restless: number;
 
   constructor(
     make: (threads: (w: Memory, n: number) => void) => World,
@@ -96,6 +107,7 @@ class Run {
     stack: Choice[],
   ) {
     this.limits = limits;
+    this.restless = 0.5 ** (limits.draw === undefined ? 1 : 1 + 6 * limits.draw());
     this.known = known;
     this.seen = seen;
     this.stack = stack;
@@ -124,7 +136,9 @@ class Run {
         }
         const goesOn = ready.includes(last);
         let t = goesOn ? last : ready[0];
-        if (world.active() && ready.length > 1) {
+        if (world.active() && ready.length > 1 && limits.draw !== undefined) {
+          if (!goesOn || limits.draw() < this.restless) t = ready[Math.floor(limits.draw() * ready.length)];
+        } else if (world.active() && ready.length > 1) {
           if (depth === stack.length) {
             const bounded = limits.stops < Number.POSITIVE_INFINITY;
             const key = threads.key(bounded && goesOn ? last + 1 : 0);
@@ -149,22 +163,17 @@ class Run {
   }
 
   private step(t: number): void {
-    const { threads, world, since } = this;
+    const { threads, world } = this;
     threads.current = t;
     this.trace.push(t);
+    if (this.trace.length > LONGEST_RUN) throw new Violation('the run does not end');
     const { done, value } = world.threads[t].next();
     threads.pending[t] = done ? null : value;
-    // Whoever gives others time does so because of what it saw before.
-    if (done || !value.asleep) since[t] = threads.changes;
   }
 
   private ready(): number[] {
-    const { threads, since } = this;
     const ready: number[] = [];
-    threads.pending.forEach((p, t) => {
-      if (p === null) return;
-      if (!p.asleep || (p.gives && threads.changes > since[t])) ready.push(t);
-    });
+    for (let t = 0; t < this.threads.pending.length; t++) if (this.threads.isReady(t)) ready.push(t);
     return ready;
   }
 
@@ -172,7 +181,7 @@ class Run {
     return this.threads.pending.flatMap((p, t) => (p === null ? [] : [t])).join(', ');
   }
 
-  /** Who ran, in a row: "0x12 1x3 …". */
+  /** Who ran, in a row: "… 0x12 1x3", at most LONGEST_ORDER of these. */
   private order(): string {
     const parts: string[] = [];
     for (let i = 0; i < this.trace.length; ) {
@@ -181,6 +190,7 @@ class Run {
       parts.push(`${this.trace[i]}x${n - i}`);
       i = n;
     }
-    return parts.join(' ');
+    const first = Math.max(0, parts.length - LONGEST_ORDER);
+    return `${first > 0 ? '… ' : ''}${parts.slice(first).join(' ')}`;
   }
 }

@@ -130,6 +130,44 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [['coordinator/homes.js', 'directory.releaseLater(original);', '']],
   },
   {
+    about: 'a commit at a limit does not wait for packets before it',
+    scenario: 'limit',
+    changes: [[FABRIC, 'if (completions.head >= packets.seq[slot])', 'if (completions !== null)']],
+  },
+  {
+    about: 'a commit at the limit of a zone does not wait for packets before it',
+    scenario: 'zone limit',
+    changes: [
+      [
+        FABRIC,
+        'if (!coordinator.isFull(words[record',
+        'if (coordinator.connections < 9 || !coordinator.isFull(words[record',
+      ],
+    ],
+  },
+  {
+    about: 'completions that wait are forgotten when there is no room for requests',
+    scenario: 'unannounced, small rings',
+    changes: [
+      [SHARD, 'this.unannounced += this.nCompleted;', ''],
+      [
+        SHARD,
+        'while (!this.templates.flush())',
+        'this.unannounced += this.nCompleted;\n        while (!this.templates.flush())',
+      ],
+    ],
+  },
+  {
+    about: 'caches are not emptied when tables change',
+    scenario: 'changed',
+    changes: [[FABRIC, 'Atomics.store(this.ctl, CTL_GENERATION, generation);', '']],
+  },
+  {
+    about: 'a worker that waits for room does not look whether it is to stop',
+    scenario: 'aborted',
+    changes: [[SHARD, 'throw new Stopped();', '{ }']],
+  },
+  {
     about: 'kept packets are not let go',
     scenario: 'kept',
     changes: [[FABRIC, 'got < 0 || this.homes === null ? NONE : this.homes.arrivals', 'NONE']],

@@ -16,10 +16,24 @@ import type { Translator } from '../../src/openflow/translate.js';
 import type { MessageReader, MessageWriter, WordRing } from '../../src/rings/words.js';
 import type { Steering } from '../../src/rss/steer.js';
 import type { defaultIndirection, Toeplitz } from '../../src/rss/toeplitz.js';
-import { ACK, type Bytes, ethernet, ipv4, SYN, tcp, udp } from '../support/packets.js';
+import {
+  ACK,
+  type Bytes,
+  data,
+  ethernet,
+  FIN,
+  fragmentIpv4,
+  ipv4,
+  ipv6,
+  type Random,
+  RST,
+  SYN,
+  tcp,
+  udp,
+} from '../support/packets.js';
 import type { World } from './explore.js';
 import type { Mirror } from './mirror.js';
-import { $call, $op, $top, $works, type Memory, type Pending, use } from './sched.js';
+import { $again, $call, $op, $top, $works, type Memory, type Pending, use } from './sched.js';
 
 interface Frame {
   port: number;
@@ -41,7 +55,13 @@ export interface Scenario {
   ready?: number;
   /** Threads are stopped until the end, not only until all packets are collected. */
   stops?: boolean;
-  /** Capacity of the rings of answers and templates, if it is to be small. */
+  /** What is changed before a packet, while none is in flight. */
+  fence?: { before: number; flow: string; checkSequence: boolean };
+  /** Workers are told to stop while packets are in flight: the run is over, and nothing is asked but that they end. */
+  aborts?: boolean;
+  /** Connections that zone 0 may have. */
+  zoneLimit?: number;
+  /** Capacity of the rings of requests, answers and templates, if it is to be small. */
   ringWords?: number;
   /** Whether ended connections are removed meanwhile. */
   sweeps?: boolean;
@@ -67,6 +87,13 @@ function tcpFrame(
   return { port, at, bytes: ethernet({}, ipv4({ src: from, dst: to }, tcp({ sport, dport, ...o }))) };
 }
 const there = (sport: number, at = 0): Frame => udpFrame(1, at, CLIENT, sport, SERVER, 53);
+const frame6 = (port: number, src: string, sport: number, dst: string, dport: number): Frame => ({
+  port,
+  at: 0,
+  bytes: ethernet({}, ipv6({ src, dst }, udp({ sport, dport }))),
+});
+const there6 = (sport: number): Frame => frame6(1, 'fd00::1', sport, 'fd00::2', 53);
+const back6 = (sport: number): Frame => frame6(2, 'fd00::2', 53, 'fd00::1', sport);
 const back = (sport: number, at = 0): Frame => udpFrame(2, at, SERVER, 53, CLIENT, sport);
 /** Packets of a connection like those that follow: all translations and verdicts are known then. */
 const KNOWN = [there(90), back(90), there(90)];
@@ -90,6 +117,24 @@ const NAT = `table=0,ip,ct_state=-trk,actions=ct(nat,table=1)
 table=1,ip,ct_state=+new,in_port=1,actions=ct(commit,nat(src=10.0.9.9:7000)),output:2
 table=1,ip,ct_state=+est-rpl,actions=output:2
 table=1,ip,ct_state=+est+rpl,actions=output:1`;
+
+/** Answers of unknown connections open one, too. */
+const NAT_BOTH = `${NAT}\ntable=1,ip,ct_state=+new,in_port=2,actions=ct(commit),output:1`;
+/** Addresses that differ, so that whose translation a packet has shows. */
+const NAT_RANGE = NAT.replace('src=10.0.9.9:7000', 'src=10.0.9.1-10.0.9.9');
+const SWITCHED = `table=0,ip,actions=ct(table=1)
+table=1,ip,ct_state=+new,actions=ct(commit,table=2)
+table=1,ip,ct_state=+est,actions=resubmit(,2)
+table=2,ip,actions=normal,output:3`;
+const NOTHING_BEHIND = 'table=0,ip,actions=ct(table=1)\ntable=1,ip,actions=normal';
+/** Two fragments of a datagram. */
+const PARTS: readonly Frame[] = fragmentIpv4(
+  ipv4({ src: CLIENT, dst: SERVER, id: 7 }, udp({ sport: 5, dport: 53, data: data(100) })),
+  84,
+).map((part) => ({ port: 1, at: 0, bytes: ethernet({}, part) }));
+
+/** Translated connections, each long after the one before has ended. */
+const LATER = [3, 4, 5, 6].map((n) => asked(`10.0.0.${n}`, n * 200_000));
 
 const few = { workers: 1, window: 4, vector: 2, maxConns: 100 };
 
@@ -254,7 +299,321 @@ export const SCENARIOS: readonly Scenario[] = [
       tcpFrame(1, 0, CLIENT, 9, SERVER, 80, { flags: ACK, seq: 101, ack: 501 }),
     ],
   },
+  {
+    ...few,
+    name: 'limit',
+    about: 'commits to a full table that make room by their own clock, while packets before them still look',
+    flows: NAT_RANGE,
+    vector: 4,
+    maxConns: 1,
+    ready: 1,
+    packets: LATER,
+  },
+  {
+    ...few,
+    name: 'zone limit',
+    about: 'the same at the limit of a zone',
+    flows: NAT_RANGE,
+    vector: 4,
+    zoneLimit: 1,
+    ready: 1,
+    packets: LATER,
+  },
+  {
+    ...few,
+    name: 'limit, plain',
+    about: 'the same of connections that are not translated',
+    flows: LAST,
+    vector: 4,
+    maxConns: 1,
+    ready: 3,
+    packets: [...KNOWN, there(1, 200_000), there(2, 400_000), there(3, 600_000)],
+  },
+  {
+    ...few,
+    name: 'fragments',
+    about: 'fragments that wait for each other, in frames that were changed',
+    flows: ASKED.replace('actions=ct(', 'actions=mod_nw_tos:4,ct('),
+    packets: [...PARTS, there(1)],
+  },
+  {
+    ...few,
+    name: 'ipv6',
+    about: 'addresses of IPv6, which are written elsewhere than the rest of a tuple',
+    flows: ASKED.replaceAll('ip,', 'ipv6,'),
+    ready: 2,
+    packets: [there6(90), back6(90), there6(1), back6(1)],
+  },
+  {
+    ...few,
+    name: 'misses',
+    about: 'translations that packets of two connections wait for',
+    flows: LAST,
+    packets: [there(1), there(2), back(1)],
+  },
+  {
+    ...few,
+    name: 'switched',
+    about: 'a packet that has its connection, and is then switched in its turn',
+    flows: SWITCHED,
+    ready: 3,
+    packets: [...KNOWN, there(1), there(1), there(2)],
+  },
+  {
+    ...few,
+    name: 'left to switch',
+    about: 'packets that are switched when they are collected',
+    flows: NOTHING_BEHIND,
+    ready: 3,
+    packets: [...KNOWN, there(1), back(1)],
+  },
+  {
+    ...few,
+    name: 'ended',
+    about: 'a connection that a packet ends, and the next one begins',
+    flows: LAST,
+    maxConns: 20,
+    sweeps: true,
+    ready: 3,
+    packets: [
+      ...KNOWN,
+      tcpFrame(1, 0, CLIENT, 9, SERVER, 80, { flags: SYN, seq: 100 }),
+      tcpFrame(2, 0, SERVER, 80, CLIENT, 9, { flags: RST | ACK, seq: 0, ack: 101 }),
+      tcpFrame(1, 0, CLIENT, 9, SERVER, 80, { flags: SYN, seq: 9000 }),
+      there(2, 1),
+      there(3, 2),
+    ],
+  },
+  {
+    ...few,
+    name: 'cold',
+    about: 'translated packets before anything is known: translations, frames, answers called back',
+    flows: NAT,
+    workers: 2,
+    packets: [asked(SERVER), answered(SERVER), asked(SERVER)],
+  },
+  {
+    ...few,
+    name: 'called back',
+    about: 'answers are called back which have nothing to say, or wait for their turn',
+    flows: NAT,
+    workers: 2,
+    window: 5,
+    vector: 1,
+    ready: 4,
+    packets: [
+      ...TRANSLATED,
+      answered('10.0.0.8'),
+      asked(SERVER),
+      answered(SERVER),
+      answered(SERVER),
+      asked(SERVER),
+    ],
+  },
+  {
+    ...few,
+    name: 'called back asking',
+    about: 'answers are called back which ask for a connection of their own, with what waits behind them',
+    flows: NAT_BOTH,
+    workers: 2,
+    window: 5,
+    ready: 4,
+    packets: [
+      ...TRANSLATED,
+      answered('10.0.0.8'),
+      asked(SERVER),
+      answered(SERVER),
+      answered(SERVER),
+      asked(SERVER),
+    ],
+  },
+  {
+    ...few,
+    name: 'small rings, steered',
+    about: 'answers that do not fit into their ring, while packets are handed over and others come',
+    flows: NAT,
+    workers: 2,
+    window: 3,
+    vector: 1,
+    ringWords: 7,
+    ready: 3,
+    packets: [...TRANSLATED, asked(SERVER), answered(SERVER), asked(SERVER), answered(SERVER), asked(SERVER)],
+  },
+  {
+    ...few,
+    name: 'small rings, cold',
+    about: 'the same of one worker, and templates that do not fit into theirs',
+    flows: LAST,
+    ringWords: 2,
+    packets: [there(1), back(1)],
+  },
+  {
+    ...few,
+    name: 'aborted',
+    about: 'workers are told to stop while they wait for room in their rings',
+    flows: ASKED,
+    ringWords: 2,
+    aborts: true,
+    ready: 3,
+    packets: [...KNOWN, there(1), back(1)],
+  },
+  {
+    ...few,
+    name: 'unannounced',
+    about: 'completions that the main thread is not woken for at once',
+    flows: LAST,
+    window: 16,
+    ready: 3,
+    packets: [...KNOWN, there(1), back(1), there(2)],
+  },
+  {
+    ...few,
+    name: 'unannounced, small rings',
+    about: 'the same, behind requests that do not fit into their ring',
+    flows: LAST,
+    window: 16,
+    ringWords: 2,
+    ready: 3,
+    packets: [...KNOWN, there(1), there(2)],
+  },
+  {
+    ...few,
+    name: 'out of slots',
+    about: 'more connections than slots have been granted, and more packets that wait than may',
+    flows: LAST,
+    window: 8,
+    vector: 8,
+    ready: 3,
+    packets: [...KNOWN, there(1), there(2), there(3), there(4), there(5), there(6), there(7), back(6)],
+  },
+  {
+    ...few,
+    name: 'changed',
+    about: 'tables and settings that change while no packet is in flight',
+    flows: LAST,
+    ready: 3,
+    fence: {
+      before: 5,
+      flow: 'table=1,priority=40000,ip,ct_state=+est-rpl,actions=output:3',
+      checkSequence: false,
+    },
+    packets: [
+      ...KNOWN,
+      tcpFrame(1, 0, CLIENT, 9, SERVER, 80, { flags: SYN, seq: 100 }),
+      tcpFrame(2, 0, SERVER, 80, CLIENT, 9, { flags: SYN | ACK, seq: 500, ack: 101 }),
+      tcpFrame(1, 0, CLIENT, 9, SERVER, 80, { flags: ACK, seq: 2 ** 30, ack: 501 }),
+      there(90),
+    ],
+  },
+  {
+    ...few,
+    name: 'turn',
+    about: 'packets of no connection, which have to wait for their turn before that is certain',
+    flows: NAT,
+    workers: 2,
+    ready: 4,
+    packets: [...TRANSLATED, answered('10.0.0.8'), asked(SERVER), answered('10.0.0.7'), answered('10.0.0.8')],
+  },
+  {
+    ...few,
+    name: 'called back cold',
+    about: 'answers are called back which wait for a translation that another packet has asked for',
+    flows: NAT,
+    workers: 2,
+    ready: 1,
+    packets: [asked('10.0.0.9'), asked(SERVER), answered('10.0.0.8'), answered('10.0.0.7'), answered(SERVER)],
+  },
+  {
+    ...few,
+    name: 'small rings, behind',
+    about:
+      'packets that come while an answer for another worker than that of the oldest does not fit into its ring',
+    flows: NAT,
+    workers: 2,
+    window: 3,
+    vector: 1,
+    ringWords: 7,
+    ready: 3,
+    packets: [
+      ...TRANSLATED,
+      asked('10.0.0.9'),
+      answered('10.0.0.7'),
+      asked('10.0.0.9'),
+      answered('10.0.0.7'),
+      answered('10.0.0.7'),
+    ],
+  },
+  {
+    ...few,
+    name: 'crowded',
+    about: 'more packets than may wait, in steered mode',
+    flows: NAT_BOTH,
+    window: 8,
+    vector: 4,
+    ready: 4,
+    packets: [
+      ...TRANSLATED,
+      answered('10.0.0.8'),
+      ...[11, 12, 13, 14, 15, 16, 17, 18].map((n) => answered(`10.0.0.${n}`)),
+    ],
+  },
+  {
+    ...few,
+    name: 'at once',
+    about: 'all packets in flight are complete at once',
+    flows: LAST,
+    window: 2,
+    ready: 3,
+    packets: [...KNOWN, there(90), back(90), there(90), back(90)],
+  },
 ];
+
+/** A scenario of a drawn table, with drawn packets, limits and sizes. */
+export function drawn(r: Random): Scenario {
+  const flows = r.pick([
+    LAST,
+    ASKED,
+    NORMAL,
+    NAT,
+    NAT,
+    NAT_BOTH,
+    NAT_BOTH,
+    NAT_RANGE,
+    SWITCHED,
+    NOTHING_BEHIND,
+  ]);
+  const translates = /nat\(src/.test(flows);
+  const packets: Frame[] = [];
+  let at = 0;
+  for (let n = 4 + r.int(6); n > 0; n--) {
+    if (r.once(6)) at += r.pick([1, 40_000, 200_000]);
+    const sport = 1 + r.int(3);
+    const server = `10.0.0.${2 + r.int(4)}`;
+    const flags = r.pick([SYN, SYN | ACK, ACK, RST, FIN | ACK]);
+    if (translates) packets.push(r.once(2) ? asked(server, at) : answered(server, at));
+    else if (!r.once(3)) packets.push(r.once(3) ? back(sport, at) : there(sport, at));
+    else if (r.once(2)) packets.push(tcpFrame(1, at, CLIENT, sport, SERVER, 80, { flags, seq: 1 }));
+    else packets.push(tcpFrame(2, at, SERVER, 80, CLIENT, sport, { flags, seq: 1, ack: 2 }));
+  }
+  if (!translates && r.once(4)) {
+    const from = r.int(packets.length);
+    packets.splice(from, 0, ...PARTS.map((part) => ({ ...part, at: packets[from].at })));
+  }
+  return {
+    name: 'drawn',
+    about: 'drawn',
+    flows,
+    packets,
+    workers: 1 + r.int(3),
+    window: 2 + r.int(6),
+    vector: 1 + r.int(4),
+    maxConns: r.pick([1, 2, 3, 20, 100]),
+    sweeps: r.once(2),
+    keeps: r.once(2),
+    ...(r.once(3) ? { ringWords: 2 + r.int(12) } : {}),
+    ...(r.once(6) ? { zoneLimit: 1 + r.int(2) } : {}),
+  };
+}
 
 /** The modules of a copy. */
 export interface Product {
@@ -288,8 +647,9 @@ export async function load(mirror: Mirror): Promise<Product> {
   return Object.assign({}, ...(await Promise.all(files.map((f) => mirror.load<object>(f))))) as Product;
 }
 
-const SEED = 12345;
 const FRAME_ROOM = 128;
+/** Bytes of a fragment at least (dpctl/ipf-set-min-frag). */
+const MIN_FRAGMENT = 68;
 
 /** What a run has said: a line a packet, how many connections there had been by then, and the connections left. */
 interface Outcome {
@@ -305,14 +665,16 @@ export class Stage {
   private readonly arena: SharedArrayBuffer;
   private readonly rules: ReturnType<typeof parseFlows>;
   private readonly steered: boolean;
+  private readonly seed: number;
   /** By packet: hash and home. */
   private readonly hashes: number[] = [];
   private readonly homes: number[] = [];
   /** What a run without workers says. */
   readonly want: Outcome;
 
-  /** `want`: of a product without mistakes. */
-  constructor(product: Product, scenario: Scenario, want?: Outcome) {
+  /** `want`: of a product without mistakes; `seed`: key of the tables' hashes, and where packets go. */
+  constructor(product: Product, scenario: Scenario, want?: Outcome, seed = 12345) {
+    this.seed = seed;
     this.p = product;
     this.s = scenario;
     const { packets, workers, flows } = scenario;
@@ -327,8 +689,9 @@ export class Stage {
     const steering = new product.Steering(
       new product.Toeplitz(product.DEFAULT_RSS_KEY),
       product.defaultIndirection(workers),
-      SEED,
+      seed,
     );
+    steering.reassembles = !this.steered;
     const view = new DataView(this.arena);
     packets.forEach(({ bytes }, i) => {
       steering.locate(view, i * FRAME_ROOM, bytes.length);
@@ -344,6 +707,10 @@ export class Stage {
     const { fabric, collector, outcome, dump } = this.begin(0);
     fabric.start(collector);
     for (let i = 0; i < this.s.packets.length; i++) {
+      if (this.fences(fabric, i)) {
+        fabric.setSequenceCheck(this.s.fence!.checkSequence);
+        fabric.tidy();
+      }
       this.fill(fabric, collector, i);
       fabric.dispatch(i % this.s.window, 0);
       fabric.flush();
@@ -359,7 +726,6 @@ export class Stage {
   readonly make = (begin: (w: Memory, n: number) => void): World => {
     const { s, want } = this;
     use(null);
-    (globalThis as { ringWords?: number | undefined }).ringWords = s.ringWords;
     const { fabric, collector, outcome, dump } = this.begin(s.workers);
     const inits: ShardInit[] = [];
     fabric.start(collector, (init) => inits.push(init));
@@ -386,8 +752,10 @@ export class Stage {
     return {
       threads: [this.main(fabric, collector), ...shards.map((shard) => $call(1, shard, 'run'))],
       active: () =>
-        collector.head >= (s.ready ?? 0) && (s.stops === true || collector.head < s.packets.length),
+        collector.head >= (s.ready ?? 0) &&
+        (s.stops === true || s.aborts === true || collector.head < s.packets.length),
       check: () => {
+        if (s.aborts === true) return;
         outcome.dump = dump();
         assert.deepEqual(outcome.lines, want.lines, 'verdicts');
         assert.deepEqual(outcome.dump, want.dump, 'connections');
@@ -415,9 +783,12 @@ export class Stage {
       ports: [1, 2, 3],
       maxConns: s.maxConns,
       vector: s.vector,
-      seed: SEED,
+      seed: this.seed,
+      ...(s.ringWords === undefined ? {} : { ringWords: s.ringWords }),
     });
     const { coordinator } = fabric;
+    fabric.reassembly.v4.minSize = MIN_FRAGMENT;
+    if (s.zoneLimit !== undefined) coordinator.limits.set(0, s.zoneLimit);
     const sink = {
       verdict: (v: Verdict) => {
         const frames = v.template.frames.map((f) =>
@@ -452,6 +823,15 @@ export class Stage {
     assert.ok(directory.nNodes <= tuples, `${directory.nNodes} hashes are named for ${tuples} tuples`);
   }
 
+  /** Changes the flow table, if that is due before packet `i`; the rest of the fence is to follow. */
+  private fences(fabric: Fabric, i: number): boolean {
+    const { fence } = this.s;
+    if (fence?.before !== i) return false;
+    const [rule] = this.p.parseFlows(fence.flow, 'events');
+    fabric.pipeline.flowMod({ command: 'add', rule, cookieMask: 0n, outPort: null, outGroup: null }, 0);
+    return true;
+  }
+
   private fill(fabric: Fabric, collector: Collector, i: number): void {
     const { packets } = fabric;
     const { port, at, bytes } = this.s.packets[i];
@@ -476,13 +856,19 @@ export class Stage {
       let busy = false;
       const upTo = collector.head < ready ? ready : packets.length;
       while (next < upTo && collector.inFlight < window) {
+        if (collector.inFlight > 0 && next === this.s.fence?.before) break;
         $works(30);
+        if (this.fences(fabric, next)) {
+          yield* $call(15, fabric, 'setSequenceCheck', this.s.fence!.checkSequence);
+          yield* $call(16, fabric, 'tidy');
+        }
         this.fill(fabric, collector, next);
         yield* $call(10, fabric, 'dispatch', next % window, this.homes[next]);
         next++;
         busy = true;
       }
       yield* $call(11, fabric, 'flush');
+      if (this.s.aborts === true && next === packets.length) break;
       if (yield* $call(12, fabric, 'poll')) busy = true;
       if (collector.drain()) busy = true;
       if (next === packets.length && collector.inFlight === 0) break;
@@ -521,7 +907,7 @@ export function ringStage(p: Rings, capacity: number, messages: readonly number[
       for (const [i, payload] of messages.entries()) {
         const at = writer.begin(1, i, payload.length);
         writer.words.set(payload, at);
-        while (!(yield* $call(1, writer, 'flush'))) yield* $op(2, 'wait', rest, 0, 0, 0.1);
+        for ($again(); !(yield* $call(1, writer, 'flush')); $again()) yield* $op(2, 'wait', rest, 0, 0, 0.1);
       }
     }
     function* read(): Generator<Pending, void> {

@@ -7,6 +7,8 @@ type Kind = 'load' | 'store' | 'add' | 'sub' | 'wait' | 'notify';
 
 /** What a thread is about to do. */
 export interface Pending {
+  /** Which operation: of the copy's places (mirror.ts), negative if it sleeps there. */
+  site: number;
   word: number;
   /** Where it is: a hash of the places of the calls that led there. */
   place: number;
@@ -19,6 +21,13 @@ export interface Pending {
 const real = globalThis.Atomics;
 /** Words of a buffer are numbered from here on. */
 const STRIDE = 2 ** 24;
+
+/** A word as somebody saw it. */
+interface Seen {
+  array: Words;
+  index: number;
+  value: number;
+}
 
 /** Memory that threads share. */
 export interface Memory {
@@ -42,8 +51,8 @@ export class Threads {
   /** By thread: what it saw last in each word; and whether it has found something to do since it began anew. */
   private readonly last: Map<number, number>[];
   private readonly working: boolean[];
-  /** Changes of shared words so far. */
-  changes = 0;
+  /** By thread: the words that it has looked at since it last began to, as it saw or left them. */
+  private readonly looked: Map<number, Seen>[];
   private readonly known: Knowledge;
   private readonly buffers = new Map<ArrayBufferLike, number>();
   /** Memory that is shared without atomics. */
@@ -58,6 +67,7 @@ export class Threads {
     this.calls = Array.from({ length: n }, () => []);
     this.last = Array.from({ length: n }, () => new Map());
     this.working = new Array<boolean>(n).fill(true);
+    this.looked = Array.from({ length: n }, () => new Map());
     this.tables = [...tables];
     this.levels = new Set(levels);
     for (const buffer of buffers) if (!this.buffers.has(buffer)) this.buffers.set(buffer, this.buffers.size);
@@ -115,6 +125,31 @@ export class Threads {
     history[at + 1] = (b ^ (b >>> 13)) + 7;
   }
 
+  /** The running thread has seen or left a word as it is now. */
+  note(word: number, array: Words, index: number): void {
+    this.looked[this.current].set(word, { array, index, value: array[index] });
+  }
+
+  /** Whether a thread can go on: it does not sleep; or it only gives others time, and would see something else if it looked
+   *  again. */
+  isReady(t: number): boolean {
+    const p = this.pending[t];
+    if (p === null || !p.asleep) return p !== null;
+    if (!p.gives) return false;
+    for (const { array, index, value } of this.looked[t].values()) if (array[index] !== value) return true;
+    return false;
+  }
+
+  /** The running thread begins to look at everything that it could wait for. */
+  look(): void {
+    this.looked[this.current].clear();
+  }
+
+  /** Whether threads can be stopped now. */
+  get isActive(): boolean {
+    return this.known.active();
+  }
+
   /** Notes an operation; says whether others can tell when it happens. */
   notice(word: number, kind: Kind): boolean {
     return this.known.notice(word, this.current, kind === 'load' || kind === 'wait');
@@ -131,7 +166,7 @@ export class Threads {
     else if (kind === 'store') real.store(array, index, value);
     else if (kind === 'add') got = real.add(array, index, value);
     else got = real.sub(array, index, value);
-    if (kind !== 'load') this.changes++;
+    this.note(word, array, index);
     if (kind !== 'load' && this.levels.has(array.buffer)) this.levelled();
     this.saw(site, kind === 'load' ? word : -word, got);
     return kind === 'store' ? value : got;
@@ -168,7 +203,8 @@ export class Threads {
       b ^= b >>> 13;
     };
     for (const h of this.history) mix(h);
-    for (const p of this.pending) {
+    for (const [t, p] of this.pending.entries()) {
+      mix(this.isReady(t) ? 1 : 2);
       mix(p === null ? 1 : p.asleep ? 2 : 3);
       mix(p === null ? 0 : p.word % 2 ** 31);
       mix(p === null ? 0 : p.place);
@@ -238,9 +274,23 @@ export const plainAtomics = {
   },
 };
 
+/** Places that threads have come by while they could be stopped. */
+export const passed = new Set<number>();
+
+/** The running thread comes by a place. */
+export function $mark(site: number): void {
+  if (!idle && threads.isActive) passed.add(site);
+}
+
 /** The thread begins anew. */
 export function $top(): void {
   threads.top();
+  threads.look();
+}
+
+/** The thread tries again what it has waited for. */
+export function $again(): void {
+  threads.look();
 }
 
 /** The thread has something to do. */
@@ -257,11 +307,13 @@ export function* $op(
   value = 0,
   timeout = Number.POSITIVE_INFINITY,
 ): Generator<Pending, unknown> {
+  $mark(site);
   const word = threads.wordOf(array, index);
   if (threads.notice(word, kind) || kind === 'wait') yield stop(site, word);
   if (kind === 'notify') return threads.wake(word);
   if (kind !== 'wait') return threads.perform(site, word, kind, array, index, value);
   const now = real.load(array, index);
+  threads.note(word, array, index);
   threads.saw(site, word, now);
   if (now !== value) return 'not-equal';
   // Fractions of a millisecond are for giving others time.
@@ -270,7 +322,7 @@ export function* $op(
 }
 
 function stop(site: number, word: number): Pending {
-  return { word, place: threads.place(site), asleep: false, gives: false };
+  return { site, word, place: threads.place(site), asleep: false, gives: false };
 }
 
 type Method = (...args: unknown[]) => unknown;
@@ -294,7 +346,7 @@ export function* $call(
 }
 
 interface Ring {
-  ring: { write_ptr: Words };
+  ring: { write_ptr: Words; read_ptr: Words };
   push(words: Int32Array, n: number, from?: number): boolean;
   pushSome(words: Int32Array, n: number, from: number): number;
   pop(words: Int32Array, max: number, at?: number): number;
@@ -308,6 +360,8 @@ export function* $ring(ring: Ring, name: keyof Ring, args: IArguments): Generato
   idle = true;
   const got = (ring[name as 'pop'] as Method)(...args) as number | boolean;
   idle = false;
+  threads.note(word, ring.ring.write_ptr, 0);
+  threads.note(threads.wordOf(ring.ring.read_ptr, 0), ring.ring.read_ptr, 0);
   if (name === 'empty') {
     // Whoever sees that there is something will do something.
     if (got === false) threads.works(3);
@@ -318,7 +372,6 @@ export function* $ring(ring: Ring, name: keyof Ring, args: IArguments): Generato
     return got;
   }
   threads.works(5);
-  threads.changes++;
   const [words, , at] = args as unknown as [Int32Array, number, number | undefined];
   threads.saw(6, -1, Number(got));
   if (name === 'pop') for (let i = 0; i < (got as number); i++) threads.saw(7, -2, words[(at ?? 0) + i]);
@@ -331,7 +384,7 @@ const LEVEL = TABLES + 1;
 
 /** The thread is about to read or change tables. */
 export function* $look(site: number): Generator<Pending, void> {
-  threads.changes++;
+  $mark(site);
   if (!threads.notice(TABLES, 'store')) return;
   yield stop(site, TABLES);
   threads.saw(site, TABLES, threads.contents());
