@@ -168,6 +168,11 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [[SHARD, 'throw new Stopped();', '{ }']],
   },
   {
+    about: 'a packet that was kept waits until fewer are parked',
+    scenario: 'crowded, kept',
+    changes: [[SHARD, 'return input === null ? 0 : input.takeLate(slots);', 'return 0;']],
+  },
+  {
     about: 'kept packets are not let go',
     scenario: 'kept',
     changes: [[FABRIC, 'got < 0 || this.homes === null ? NONE : this.homes.arrivals', 'NONE']],

@@ -65,8 +65,8 @@ export interface Scenario {
   ringWords?: number;
   /** Whether ended connections are removed meanwhile. */
   sweeps?: boolean;
-  /** Whether packets that may be answers are kept on the main thread (steered mode). */
-  keeps?: boolean;
+  /** Whether packets that may be answers are kept on the main thread (steered mode): all, or these. */
+  keeps?: boolean | readonly number[];
 }
 
 const CLIENT = '10.0.0.1';
@@ -559,6 +559,21 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     ...few,
+    name: 'crowded, kept',
+    about: 'a packet that was kept comes to a worker with as many that wait as may',
+    flows: NAT_BOTH,
+    window: 8,
+    vector: 4,
+    ready: 4,
+    keeps: [4],
+    packets: [
+      ...TRANSLATED,
+      answered('10.0.0.8'),
+      ...[11, 12, 13, 14, 15, 16, 17, 18].map((n) => answered(`10.0.0.${n}`)),
+    ],
+  },
+  {
+    ...few,
     name: 'at once',
     about: 'all packets in flight are complete at once',
     flows: LAST,
@@ -773,10 +788,11 @@ export class Stage {
       new p.Pipeline({ rules: this.rules, groups: [], meters: [], ports: [1, 2, 3] }),
     );
     const outcome: Outcome = { lines: [], commits: [], dump: [] };
-    const fabric = new p.Fabric({
+    const fabric: Fabric = new p.Fabric({
       workers,
       steered: this.steered,
-      mayAnswer: () => s.keeps === true,
+      mayAnswer: (slot: number): boolean =>
+        typeof s.keeps === 'object' ? s.keeps.includes(fabric.packets.seq[slot]) : s.keeps === true,
       slots: s.window,
       arena,
       translator,
