@@ -45,7 +45,7 @@ async function findBugs(): Promise<void> {
     const wrong = mirror(changes);
     const played = SCENARIOS.find((s) => s.name === scenario)!;
     const stage = new Stage(await load(wrong), played, new Stage(product, played).want);
-    const found = violationOf(stage, { ...limitsOf(1), stops: 2 }) instanceof Violation;
+    const found = [1, 2].some((stops) => violationOf(stage, { ...limitsOf(1), stops }) instanceof Violation);
     wrong.remove();
     console.log(`${found ? 'found' : 'NOT FOUND'}: ${about}`);
     if (!found) process.exitCode = 1;

@@ -84,7 +84,10 @@ describe('protocol: main thread and workers', () => {
       try {
         const played = SCENARIOS.find((s) => s.name === scenario)!;
         const stage = new Stage(await load(wrong), played, new Stage(product, played).want);
-        assert.throws(() => explore(stage.make, SEARCH), Violation);
+        assert.throws(() => {
+          explore(stage.make, ONE_STOP);
+          explore(stage.make, SEARCH);
+        }, Violation);
       } finally {
         wrong.remove();
       }
