@@ -49,6 +49,9 @@ const TABLES: Partial<Record<Flood, string>> = {
   masks: 'masks.txt',
   learn: 'learn.txt',
   macs: 'macs.txt',
+  errors: 'both.txt',
+  overlaps: 'both.txt',
+  chains: 'both.txt',
 };
 const beside = (name: string) => fileURLToPath(new URL(`../../../bench/flood/${name}`, import.meta.url));
 const flowsFor = (flood: Flood) => beside(TABLES[flood] ?? 'flows.txt');

@@ -6,12 +6,14 @@
  *  The same bytes at the same times for the same options. Frames are written straight into the arena. */
 
 import { packetHash, tupleHash } from '../../src/conntrack/hash.js';
-import { type Ends, FrameBuilder, MIN_FRAME } from '../../src/generate/frames.js';
+import { type Ends, FrameBuilder, MAX_FRAME, MIN_FRAME } from '../../src/generate/frames.js';
 import type { PacketArena, PacketRecord } from '../../src/pcap/types.js';
 import { ReadResult } from '../../src/pcap/types.js';
 import { DEFAULT_RSS_KEY, INDIRECTION_ENTRIES, Toeplitz } from '../../src/rss/toeplitz.js';
 import { checksum, sum } from '../../src/wire/checksum.js';
 import { MadeReader } from '../traffic/made-reader.js';
+import { CLIENT_PORT, CLIENTS, endsOf, isTcp, SERVER, STRANGERS, serverPort } from './ends.js';
+import { SHAPED, type ShapedFlood, ShapedPackets } from './shaped.js';
 
 export const FLOODS = [
   'normal',
@@ -30,6 +32,7 @@ export const FLOODS = [
   'masks',
   'learn',
   'macs',
+  ...SHAPED,
 ] as const;
 /** What strangers send, each from an address of its own unless it says otherwise:
  *
@@ -47,7 +50,14 @@ export const FLOODS = [
  *  - `masks`: UDP that agrees with each of three rules up to another bit, so that there are as many masks in the
  *    flow cache as there can be, and no two packets are of one entry (flows: masks.txt)
  *  - `learn`: UDP, each packet of which has a flow learned (flows: learn.txt)
- *  - `macs`: UDP, each packet from another MAC address, through a learning switch (flows: macs.txt) */
+ *  - `macs`: UDP, each packet from another MAC address, through a learning switch (flows: macs.txt)
+ *
+ *  Made by `shaped.ts`, and half of the real connections are over IPv6 (flows: both.txt):
+ *
+ *  - `errors`: errors of ICMP and ICMPv6, and other types, about packets of real connections and of nobody
+ *  - `overlaps`: fragments that overlap, are tiny, lie behind the longest datagram's end, or have addresses and identifiers of real
+ *    packets; a third of them are pieces of one datagram
+ *  - `chains`: IPv6 extension headers, mostly as many as a frame has room for, fragment headers among them */
 export type Flood = (typeof FLOODS)[number];
 
 /** The key that `table` and `cache` are prepared for; `pile` is for the RSS key that everybody knows. */
@@ -81,10 +91,6 @@ const MASKED_PORT = 1025;
 const MASKED_TO = 53;
 
 export const FIRST_SECOND = 1_600_000_000;
-const SERVER = 0xc0a80001 | 0; // 192.168.0.1
-const CLIENTS = 0x0a000000; //    10.0.0.0
-const STRANGERS = 0x40000000; //  64.0.0.0/2
-const CLIENT_PORT = 20000;
 const FRAGMENT_BYTES = 1314; //   1300 of IP: more than the least that OVS takes
 const REOPENING = 512;
 const PREPARED = 1 << 14;
@@ -127,6 +133,7 @@ export class FloodReader extends MadeReader {
   private readonly prepared: Int32Array;
   private readonly stranger: Uint8Array;
   private readonly strangerLength: number;
+  private readonly shaped: ShapedPackets | null;
   /** Of the header of `stranger`, and of its TCP or UDP part, both with zeros where a stranger's own words go. */
   private readonly ipSum: number;
   private readonly l4Sum: number;
@@ -139,8 +146,9 @@ export class FloodReader extends MadeReader {
     const talking = options.packets / options.rate + TAIL;
     this.lastReal = 3 * options.real + Math.floor(talking * options.realRate);
     this.prepared = prepare(options.flood);
+    this.shaped = isShaped(options.flood) ? new ShapedPackets(options.packets, options.real) : null;
     this.stranger = this.strangersFrame();
-    this.strangerLength = this.stranger.length;
+    this.strangerLength = this.shaped === null ? this.stranger.length : MAX_FRAME;
     const view = new DataView(this.stranger.buffer);
     view.setInt32(IPV4 + 12, 0);
     view.setUint16(IPV4 + 10, 0);
@@ -191,15 +199,11 @@ export class FloodReader extends MadeReader {
     const turn = opening ? n % 3 : 3 + Math.floor(n / real);
     const reply = turn === 1 || (turn > 3 && (turn & 1) === 0);
     const { builder } = this;
-    const client = CLIENTS + connection;
-    const isTcp = connection % 2 === 0;
-    const isFtp = isTcp && this.o.flood === 'expectations' && connection % FTP_SHARE === 0;
-    if (isFtp && turn >= 3) return this.ftp(client, connection, turn, reply);
-    const serverPort = isFtp ? FTP_PORT : isTcp ? 80 : 53;
-    const ends: Ends = reply
-      ? { src: SERVER, dst: client, sport: serverPort, dport: CLIENT_PORT, reply }
-      : { src: client, dst: SERVER, sport: CLIENT_PORT, dport: serverPort, reply };
-    if (isTcp) {
+    const tcp = isTcp(connection);
+    const isFtp = tcp && this.o.flood === 'expectations' && connection % FTP_SHARE === 0;
+    if (isFtp && turn >= 3) return this.ftp(CLIENTS + connection, connection, turn, reply);
+    const ends = endsOf(connection, reply, this.shaped !== null, isFtp ? FTP_PORT : serverPort(connection));
+    if (tcp) {
       const { sent } = this;
       const me = 2 * connection + (reply ? 1 : 0);
       const flags =
@@ -293,6 +297,11 @@ export class FloodReader extends MadeReader {
       this.announcing(n, packet);
       return;
     }
+    if (this.shaped !== null) {
+      this.written = this.shaped.make(flood as ShapedFlood, n);
+      this.arena.u8.set(this.shaped.bytes.subarray(0, this.written), pos);
+      return;
+    }
     this.arena.u8.set(this.stranger, pos);
     let who = flood === 'reopen' ? (n >>> 1) % REOPENING : n;
     let port = 1024 + (n % 50000);
@@ -338,6 +347,10 @@ export class FloodReader extends MadeReader {
     }
     view.setUint16(pos + L4 + (tcp ? 16 : 6), checksum(this.l4Sum + extra) || 0xffff);
   }
+}
+
+function isShaped(flood: Flood): flood is ShapedFlood {
+  return (SHAPED as readonly string[]).includes(flood);
 }
 
 /** A number that is another one than `value` from bit `bit` on down. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { test } from 'node:test';
+import { SHAPED, ShapedPackets } from '../../../bench/flood/shaped.js';
 import {
   FLOODS,
   type FloodOptions,
@@ -24,7 +25,9 @@ const BASE: FloodOptions = {
   realRate: 20,
 };
 const FLOWS = `ip,ct_state=-trk,actions=ct(zone=1,table=1)
+ipv6,ct_state=-trk,actions=ct(zone=1,table=1)
 table=1,ip,ct_state=+new,actions=ct(commit,zone=1),output:2
+table=1,ipv6,ct_state=+new,actions=ct(commit,zone=1),output:2
 table=1,ip,ct_state=+est,actions=output:4\n`;
 
 function replay(o: FloodOptions, options: Partial<RunOptions>) {
@@ -49,7 +52,9 @@ function frames(o: FloodOptions): string[] {
   return found;
 }
 
-for (const flood of FLOODS.filter((name) => name !== 'expectations')) {
+const isShaped = (flood: string) => (SHAPED as readonly string[]).includes(flood);
+
+for (const flood of FLOODS.filter((name) => name !== 'expectations' && !isShaped(name))) {
   test(`flood ${flood}: strangers open connections, or fragments wait; real ones talk, each within its own`, async () => {
     const r = await replay({ ...BASE, flood }, {});
     const verdicts = parseVerdicts(r);
@@ -87,6 +92,40 @@ test('flood expectations: strangers announce ports over FTP; real transfers are 
     `${related.length} related`,
   );
   assert.equal(r.traffic.ct.invalid, 0);
+});
+
+for (const flood of SHAPED) {
+  test(`flood ${flood}: real packets fare as without it, whatever it names, with any number of workers`, async () => {
+    const o: FloodOptions = { ...BASE, flood };
+    type Line = ReturnType<typeof parseVerdicts>[number];
+    const isReal = (v: Line) => v.in_port !== PORT_STRANGERS;
+    const verdict = ({ ts, ct, out, reason }: Line) => ({ ts, ct, out, reason });
+    const want = parseVerdicts(await replay({ ...o, silent: true }, {}));
+    const states = new Set<string>();
+    for (const workers of [0, 1, 2]) {
+      const r = await replay(o, { workers });
+      const got = parseVerdicts(r);
+      assert.equal(got.length, want.length + o.packets);
+      assert.deepEqual(got.filter(isReal).map(verdict), want.map(verdict), `${workers} workers`);
+      for (const v of got) if (!isReal(v)) states.add(v.ct[0]?.state ?? v.reason);
+      const { ct } = r.traffic;
+      if (flood === 'errors') assert.equal(ct.commits, BASE.real, 'errors open nothing');
+      else if (flood === 'overlaps') assert.ok(ct.reassembled > 3, `${ct.reassembled} reassembled`);
+    }
+    const some: Record<string, string[]> = {
+      errors: ['+inv+trk', '+rel+rpl+trk', '+rel+trk'],
+      overlaps: ['+est+trk', '+inv+trk', '+new+trk', 'fragment-held'],
+      chains: ['+est+trk', '+inv+trk', '+new+trk', 'fragment-held'],
+    };
+    assert.deepEqual([...states].sort(), some[flood]);
+  });
+}
+
+test('flood chains: most are as long as a frame may be, and hold up to 181 headers', () => {
+  const packets = new ShapedPackets(100, 20);
+  const lengths = Array.from({ length: 100 }, (_, n) => packets.make('chains', n));
+  const longest = lengths.filter((length) => length === 14 + 40 + 181 * 8 + 8).length;
+  assert.ok(longest > 50 && lengths.every((length) => length <= 1514), `${longest} as long`);
 });
 
 test('flood: the same frames at the same times every time; silent, only the real ones', () => {
