@@ -3,13 +3,13 @@ import { Random } from '../support/packets.js';
 import { explore, type Limits, Violation } from './explore.js';
 import { drawn, type Product, type Scenario, Stage } from './scenarios.js';
 
-/** Runs case `n` of a seed in at most `runs` orders, for at most so many seconds. `want`: a product without mistakes. */
+/** Runs case `n` of a seed in at most `runs` orders, if it is said for at most so many seconds. `want`: a product without mistakes. */
 export function exploreCase(
   product: Product,
   seed: number,
   n: number,
   runs: number,
-  seconds: number,
+  seconds?: number,
   want: Product = product,
 ): { scenario: Scenario; runs: number; violation: Violation | null } {
   const r = new Random(Math.imul(seed, 1_000_003) + n);

@@ -15,9 +15,9 @@ export interface World {
 export interface Limits {
   /** Times that a thread may be stopped where it could go on, in a run. */
   stops: number;
-  /** Runs at most, and seconds. */
   runs: number;
-  seconds: number;
+  /** Without them the same is explored on each machine. */
+  seconds?: number;
   /** Draws who goes on, 0 to 1, instead of trying one after the other. */
   draw?: () => number;
   /** Whether sleepers may wake up by themselves, when all sleep: a limited number of times. */
@@ -48,7 +48,7 @@ interface Choice {
 /** Explores what `make` begins. Throws Violation with the order that led there. */
 export function explore(make: (threads: (w: Memory, n: number) => void) => World, limits: Limits): Explored {
   const known = new Knowledge();
-  const began = performance.now();
+  const until = performance.now() + (limits.seconds ?? Number.POSITIVE_INFINITY) * 1000;
   let runs = 0;
   for (;;) {
     known.grown = false;
@@ -63,7 +63,7 @@ export function explore(make: (threads: (w: Memory, n: number) => void) => World
       depth = Math.max(depth, stack.length);
       timeouts = Math.max(timeouts, run.timeouts);
       if (limits.draw !== undefined) {
-        if (runs < limits.runs && performance.now() - began < limits.seconds * 1000) continue;
+        if (runs < limits.runs && performance.now() < until) continue;
         return { runs, states: seen.size, depth, timeouts, complete: false };
       }
       // With what is known now, there is more to choose from.
@@ -76,8 +76,7 @@ export function explore(make: (threads: (w: Memory, n: number) => void) => World
       const explored = { runs, states: seen.size, depth, timeouts };
       if (top === undefined) return { ...explored, complete: true };
       top.at++;
-      if (runs >= limits.runs || performance.now() - began > limits.seconds * 1000)
-        return { ...explored, complete: false };
+      if (runs >= limits.runs || performance.now() > until) return { ...explored, complete: false };
     }
   }
 }

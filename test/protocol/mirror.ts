@@ -19,6 +19,19 @@ import { type Change, changed, SMALL_TABLES } from '../support/small.js';
 const SRC = fileURLToPath(new URL('../../src/', import.meta.url));
 const SCHED = new URL('./sched.js', import.meta.url).href;
 
+/** What is copied: all that threads in the model need. */
+const FOLDERS = [
+  'classifier',
+  'conntrack',
+  'coordinator',
+  'datapath',
+  'openflow',
+  'pcap',
+  'rings',
+  'rss',
+  'shm',
+  'wire',
+];
 /** Files whose methods get a second form. */
 const STEPPED = ['rings/words.js', 'datapath/shard.js', 'datapath/vectors.js', 'coordinator/fabric.js'];
 /** Files whose methods run as they are, in the hands of one thread after the other, and of which is noted which are called. */
@@ -99,9 +112,11 @@ export function mirror(mutation: Mutation = [], rings = false): Mirror {
   fs.writeFileSync(path.join(folder, 'package.json'), '{"type":"module"}');
   fs.symlinkSync(nodeModules(), path.join(folder, 'node_modules'));
   const sources = new Map<string, string>();
-  for (const file of fs.readdirSync(SRC, { recursive: true, encoding: 'utf8' })) {
-    if (file.endsWith('.js'))
-      sources.set(file.replaceAll('\\', '/'), fs.readFileSync(path.join(SRC, file), 'utf8'));
+  for (const folder of FOLDERS) {
+    for (const file of fs.readdirSync(path.join(SRC, folder))) {
+      if (file.endsWith('.js'))
+        sources.set(`${folder}/${file}`, fs.readFileSync(path.join(SRC, folder, file), 'utf8'));
+    }
   }
   const ringbuf = path.join(nodeModules(), 'ringbuf.js', 'dist', 'index.mjs');
   sources.set('rings/ringbuf.js', fs.readFileSync(ringbuf, 'utf8'));

@@ -5,18 +5,20 @@ import { exploreCase } from './drawn.js';
 import { explore, type Limits, Violation } from './explore.js';
 import { type Mirror, mirror } from './mirror.js';
 import { MUTANTS, RING_MUTANTS } from './mutants.js';
-import { load, type Product, type Rings, ringStage, SCENARIOS, Stage } from './scenarios.js';
+import { load, type Product, type Rings, ringStage, SCENARIOS, type Scenario, Stage } from './scenarios.js';
 
-const EVERYTHING: Limits = { stops: Number.POSITIVE_INFINITY, runs: 20_000, seconds: 20, timeouts: 0 };
+const EVERYTHING: Limits = { stops: Number.POSITIVE_INFINITY, runs: 20_000, timeouts: 0 };
 /** One thread is stopped once where it could go on, at every place, for as long as it takes the others to sleep. */
-const ONE_STOP: Limits = { stops: 1, runs: 120, seconds: 20, timeouts: 0 };
-/** The same where messages go through a ring word by word: runs are long. */
-const SMALL_RINGS: Limits = { ...ONE_STOP, runs: 25 };
+const ONE_STOP: Limits = { stops: 1, runs: 120, timeouts: 0 };
+/** The same where messages go through a ring word by word, or there are many packets: runs are long. */
+const LONG_RUNS: Limits = { ...ONE_STOP, runs: 25 };
+const limitsOf = ({ ringWords, packets }: Scenario): Limits =>
+  ringWords !== undefined || packets.length > 20 ? LONG_RUNS : ONE_STOP;
 /** Drawn scenarios, and orders of each. */
 const DRAWN = 20;
 const ORDERS = 8;
 /** What a mistake may take to be found. */
-const SEARCH: Limits = { stops: 2, runs: 1500, seconds: 10, timeouts: 0 };
+const SEARCH: Limits = { stops: 2, runs: 1500, timeouts: 0 };
 
 const MESSAGES = [[11], [21, 22, 23], []];
 
@@ -58,8 +60,7 @@ describe('protocol: main thread and workers', () => {
 
   for (const scenario of SCENARIOS) {
     test(`${scenario.name}: ${scenario.about}`, () => {
-      const limits = scenario.ringWords === undefined ? ONE_STOP : SMALL_RINGS;
-      const { runs } = explore(new Stage(product, scenario).make, limits);
+      const { runs } = explore(new Stage(product, scenario).make, limitsOf(scenario));
       assert.ok(runs > 5, `${runs} runs`);
     });
   }
@@ -71,7 +72,7 @@ describe('protocol: main thread and workers', () => {
   test('drawn scenarios, in drawn orders', () => {
     const seed = Number(process.env.SHARDTRACK_SEED ?? 1);
     for (let n = 0; n < DRAWN; n++) {
-      const { violation } = exploreCase(product, seed, n, ORDERS, 20);
+      const { violation } = exploreCase(product, seed, n, ORDERS);
       assert.ifError(
         violation && new Error(`npm run model -- --seed ${seed} --case ${n}`, { cause: violation }),
       );
@@ -85,7 +86,7 @@ describe('protocol: main thread and workers', () => {
         const played = SCENARIOS.find((s) => s.name === scenario)!;
         const stage = new Stage(await load(wrong), played, new Stage(product, played).want);
         assert.throws(() => {
-          explore(stage.make, ONE_STOP);
+          explore(stage.make, limitsOf(played));
           explore(stage.make, SEARCH);
         }, Violation);
       } finally {

@@ -163,6 +163,21 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [[FABRIC, 'Atomics.store(this.ctl, CTL_GENERATION, generation);', '']],
   },
   {
+    about: 'a worker does not look whether sequence numbers are checked',
+    scenario: 'changed',
+    changes: [[SHARD, 'this.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;', '']],
+  },
+  {
+    about: 'a worker does not say that it has finished a vector',
+    scenario: 'reused',
+    changes: [[SHARD, 'Atomics.add(this.ctl, this.ownLine + CTL_EPOCH, 1);', '']],
+  },
+  {
+    about: 'the common epoch does not move on',
+    scenario: 'reused, steered',
+    changes: [['coordinator/common-epoch.js', 'return ++this.epoch;', 'return this.epoch;']],
+  },
+  {
     about: 'a worker that waits for room does not look whether it is to stop',
     scenario: 'aborted',
     changes: [[SHARD, 'throw new Stopped();', '{ }']],
