@@ -136,14 +136,13 @@ const PARTS: readonly Frame[] = fragmentIpv4(
 /** Translated connections, each long after the one before has ended. */
 const LATER = [3, 4, 5, 6].map((n) => asked(`10.0.0.${n}`, n * 200_000));
 
-/** As many connections one after the other, of many clients, as there are slots, and more: all slots have been in use. */
+/** More than there are slots of connections, in scenarios of six. */
 const SLOTS = 32;
-const agesLater = (of: (n: number, at: number) => Frame): Frame[] =>
-  Array.from({ length: SLOTS + 4 }, (_, i) => of(100 + i, i * 200_000));
-/** The same, and then two of the last one, which has ended, with others that may get its slot. */
-const andBack = (of: (n: number, at: number) => Frame): Frame[] => [
-  ...agesLater(of).slice(0, SLOTS),
-  ...[40, SLOTS - 1, 41, SLOTS - 1].map((n) => of(100 + n, SLOTS * 200_000)),
+/** As many connections, each long after the one before has ended: all slots have been in use. Then two packets of the last,
+ *  and connections that may get its slot. */
+const slotsUsed = (of: (n: number, at: number) => Frame): Frame[] => [
+  ...Array.from({ length: SLOTS }, (_, i) => of(100 + i, i * 200_000)),
+  ...[140, 99 + SLOTS, 141, 99 + SLOTS].map((n) => of(n, SLOTS * 200_000)),
 ];
 
 const few = { workers: 1, window: 4, vector: 2, maxConns: 100 };
@@ -227,7 +226,7 @@ export const SCENARIOS: readonly Scenario[] = [
     maxConns: 6,
     sweeps: true,
     ready: SLOTS,
-    packets: andBack(there),
+    packets: slotsUsed(there),
   },
   {
     ...few,
@@ -239,7 +238,7 @@ export const SCENARIOS: readonly Scenario[] = [
     maxConns: 6,
     sweeps: true,
     ready: SLOTS,
-    packets: andBack((n, at) => asked(`10.0.0.${n}`, at)),
+    packets: slotsUsed((n, at) => asked(`10.0.0.${n}`, at)),
   },
   {
     ...few,
