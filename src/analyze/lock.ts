@@ -12,9 +12,10 @@ export class Lock {
     this.path = path;
     try {
       if (this.take()) return;
+      // One that could not be written holds nobody up, either.
       const holder = fs.readFileSync(path).toString();
-      const pid = Number(/^\d+/.exec(holder)?.[0] ?? Number.NaN);
-      if (holder === nameOf(pid)) throw new Error(`process ${pid} is at it`);
+      const pid = /^\d+/.exec(holder)?.[0];
+      if (pid !== undefined && holder === nameOf(Number(pid))) throw new Error(`process ${pid} is at it`);
       fs.rmSync(path, { force: true });
       if (!this.take()) throw new Error('another process has just begun');
     } catch (error) {

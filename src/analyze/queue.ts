@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Job, Worker } from 'bullmq';
+import { makeFolder } from '../output/folders.js';
 import { ENDING, type Format } from '../output/records/formats.js';
 import type { CaptureReport } from '../pcap/timeline.js';
 import { type AnalyzeOptions, analyze } from './analyze.js';
@@ -132,7 +133,7 @@ export async function runJob(
 ): Promise<JobResult> {
   const own = randomUUID().slice(0, 8);
   const mine = data.outputs.map(({ format, path: target }) => {
-    fs.mkdirSync(path.dirname(target), { recursive: true });
+    makeFolder(path.dirname(target));
     return { format, target, path: path.join(path.dirname(target), `.${path.basename(target)}.${own}`) };
   });
   try {

@@ -5,6 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { makeFolder } from '../output/folders.js';
 
 export const KINDS = [
   ...(['install', 'git', 'node', 'flows', 'groups', 'meters', 'events', 'capture', 'result'] as const),
@@ -157,7 +158,7 @@ async function build(ref: string, say: (text: string) => void, signal?: AbortSig
   if (fs.existsSync(built)) return built;
   say(`building ${ref} (${commit.slice(0, 10)}) in ${built}`);
   // It gets its name when it is whole: others may build it as well.
-  fs.mkdirSync(BUILDS, { recursive: true });
+  makeFolder(BUILDS);
   const folder = fs.mkdtempSync(`${built}.`);
   try {
     await compile(ref, commit, folder, signal);

@@ -1,9 +1,9 @@
 /** Records in a file for each value of something, in folders of Hive's kind: `FOLDER/day=2024-05-01/connections.parquet`.
  *  DuckDB and Spark read them as one table, in which that is a column. */
-import fs from 'node:fs';
 import path from 'node:path';
 import { protocolName } from '../../coordinator/dump.js';
 import type { ConnectionRecord } from '../../coordinator/record.js';
+import { makeFolder } from '../folders.js';
 import type { RecordSink } from './sinks.js';
 
 /** What may tell files apart; times are those of a connection's first packet, UTC. */
@@ -37,7 +37,7 @@ export class PartitionedRecords implements RecordSink {
     this.by = by;
     this.name = name;
     this.open = open;
-    fs.mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     for (const [value, state] of (saved as Map<string, unknown> | undefined) ?? []) this.add(value, state);
   }
 
@@ -60,7 +60,7 @@ export class PartitionedRecords implements RecordSink {
 
   private add(value: string, saved?: unknown): RecordSink {
     const folder = path.join(this.path, `${this.by}=${value}`);
-    fs.mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     const sink = this.open(path.join(folder, this.name), saved);
     this.sinks.set(value, sink);
     return sink;
