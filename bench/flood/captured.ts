@@ -1,8 +1,10 @@
 /** Captures played beside a flood, as real traffic: their frames in order, spread evenly over a time. */
+import { FLOW, KEY_WORDS } from '../../src/classifier/flow-key.js';
 import { openSource } from '../../src/cli/replay.js';
 import { newMergedRecord } from '../../src/pcap/merge.js';
 import type { PacketArena, PacketRecord } from '../../src/pcap/types.js';
 import { ReadResult } from '../../src/pcap/types.js';
+import { extract, FrameLayout, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP } from '../../src/wire/extract.js';
 import { MadeReader } from '../traffic/made-reader.js';
 
 /** Where a capture's first sender is, and where all others are. */
@@ -38,6 +40,24 @@ export async function capturedFrames(paths: readonly string[], most: number): Pr
     source.close();
   }
   return frames;
+}
+
+const { NW_SRC, NW_DST, IPV6_SRC_0, NW, TP } = FLOW;
+const key = new Int32Array(KEY_WORDS);
+const layout = new FrameLayout();
+
+/** Who talks to whom in a frame, the same in both directions. */
+export function conversationOf(u8: Uint8Array, off: number, len: number): string {
+  extract(new DataView(u8.buffer, u8.byteOffset), off, len, key, layout);
+  const proto = key[NW] & 0xff;
+  const hasPorts = proto === IPPROTO_TCP || proto === IPPROTO_UDP || proto === IPPROTO_SCTP;
+  const [sport, dport] = hasPorts ? [key[TP] >>> 16, key[TP] & 0xffff] : [0, 0];
+  const address = (at: number) => key.subarray(at, at + 4).join();
+  const ends = [
+    `${key[NW_SRC]} ${address(IPV6_SRC_0)} ${sport}`,
+    `${key[NW_DST]} ${address(IPV6_SRC_0 + 4)} ${dport}`,
+  ];
+  return `${proto} ${ends.sort().join(' ')}`;
 }
 
 export class CapturedReader extends MadeReader {
