@@ -27,7 +27,8 @@ interface Case {
 
 async function drawCase(r: Random): Promise<Case> {
   const n = 100 + r.int(900);
-  if (r.once(2)) {
+  const kind = r.int(3);
+  if (kind === 0) {
     const fuzzer = r.pick(FUZZERS);
     const table = r.int(fuzzer.tables.length);
     const packets: Packet[] = [];
@@ -52,15 +53,16 @@ async function drawCase(r: Random): Promise<Case> {
     };
     return { packets, options };
   }
-  const nat = r.once(3);
   const six = r.once(2);
-  if (nat && r.once(2)) {
+  if (kind === 1) {
     // Answers to what came out: most of them are called back, or kept.
     const tables = r.once(3) ? randomBalancer(r, six) : { flows: randomNatTable(r, six) };
     const packets = await natTraffic(r, { packets: n, six, delay: r.int(40) }, tables);
     return { packets, options: tables };
   }
-  const flows = nat ? randomNatTable(r, six) : randomTable(r, { groups: true, rewriteTuples: r.once(4) });
+  const flows = r.once(6)
+    ? randomNatTable(r, six)
+    : randomTable(r, { groups: true, rewriteTuples: r.once(4) });
   const packets = randomTraffic(r, { packets: n, flows: 2 + r.int(40), plain: r.once(3), calm: r.once(2) });
   return { packets, options: { flows, groups: GROUPS } };
 }
