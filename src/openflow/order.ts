@@ -78,7 +78,12 @@ export function orderingOf(lists: Iterable<readonly Action[]>): Ordering {
           break;
         case 'move':
         case 'pop':
-          if (isTuple(action.dst.field)) rewrites = 'rewrites addresses or ports and tracks';
+        case 'multipath':
+        case 'bundle':
+        case 'check_pkt_larger':
+          if (action.dst !== undefined && isTuple(action.dst.field)) {
+            rewrites = 'rewrites addresses or ports and tracks';
+          }
           break;
       }
     }

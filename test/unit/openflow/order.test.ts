@@ -12,6 +12,27 @@ test('ordering: taking labels off what is tracked needs it, for the dispatcher d
   assert.equal(ordering(`${pop}\ntable=1,ip,actions=2`).mode, 'parallel');
 });
 
+test('ordering: whatever writes addresses or ports keeps packets together', () => {
+  const tracks = ',ct(commit),2';
+  assert.equal(ordering(`udp,actions=mod_nw_src:10.0.0.1${tracks}`).mode, 'lockstep');
+  for (const write of [
+    'move:NXM_OF_IP_DST[0..1]->TO',
+    'pop:TO',
+    'multipath(eth_src,0,modulo_n,2,0,TO)',
+    'check_pkt_larger(100)->TO',
+    'bundle_load(eth_src,0,hrw,ofport,TO,slaves:1,2)',
+  ]) {
+    const bits = write.startsWith('check') ? '[0]' : write.startsWith('bundle') ? '[0..15]' : '[0..1]';
+    for (const [to, mode] of [
+      ['NXM_OF_IP_SRC', 'lockstep'],
+      ['NXM_NX_REG0', 'parallel'],
+    ]) {
+      assert.equal(ordering(`udp,actions=${write.replace('TO', to + bits)}${tracks}`).mode, mode, write);
+    }
+  }
+  assert.equal(ordering('ip,actions=bundle(eth_src,0,hrw,ofport,slaves:1,2),ct(commit)').mode, 'parallel');
+});
+
 test('ordering: says whether there is ct()', () => {
   const plain = { mode: 'parallel', reason: null, targets: [], movesPorts: false };
   assert.deepEqual(ordering('ip,actions=ct(commit),2'), { ...plain, tracks: true });
