@@ -71,7 +71,7 @@ export const UNMODELLED: readonly (readonly [why: string, places: readonly strin
   ['only while it is made, before any thread runs', ['PartitionWriter.share']],
   ['touches what is changed next, and changes nothing', ['Homes.touchRemoved', 'PartitionWriter.touchSwept']],
   [
-    "one thread's own memory grows: fuzzers with small tables",
+    "one thread's own memory grows: unit tests of rings and `OrderedRows`, the fuzzer `replay`",
     [
       'MessageReader.grow',
       'MessageReader.next: if (this.n > 0 && this.words[0] > this.words.length)',
@@ -93,20 +93,24 @@ export const UNMODELLED: readonly (readonly [why: string, places: readonly strin
     ],
   ],
   [
-    'tuples that two connections have or had, and errors of ICMP, whose own tuple is another: fuzzers, `schedules`',
-    ['Homes.name', 'Partition.created', 'PartitionWriter.matches'],
+    'tuples that two connections have or had, and errors of ICMP, whose own tuple is another: `schedules`, test/property/called-back',
+    ['Homes.name', 'Partition.created'],
   ],
-  ['helpers run in the lane of the main thread', ['Partition.loadParent']],
+  ['helpers run in the lane of the main thread: test/property/expectations', ['Partition.loadParent']],
   [
-    'packets that are called back twice, or have only to be sent by then: `schedules`, `conversations`',
+    'packets that are called back and come to a worker that has others: test/property/called-back',
+    ['SteeredInput.adopt: for (let i = 0; i < adopted.length && seq[adopted.at(i)] < last;)'],
+  ],
+  [
+    'rare, and not seen in short runs of other tests either',
     [
+      'PartitionWriter.matches',
       'Shard.forgetParked: if (!chain.holds && isFinal(ctx))',
-      'SteeredInput.adopt: for (let i = 0; i < adopted.length && seq[adopted.at(i)] < last;)',
       'SteeredInput.drop: if (this.adopted.remove(row))',
     ],
   ],
   [
-    'a ring of answers that is full while packets of the same worker come: `schedules` with rings of two words',
+    'a ring of answers that is full while packets of the same worker come: `schedules` with small rings',
     ['Fabric.flushLink: if (this.homes !== null && link.replies.pending && !link.replies.flush())'],
   ],
 ];

@@ -47,3 +47,15 @@ test('ordered rows: as a list that is sorted after every change', () => {
     { numRuns: 30 },
   );
 });
+
+test('ordered rows: many more than there is room for at first', () => {
+  const rows = new OrderedRows(Float64Array.from({ length: SLOTS }, (_, i) => i));
+  for (let row = 0; row < 60; row++) rows.insert(row);
+  // Most have left when the end is reached: then the rest moves down; later it needs more room.
+  rows.shift(50);
+  for (let row = 60; row < SLOTS; row++) rows.insert(row);
+  assert.deepEqual(
+    Array.from({ length: rows.length }, (_, i) => rows.at(i)),
+    Array.from({ length: SLOTS - 50 }, (_, i) => 50 + i),
+  );
+});
