@@ -168,6 +168,11 @@ export const MUTANTS: readonly Mutant[] = [
     changes: [[SHARD, 'this.checkSequence = Atomics.load(this.ctl, CTL_NO_SEQ_CHECK) === 0;', '']],
   },
   {
+    about: 'a worker that was granted slots goes on with them near the limit',
+    scenario: 'granted no more',
+    changes: [[SHARD, 'this.granting = Atomics', 'this.granting ||= Atomics']],
+  },
+  {
     about: 'a worker does not say that it has finished a vector',
     scenario: 'reused',
     changes: [[SHARD, 'Atomics.add(this.ctl, this.ownLine + CTL_EPOCH, 1);', '']],

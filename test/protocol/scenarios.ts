@@ -521,6 +521,16 @@ export const SCENARIOS: readonly Scenario[] = [
   },
   {
     ...few,
+    name: 'granted no more',
+    about: 'slots are granted, until so few connections are left to the limit that workers have to ask',
+    flows: LAST,
+    window: 2,
+    maxConns: 18,
+    ready: 3,
+    packets: [...KNOWN, ...Array.from({ length: 20 }, (_, i) => there(1 + i))],
+  },
+  {
+    ...few,
     name: 'changed',
     about: 'tables and settings that change while no packet is in flight',
     flows: LAST,
