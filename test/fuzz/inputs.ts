@@ -219,7 +219,9 @@ async function made(): Promise<Genuine> {
   });
   const further = { filter: null, cutAsIs: false, ignoreChecksums: false, maxConns: 1000, ports: 'one' };
   const subject = { paths: [CAPTURE], outputs, options: further };
-  const { stored } = new CheckpointFile(CHECKPOINT, subject);
+  const file = new CheckpointFile(CHECKPOINT, subject);
+  file.leave();
+  const { stored } = file;
   return { bytes: new Uint8Array(fs.readFileSync(CHECKPOINT)), subject, stored };
 }
 
@@ -254,6 +256,7 @@ export const checkpointTarget: MakeTarget = (bug) => ({
       );
       return NOTHING;
     }
+    read.leave();
     check(isDeepStrictEqual(read.stored, stored), () => 'a changed checkpoint is taken');
     return NOTHING;
   },
