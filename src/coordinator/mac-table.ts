@@ -4,7 +4,7 @@
  *  Every switched packet learns and looks up, on the main thread: so it is a hash table of words, chained, beside
  *  lists in the order of last use, of all and of each port. When it is full an address of the port that has most of
  *  them makes way, so that who makes up addresses drives out none but their own (Open vSwitch's mac-learning.h).
- * An address is its upper 32 bits and, in one word with the VLAN above them, its
+ *  An address is its upper 32 bits and, in one word with the VLAN above them, its
  *  lower 16. */
 
 import { OFPP_LOCAL } from '../classifier/flow-key.js';
